@@ -1,0 +1,1 @@
+//! The control plane: configuration, supervision, pools and groups, and the operator's command line.

@@ -1,0 +1,1 @@
+//! Gives the stack its world: ports, queues, cores, clock, shared memory.

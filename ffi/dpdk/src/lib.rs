@@ -1,0 +1,1 @@
+//! Owners in safe Rust for DPDK's objects: Eal, Port, RxQueue, TxQueue, Pool, Burst, Mbuf.

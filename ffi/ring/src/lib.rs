@@ -1,0 +1,1 @@
+//! The contract between the dataplane, the control plane and applications: memory, rings, messages.

@@ -1,0 +1,1 @@
+//! The application library: pools, groups, accept, receive, send with acknowledgement, select.
