@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair,
 };
+use rustix::pipe::PipeFlags;
 
 #[cfg(not(loom))]
 use crate::layout::{PARKED, Unfit};
@@ -28,6 +29,17 @@ use crate::ring::ParkFlag;
 pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     Ok(socketpair(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?)
+}
+
+/// A lifeline: the dataplane's end and the application's end of a pipe nothing is written to.
+///
+/// When the last process that holds one end is gone, a poll of the other for no events says so:
+/// `POLLHUP` to the dataplane, `POLLERR` to the application. Whoever makes it closes both.
+///
+/// # Errors
+/// The kernel has no more files to give.
+pub fn lifeline() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?)
 }
 
 /// The dataplane's end of the bell; one per worker, all of one endpoint share the flag.

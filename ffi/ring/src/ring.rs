@@ -514,3 +514,6 @@ mod modelled {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;
