@@ -12,7 +12,10 @@
 //! | [`demo`] | `make demo` and `make run` |
 #![forbid(unsafe_code)]
 
+pub mod capture;
 pub mod client;
 pub mod clock;
 pub mod echo_server;
+pub mod machine;
 pub mod payload;
+pub mod process;

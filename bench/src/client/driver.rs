@@ -278,7 +278,7 @@ impl<'p> Driver<'p> {
             return Ok(());
         }
         let mut events: Vec<epoll::Event> = Vec::with_capacity(512);
-        let timeout = self.wait_at_most(step);
+        let timeout = self.wait_at_most(step)?;
         match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&timeout)) {
             Ok(_) => {}
             Err(rustix::io::Errno::INTR) => return Ok(()),
@@ -305,13 +305,13 @@ impl<'p> Driver<'p> {
         Ok(())
     }
 
-    fn wait_at_most(&self, step: &Step<'_>) -> Timespec {
+    fn wait_at_most(&self, step: &Step<'_>) -> io::Result<Timespec> {
         let until_due = match step.due.peek() {
             Some(Reverse((due, _))) => due.saturating_duration_since(clock::now()),
             None => Duration::from_secs(1),
         };
         let wait = until_due.min(self.plan.patience).min(Duration::from_secs(1));
-        Timespec { tv_sec: wait.as_secs().cast_signed(), tv_nsec: wait.subsec_nanos().into() }
+        Timespec::try_from(wait).map_err(io::Error::other)
     }
 
     /// Fails whatever has not finished.

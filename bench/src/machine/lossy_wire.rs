@@ -1,0 +1,138 @@
+//! A wire that loses, reorders and duplicates, inside a namespace and without netem.
+//!
+//! ```text
+//! dataplane == near ---- m0 [rules] m1 ---- client interface == kernel clients
+//!                           \ slow /
+//! ```
+//! Every frame from `m1` is sent on by `m0` and the other way round, by nftables rules at ingress. A
+//! share is dropped, a share sent twice, and a share takes a slow veth pair whose token bucket lets
+//! about a thousand frames a second through, so that those behind it overtake it.
+
+use super::{MachineError, Namespace, VethPair, quieten, run, run_with_input};
+
+/// Shares of all frames, in thousandths, in each direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Impairments {
+    /// Dropped.
+    pub lost: u32,
+    /// Taking the slow way.
+    pub late: u32,
+    /// Sent twice.
+    pub twice: u32,
+}
+
+/// How often each rule hit, both directions together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Frames dropped.
+    pub lost: u64,
+    /// Frames that took the slow way.
+    pub late: u64,
+    /// Frames sent twice.
+    pub twice: u64,
+    /// All frames that came to the wire.
+    pub all: u64,
+}
+
+/// The wire between the dataplane's end here and the clients' end in the namespace.
+#[derive(Debug)]
+pub struct LossyWire {
+    pair: VethPair,
+    inside: String,
+}
+
+/// Rate and longest wait of the slow way.
+const SLOW: &str = "tbf rate 12mbit burst 1600 latency 60ms";
+
+impl LossyWire {
+    /// Makes the wire; `client` is the clients' interface inside the namespace.
+    ///
+    /// # Errors
+    /// When a name is taken or the kernel lacks nftables' netdev hooks, tbf or veth.
+    pub fn create(
+        near: &str,
+        client: &str,
+        namespace: &Namespace,
+        impairments: Impairments,
+    ) -> Result<Self, MachineError> {
+        let inside = namespace.name().to_owned();
+        let pair = VethPair::create(near, "m0", namespace)?;
+        for (one, other) in [("m1", client), ("up0", "up1"), ("down0", "down1")] {
+            run(&format!("ip -n {inside} link add {one} type veth peer name {other}"))?;
+            for end in [one, other] {
+                namespace.run(&format!("sysctl -qw net.ipv6.conf.{end}.disable_ipv6={}", {
+                    u8::from(end != client)
+                }))?;
+                quieten(end, Some(namespace))?;
+                run(&format!("ip -n {inside} link set {end} up"))?;
+            }
+        }
+        namespace.run("sysctl -qw net.ipv6.conf.m0.disable_ipv6=1")?;
+        for slow in ["up0", "down0"] {
+            namespace.run(&format!("tc qdisc add dev {slow} root {SLOW}"))?;
+        }
+        let rules = [rules("up", "m1", "m0", impairments), rules("down", "m0", "m1", impairments)];
+        run_with_input(&format!("ip netns exec {inside} nft -f -"), Some(&rules.concat()))?;
+        Ok(Self { pair, inside })
+    }
+
+    /// Name of the dataplane's end.
+    #[must_use]
+    pub fn near(&self) -> &str {
+        self.pair.near()
+    }
+
+    /// How often each rule hit so far.
+    ///
+    /// # Errors
+    /// When the namespace is gone.
+    pub fn tally(&self) -> Result<Tally, MachineError> {
+        let text = run(&format!("ip netns exec {} nft list counters", self.inside))?;
+        let mut tally = Tally::default();
+        let mut into = None;
+        for line in text.lines() {
+            let mut words = line.split_whitespace();
+            match (words.next(), words.next()) {
+                (Some("counter"), Some(name)) => into = Some(name.to_owned()),
+                (Some("packets"), Some(count)) => {
+                    let count: u64 = count.parse().unwrap_or(0);
+                    match into.as_deref() {
+                        Some("lost") => tally.lost += count,
+                        Some("late") => tally.late += count,
+                        Some("twice") => tally.twice += count,
+                        Some("all") => tally.all += count,
+                        _ => {}
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(tally)
+    }
+}
+
+/// The rules of one direction: in at `from`, out at `to`.
+fn rules(way: &str, from: &str, to: &str, impairments: Impairments) -> String {
+    let Impairments { lost, late, twice } = impairments;
+    format!(
+        "table netdev {way} {{
+  counter all {{ }}
+  counter lost {{ }}
+  counter late {{ }}
+  counter twice {{ }}
+  chain wire {{
+    type filter hook ingress device \"{from}\" priority 0; policy drop;
+    counter name all
+    numgen random mod 1000 < {lost} counter name lost drop
+    numgen random mod 1000 < {late} counter name late fwd to \"{way}0\"
+    numgen random mod 1000 < {twice} counter name twice dup to \"{to}\"
+    fwd to \"{to}\"
+  }}
+  chain slow {{
+    type filter hook ingress device \"{way}1\" priority 0; policy drop;
+    fwd to \"{to}\"
+  }}
+}}
+"
+    )
+}

@@ -1,0 +1,58 @@
+//! What the machine has of the things a run may leave behind, to compare before and after.
+
+use std::collections::BTreeSet;
+
+use super::{HugePages, MachineError, read_file, run};
+
+/// Namespaces, interfaces, mounts, rules, huge pages, run-time files and processes of the appliance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MachineState {
+    things: BTreeSet<String>,
+}
+
+impl MachineState {
+    /// Looks at the machine.
+    ///
+    /// # Errors
+    /// When a tool is missing or /proc cannot be read.
+    pub fn look() -> Result<Self, MachineError> {
+        let mut things = BTreeSet::new();
+        let mut add = |kind: &str, text: &str| {
+            things.insert(format!("{kind} {}", text.trim()));
+        };
+        for line in run("ip netns list")?.lines() {
+            add("namespace", line.split_whitespace().next().unwrap_or_default());
+        }
+        for line in run("ip -o link show")?.lines() {
+            let name = line.split(": ").nth(1).unwrap_or_default();
+            add("interface", name.split('@').next().unwrap_or_default());
+        }
+        for line in run("nft list tables")?.lines() {
+            add("nftables", line);
+        }
+        for line in read_file("/proc/mounts")?.lines() {
+            add("mount", line);
+        }
+        add("huge pages", &HugePages::total()?.to_string());
+        for directory in ["/run/xtcp", "/run/xtcp-demo", "/dev/hugepages", "/run/dpdk"] {
+            for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+                add("file", &entry.path().to_string_lossy());
+            }
+        }
+        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let name = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+            if ["xtcp", "presence"].iter().any(|ours| name.starts_with(ours)) {
+                add("process", &format!("{} {}", entry.file_name().to_string_lossy(), name));
+            }
+        }
+        Ok(Self { things })
+    }
+
+    /// What is there now and was not there `before`, and the other way round.
+    #[must_use]
+    pub fn differences(&self, before: &Self) -> Vec<String> {
+        let more = self.things.difference(&before.things).map(|thing| format!("left: {thing}"));
+        let less = before.things.difference(&self.things).map(|thing| format!("gone: {thing}"));
+        more.chain(less).collect()
+    }
+}
