@@ -19,10 +19,8 @@ const FUNCTIONS: &[&str] = &[
     "rte_eal_cleanup",
     "rte_eal_has_hugepages",
     "rte_get_tsc_hz",
-    "rte_strerror",
     "rte_thread_register",
     "rte_thread_unregister",
-    "rte_eth_dev_count_avail",
     "rte_eth_find_next_owned_by",
     "rte_eth_dev_info_get",
     "rte_eth_dev_get_name_by_port",
@@ -70,6 +68,9 @@ const CONSTANTS: &[&str] = &[
     "RING_F_SP_ENQ",
     "RING_F_SC_DEQ",
 ];
+
+/// Every type that is named, beside those the functions take.
+const TYPES: &[&str] = &["rte_pktmbuf_pool_private"];
 
 /// DPDK's own libraries that the drivers and the shim call, callers before callees.
 const LIBRARIES: &[&str] = &[
@@ -183,6 +184,9 @@ fn generate(cflags: &[&str]) {
         .allowlist_recursively(true);
     for function in FUNCTIONS {
         builder = builder.allowlist_function(function);
+    }
+    for name in TYPES {
+        builder = builder.allowlist_type(name);
     }
     for constant in CONSTANTS {
         builder = builder.allowlist_var(constant);

@@ -23,6 +23,7 @@ pub mod drivers;
 mod bindings {
     #![expect(
         clippy::all,
+        clippy::allow_attributes_without_reason,
         clippy::multiple_unsafe_ops_per_block,
         clippy::undocumented_unsafe_blocks,
         clippy::use_self,

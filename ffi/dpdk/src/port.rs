@@ -1,0 +1,737 @@
+//! Ports: devices with their queues.
+
+use std::cell::Cell;
+use std::ffi::{CStr, c_char};
+use std::fmt;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::sync::Arc;
+
+use dpdk_sys as sys;
+
+use crate::eal::Eal;
+use crate::errno::{Errno, check};
+use crate::pool::Pool;
+use crate::queue::{RxQueue, TxQueue};
+
+/// What a frame has beside its MTU: Ethernet's header and two VLAN tags. Devices cut the FCS off.
+const OVERHEAD: u32 = 14 + 2 * 4;
+
+/// A device that is not started. It has one owner; dropped, the device is closed for good.
+#[derive(Debug)]
+pub struct Port {
+    id: u16,
+    name: String,
+    eal: Eal,
+}
+
+impl Port {
+    /// The numbers of all ports.
+    #[must_use]
+    pub fn all(_eal: &Eal) -> Vec<u16> {
+        let mut ids = Vec::new();
+        let mut next = 0;
+        while let Some(id) = Self::next(next) {
+            ids.push(id);
+            next = id + 1;
+        }
+        ids
+    }
+
+    /// The first port from `from` on that no other part of DPDK (a bond, say) owns.
+    fn next(from: u16) -> Option<u16> {
+        // SAFETY: EAL is initialised; 0 is "no owner".
+        let next = unsafe { sys::rte_eth_find_next_owned_by(from, 0) };
+        u16::try_from(next).ok().filter(|id| u32::from(*id) < sys::RTE_MAX_ETHPORTS)
+    }
+
+    /// Becomes the owner of port `id`.
+    ///
+    /// # Errors
+    /// If there is no such port, or somebody owns it.
+    pub fn open(eal: &Eal, id: u16) -> Result<Self, PortError> {
+        let mut name = [0 as c_char; sys::RTE_ETH_NAME_MAX_LEN as usize];
+        // SAFETY: the array has the length the function wants.
+        let found = check(unsafe { sys::rte_eth_dev_get_name_by_port(id, name.as_mut_ptr()) });
+        let no_port = |errno| PortError { port: id, name: "?".into(), action: Action::Open, errno };
+        found.map_err(no_port)?;
+        // SAFETY: the function wrote a string with its null into the array.
+        let name = unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned();
+        if !eal.claim(id) {
+            let errno = Errno::new(rustix::io::Errno::BUSY.raw_os_error());
+            return Err(PortError { port: id, name, action: Action::Open, errno });
+        }
+        Ok(Self { id, name, eal: eal.clone() })
+    }
+
+    /// The port's number.
+    #[must_use]
+    pub const fn id(&self) -> u16 {
+        self.id
+    }
+
+    /// The device's name: `net_tap0`, `0000:03:00.0`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the device is and can do.
+    ///
+    /// # Errors
+    /// If the driver does not say.
+    pub fn info(&self) -> Result<PortInfo, PortError> {
+        let raw = self.raw_info()?;
+        let driver = if raw.driver_name.is_null() {
+            String::new()
+        } else {
+            // SAFETY: the driver's name is a string in its program text.
+            unsafe { CStr::from_ptr(raw.driver_name) }.to_string_lossy().into_owned()
+        };
+        // SAFETY: the port exists as long as it is owned.
+        let socket = unsafe { sys::rte_eth_dev_socket_id(self.id) };
+        let mut mtu = 0;
+        // SAFETY: the port exists, and `mtu` is valid for writing.
+        self.check(Action::Info, unsafe { sys::rte_eth_dev_get_mtu(self.id, &mut mtu) })?;
+        Ok(PortInfo {
+            id: self.id,
+            name: self.name.clone(),
+            driver,
+            mac: self.mac()?,
+            socket: u32::try_from(socket).ok(),
+            mtu,
+            min_mtu: raw.min_mtu,
+            max_mtu: raw.max_mtu,
+            max_rx_queues: raw.max_rx_queues,
+            max_tx_queues: raw.max_tx_queues,
+            rx_descriptors: (raw.rx_desc_lim.nb_min, raw.rx_desc_lim.nb_max),
+            tx_descriptors: (raw.tx_desc_lim.nb_min, raw.tx_desc_lim.nb_max),
+            rss_offloads: raw.flow_type_rss_offloads,
+            reta_size: raw.reta_size,
+            rx_offloads: raw.rx_offload_capa,
+            tx_offloads: raw.tx_offload_capa,
+            link: self.link()?,
+        })
+    }
+
+    /// Configures the device, sets up its queues and starts it.
+    ///
+    /// # Errors
+    /// If the configuration does not fit the device or a step fails; the device is then closed.
+    pub fn configure(self, config: &PortConfig) -> Result<StartedPort, PortError> {
+        let info = self.raw_info()?;
+        self.check_config(config, &info)?;
+        let hashes = if config.rss { info.flow_type_rss_offloads & tcp_hashes() } else { 0 };
+
+        // SAFETY: every field is a number, a pointer or an array of them, for which zero is valid,
+        // and means "the default".
+        let mut settings: sys::rte_eth_conf = unsafe { MaybeUninit::zeroed().assume_init() };
+        settings.rxmode.mtu = u32::from(config.mtu);
+        if hashes != 0 {
+            settings.rxmode.mq_mode = sys::SHIM_MQ_RX_RSS;
+            settings.rx_adv_conf.rss_conf.rss_hf = hashes;
+            settings.rxmode.offloads |= info.rx_offload_capa & sys::SHIM_RX_OFFLOAD_RSS_HASH;
+        }
+        if config.rx_checksums {
+            let checksums = sys::SHIM_RX_OFFLOAD_IPV4_CKSUM | sys::SHIM_RX_OFFLOAD_TCP_CKSUM;
+            settings.rxmode.offloads |= info.rx_offload_capa & checksums;
+        }
+        let (rx_queues, tx_queues) = (config.rx_pools.len() as u16, config.tx_queues);
+        // SAFETY: the port exists, is stopped and owned; the settings are copied.
+        let done = unsafe { sys::rte_eth_dev_configure(self.id, rx_queues, tx_queues, &settings) };
+        self.check(Action::Configure { rx_queues, tx_queues }, done)?;
+
+        let (rx_descriptors, tx_descriptors) = self.set_up_queues(config, &settings, &info)?;
+        self.start(config, Chosen { hashes, rx_descriptors, tx_descriptors })
+    }
+
+    /// Refuses what no driver says clearly.
+    fn check_config(
+        &self,
+        config: &PortConfig,
+        info: &sys::rte_eth_dev_info,
+    ) -> Result<(), PortError> {
+        let refuse = |action| self.failed(action, Errno::new(22));
+        let queues = |given: usize, most: u16| (1..=usize::from(most)).contains(&given);
+        if !queues(config.rx_pools.len(), info.max_rx_queues)
+            || !queues(usize::from(config.tx_queues), info.max_tx_queues)
+        {
+            return Err(refuse(Action::Queues { rx: info.max_rx_queues, tx: info.max_tx_queues }));
+        }
+        let smallest = config.rx_pools.iter().map(Pool::data_room).min().unwrap_or(0);
+        if u32::from(config.mtu) + OVERHEAD > u32::from(smallest) {
+            return Err(refuse(Action::DataRoom { mtu: config.mtu, data_room: smallest }));
+        }
+        Ok(())
+    }
+
+    /// Sets all queues up; returns their numbers of descriptors as the device wants them.
+    fn set_up_queues(
+        &self,
+        config: &PortConfig,
+        settings: &sys::rte_eth_conf,
+        info: &sys::rte_eth_dev_info,
+    ) -> Result<(u16, u16), PortError> {
+        let (mut rx, mut tx) = (config.rx_descriptors, config.tx_descriptors);
+        // SAFETY: the port exists, and both numbers are valid for reading and writing.
+        let adjusted = unsafe { sys::rte_eth_dev_adjust_nb_rx_tx_desc(self.id, &mut rx, &mut tx) };
+        self.check(Action::Descriptors, adjusted)?;
+        // SAFETY: the port exists as long as it is owned.
+        let socket = unsafe { sys::rte_eth_dev_socket_id(self.id) } as u32;
+
+        let mut rx_conf = info.default_rxconf;
+        rx_conf.offloads = settings.rxmode.offloads;
+        for (queue, pool) in (0_u16..).zip(&config.rx_pools) {
+            // SAFETY: the port is configured with that many queues and stopped; the pool lives as
+            // long as EAL; the settings are copied.
+            let done = unsafe {
+                sys::rte_eth_rx_queue_setup(self.id, queue, rx, socket, &rx_conf, pool.as_ptr())
+            };
+            self.check(Action::RxQueue(queue), done)?;
+        }
+        let mut tx_conf = info.default_txconf;
+        tx_conf.offloads = 0;
+        for queue in 0..config.tx_queues {
+            // SAFETY: the port is configured with that many queues and stopped; the settings are
+            // copied.
+            let done = unsafe { sys::rte_eth_tx_queue_setup(self.id, queue, tx, socket, &tx_conf) };
+            self.check(Action::TxQueue(queue), done)?;
+        }
+        Ok((rx, tx))
+    }
+
+    /// Starts the device and makes its queues' owners.
+    fn start(self, config: &PortConfig, chosen: Chosen) -> Result<StartedPort, PortError> {
+        // The driver took the MTU when it was configured; those that must also tell a kernel
+        // interface have a call for it, and the others say that they have none.
+        // SAFETY: the port is configured and stopped.
+        let mtu = unsafe { sys::rte_eth_dev_set_mtu(self.id, config.mtu) };
+        if check(mtu).is_err_and(|errno| !is_unsupported(errno)) {
+            return Err(self.failed(Action::Mtu(config.mtu), Errno::new(mtu)));
+        }
+        // SAFETY: the port is configured, all its queues are set up, and it is stopped.
+        self.check(Action::Start, unsafe { sys::rte_eth_dev_start(self.id) })?;
+
+        let id = self.id;
+        let running = Arc::new(Running { port: Some(self) });
+        let rx = (0..config.rx_pools.len() as u16)
+            // SAFETY: the queue is set up, the port started, and each number is made once.
+            .map(|queue| unsafe { RxQueue::new(id, queue, Arc::clone(&running)) })
+            .collect();
+        let tx = (0..config.tx_queues)
+            // SAFETY: the queue is set up, the port started, and each number is made once.
+            .map(|queue| unsafe { TxQueue::new(id, queue, Arc::clone(&running)) })
+            .collect();
+        let queues = (config.rx_pools.len() as u16, config.tx_queues);
+        let control = PortControl { running, chosen, queues, not_sync: PhantomData };
+        if config.promiscuous {
+            control.set_promiscuous(true)?;
+        }
+        if config.all_multicast {
+            control.set_all_multicast(true)?;
+        }
+        Ok(StartedPort { rx, tx, control })
+    }
+
+    fn raw_info(&self) -> Result<sys::rte_eth_dev_info, PortError> {
+        let mut info = MaybeUninit::zeroed();
+        // SAFETY: the port exists, and `info` is valid for writing.
+        let done = unsafe { sys::rte_eth_dev_info_get(self.id, info.as_mut_ptr()) };
+        self.check(Action::Info, done)?;
+        // SAFETY: the function filled it, and zero was valid before.
+        Ok(unsafe { info.assume_init() })
+    }
+
+    /// The device's own address.
+    ///
+    /// # Errors
+    /// If the driver does not say.
+    pub fn mac(&self) -> Result<[u8; 6], PortError> {
+        let mut mac = sys::rte_ether_addr { addr_bytes: [0; 6] };
+        // SAFETY: the port exists, and `mac` is valid for writing.
+        let done = unsafe { sys::rte_eth_macaddr_get(self.id, &mut mac) };
+        self.check(Action::Info, done)?;
+        Ok(mac.addr_bytes)
+    }
+
+    fn link(&self) -> Result<Link, PortError> {
+        // SAFETY: every field is a number, for which zero is valid.
+        let mut link: sys::rte_eth_link = unsafe { MaybeUninit::zeroed().assume_init() };
+        // SAFETY: the port exists, and `link` is valid for writing.
+        let done = unsafe { sys::rte_eth_link_get_nowait(self.id, &mut link) };
+        self.check(Action::Link, done)?;
+        let mbps = (link.link_speed != u32::MAX && link.link_speed != 0).then_some(link.link_speed);
+        Ok(Link { up: link.link_status() != 0, mbps, full_duplex: link.link_duplex() != 0 })
+    }
+
+    fn failed(&self, action: Action, errno: Errno) -> PortError {
+        PortError { port: self.id, name: self.name.clone(), action, errno }
+    }
+
+    fn check(&self, action: Action, returned: i32) -> Result<(), PortError> {
+        check(returned).map(drop).map_err(|errno| self.failed(action, errno))
+    }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        // SAFETY: the port is stopped (`Running` stops it before it lets go of it), and its queues
+        // are gone.
+        let _ = unsafe { sys::rte_eth_dev_close(self.id) };
+        self.eal.unclaim(self.id);
+    }
+}
+
+/// What RSS may hash so that a connection's segments always meet in one queue.
+const fn tcp_hashes() -> u64 {
+    sys::SHIM_RSS_IPV4_TCP | sys::SHIM_RSS_IPV6_TCP
+}
+
+/// Whether a driver just has no such call.
+fn is_unsupported(errno: Errno) -> bool {
+    errno.code() == rustix::io::Errno::NOTSUP.raw_os_error()
+        || errno.code() == rustix::io::Errno::NOSYS.raw_os_error()
+}
+
+/// How a port is to be set up.
+#[derive(Clone, Debug)]
+pub struct PortConfig {
+    /// The pool of each receive queue; there are as many queues as pools (clones of one are fine).
+    pub rx_pools: Vec<Pool>,
+    /// Transmit queues.
+    pub tx_queues: u16,
+    /// Descriptors of each receive queue; brought into the device's limits.
+    pub rx_descriptors: u16,
+    /// Descriptors of each transmit queue; brought into the device's limits.
+    pub tx_descriptors: u16,
+    /// Bytes of an IP packet. With the headers it must fit the pools' data room.
+    pub mtu: u16,
+    /// Spread TCP over the receive queues by a hash of addresses and ports, as far as the device
+    /// can; [`PortControl::rss_hashes`] says how far.
+    pub rss: bool,
+    /// Let the device verify IPv4 and TCP checksums if it can. Some virtual devices (net_tap) do it
+    /// in software, where the stack would do it as well.
+    pub rx_checksums: bool,
+    /// Take frames for every address.
+    pub promiscuous: bool,
+    /// Take every multicast frame; IPv6's neighbour discovery needs some.
+    pub all_multicast: bool,
+}
+
+impl PortConfig {
+    /// One transmit queue for each receive queue, 1,024 descriptors each, an MTU of 1,500 bytes,
+    /// RSS, every multicast frame, and no checksums.
+    #[must_use]
+    pub fn new(rx_pools: Vec<Pool>) -> Self {
+        Self {
+            tx_queues: rx_pools.len() as u16,
+            rx_pools,
+            rx_descriptors: 1_024,
+            tx_descriptors: 1_024,
+            mtu: 1_500,
+            rss: true,
+            rx_checksums: false,
+            promiscuous: false,
+            all_multicast: true,
+        }
+    }
+}
+
+/// A running device: its queues, to be given to workers, and its control.
+#[derive(Debug)]
+pub struct StartedPort {
+    /// The receive queues, by number.
+    pub rx: Vec<RxQueue>,
+    /// The transmit queues, by number.
+    pub tx: Vec<TxQueue>,
+    /// Everything else.
+    pub control: PortControl,
+}
+
+/// A started device, held by its queues and its control; when the last goes, it stops.
+#[derive(Debug)]
+pub(crate) struct Running {
+    /// `None` only after it was stopped.
+    port: Option<Port>,
+}
+
+impl Running {
+    fn stop(&mut self) -> Option<(Port, i32)> {
+        let port = self.port.take()?;
+        // SAFETY: the port is started, and nobody has a queue of it: this is the last holder.
+        let done = unsafe { sys::rte_eth_dev_stop(port.id) };
+        Some((port, done))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// What was chosen when the port was configured.
+#[derive(Clone, Copy, Debug)]
+struct Chosen {
+    hashes: u64,
+    rx_descriptors: u16,
+    tx_descriptors: u16,
+}
+
+/// The control of a running device. It belongs to one thread at a time, and works while others use
+/// the queues.
+#[derive(Debug)]
+pub struct PortControl {
+    running: Arc<Running>,
+    chosen: Chosen,
+    /// How many receive and transmit queues there are.
+    queues: (u16, u16),
+    /// It may move to another thread, but DPDK wants one caller at a time.
+    not_sync: PhantomData<Cell<()>>,
+}
+
+impl PortControl {
+    fn port(&self) -> &Port {
+        self.running.port.as_ref().expect("a running port is only taken by its last holder")
+    }
+
+    /// The port's number.
+    #[must_use]
+    pub fn id(&self) -> u16 {
+        self.port().id
+    }
+
+    /// The device's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.port().name()
+    }
+
+    /// What the device is and can do.
+    ///
+    /// # Errors
+    /// If the driver does not say.
+    pub fn info(&self) -> Result<PortInfo, PortError> {
+        self.port().info()
+    }
+
+    /// The device's own address.
+    ///
+    /// # Errors
+    /// If the driver does not say.
+    pub fn mac(&self) -> Result<[u8; 6], PortError> {
+        self.port().mac()
+    }
+
+    /// The link as last seen; does not wait for it.
+    ///
+    /// # Errors
+    /// If the driver does not say.
+    pub fn link(&self) -> Result<Link, PortError> {
+        self.port().link()
+    }
+
+    /// Whether the device spreads TCP over IPv4 and over IPv6 by ports and addresses.
+    #[must_use]
+    pub const fn rss_hashes(&self) -> (bool, bool) {
+        let hashes = self.chosen.hashes;
+        (hashes & sys::SHIM_RSS_IPV4_TCP != 0, hashes & sys::SHIM_RSS_IPV6_TCP != 0)
+    }
+
+    /// Descriptors of each receive and each transmit queue.
+    #[must_use]
+    pub const fn descriptors(&self) -> (u16, u16) {
+        (self.chosen.rx_descriptors, self.chosen.tx_descriptors)
+    }
+
+    /// What the device has counted.
+    ///
+    /// # Errors
+    /// If the driver does not say.
+    pub fn stats(&self) -> Result<PortStats, PortError> {
+        // SAFETY: every field is a number, for which zero is valid.
+        let mut stats: sys::rte_eth_stats = unsafe { MaybeUninit::zeroed().assume_init() };
+        // SAFETY: the port exists, and `stats` is valid for writing.
+        let done = unsafe { sys::rte_eth_stats_get(self.id(), &mut stats) };
+        self.port().check(Action::Stats, done)?;
+        Ok(PortStats {
+            rx_frames: stats.ipackets,
+            tx_frames: stats.opackets,
+            rx_bytes: stats.ibytes,
+            tx_bytes: stats.obytes,
+            rx_missed: stats.imissed,
+            rx_errors: stats.ierrors,
+            tx_errors: stats.oerrors,
+            rx_no_mbuf: stats.rx_nombuf,
+        })
+    }
+
+    /// Sets the device's counters to zero.
+    ///
+    /// # Errors
+    /// If the driver cannot.
+    pub fn clear_stats(&self) -> Result<(), PortError> {
+        // SAFETY: the port exists.
+        self.port().check(Action::Stats, unsafe { sys::rte_eth_stats_reset(self.id()) })
+    }
+
+    /// Takes frames for every address, or only for its own. A device without the choice takes all.
+    ///
+    /// # Errors
+    /// If the driver cannot although it has the choice.
+    pub fn set_promiscuous(&self, on: bool) -> Result<(), PortError> {
+        let id = self.id();
+        let done = if on {
+            // SAFETY: the port exists.
+            unsafe { sys::rte_eth_promiscuous_enable(id) }
+        } else {
+            // SAFETY: the port exists.
+            unsafe { sys::rte_eth_promiscuous_disable(id) }
+        };
+        self.check_choice(Action::Promiscuous, done)
+    }
+
+    /// Takes every multicast frame, or only those asked for. A device without the choice takes all.
+    ///
+    /// # Errors
+    /// If the driver cannot although it has the choice.
+    pub fn set_all_multicast(&self, on: bool) -> Result<(), PortError> {
+        let id = self.id();
+        let done = if on {
+            // SAFETY: the port exists.
+            unsafe { sys::rte_eth_allmulticast_enable(id) }
+        } else {
+            // SAFETY: the port exists.
+            unsafe { sys::rte_eth_allmulticast_disable(id) }
+        };
+        self.check_choice(Action::AllMulticast, done)
+    }
+
+    fn check_choice(&self, action: Action, done: i32) -> Result<(), PortError> {
+        match check(done) {
+            Err(errno) if is_unsupported(errno) => Ok(()),
+            _ => self.port().check(action, done),
+        }
+    }
+
+    /// Stops the device. Every queue has to come back, so that no worker can be using one.
+    ///
+    /// # Errors
+    /// If a queue is missing or another port's, everything is given back; if the driver fails, the
+    /// device is closed.
+    pub fn stop(self, rx: Vec<RxQueue>, tx: Vec<TxQueue>) -> Result<Port, StopError> {
+        let all = rx.len() == usize::from(self.queues.0)
+            && tx.len() == usize::from(self.queues.1)
+            && rx.iter().all(|queue| queue.is_of(&self.running))
+            && tx.iter().all(|queue| queue.is_of(&self.running));
+        if !all {
+            return Err(StopError::QueuesMissing(Box::new(StartedPort { rx, tx, control: self })));
+        }
+        drop((rx, tx));
+        let stopped = Arc::into_inner(self.running).and_then(|mut running| running.stop());
+        let (port, done) = stopped.expect("the queues are the only other holders");
+        match check(done) {
+            Err(errno) if !is_unsupported(errno) => {
+                Err(StopError::Driver(port.failed(Action::Stop, errno)))
+            }
+            _ => Ok(port),
+        }
+    }
+}
+
+/// What a device is and can do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortInfo {
+    /// The port's number.
+    pub id: u16,
+    /// The device's name.
+    pub name: String,
+    /// Its driver.
+    pub driver: String,
+    /// Its own address.
+    pub mac: [u8; 6],
+    /// Its NUMA node, if it has one.
+    pub socket: Option<u32>,
+    /// Bytes of an IP packet, as configured.
+    pub mtu: u16,
+    /// Fewest.
+    pub min_mtu: u16,
+    /// Most.
+    pub max_mtu: u16,
+    /// Most receive queues.
+    pub max_rx_queues: u16,
+    /// Most transmit queues.
+    pub max_tx_queues: u16,
+    /// Fewest and most descriptors of a receive queue.
+    pub rx_descriptors: (u16, u16),
+    /// Fewest and most descriptors of a transmit queue.
+    pub tx_descriptors: (u16, u16),
+    /// What RSS can hash, as bits of `RTE_ETH_RSS_*`.
+    pub rss_offloads: u64,
+    /// Entries of the table that RSS looks queues up in; 0 if there is none.
+    pub reta_size: u16,
+    /// What it can do for received frames, as bits of `RTE_ETH_RX_OFFLOAD_*`.
+    pub rx_offloads: u64,
+    /// What it can do for frames to be sent, as bits of `RTE_ETH_TX_OFFLOAD_*`.
+    pub tx_offloads: u64,
+    /// The link.
+    pub link: Link,
+}
+
+impl PortInfo {
+    /// Whether RSS can spread TCP over IPv4 and IPv6 by addresses and ports.
+    #[must_use]
+    pub const fn spreads_tcp(&self) -> bool {
+        self.rss_offloads & tcp_hashes() == tcp_hashes()
+    }
+
+    /// Whether the device can verify TCP's checksums.
+    #[must_use]
+    pub const fn verifies_tcp(&self) -> bool {
+        self.rx_offloads & sys::SHIM_RX_OFFLOAD_TCP_CKSUM != 0
+    }
+}
+
+/// A device's link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Whether it is up.
+    pub up: bool,
+    /// Its speed in Mb/s, if known.
+    pub mbps: Option<u32>,
+    /// Whether both ends may send at once.
+    pub full_duplex: bool,
+}
+
+/// What a device has counted since it was started or its counters were cleared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortStats {
+    /// Frames received.
+    pub rx_frames: u64,
+    /// Frames sent.
+    pub tx_frames: u64,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Bytes sent.
+    pub tx_bytes: u64,
+    /// Frames lost because the receive queue was full.
+    pub rx_missed: u64,
+    /// Frames received in error.
+    pub rx_errors: u64,
+    /// Frames that could not be sent.
+    pub tx_errors: u64,
+    /// Times there was no buffer for a received frame.
+    pub rx_no_mbuf: u64,
+}
+
+/// What was being done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Action {
+    Open,
+    Info,
+    Queues { rx: u16, tx: u16 },
+    DataRoom { mtu: u16, data_room: u16 },
+    Configure { rx_queues: u16, tx_queues: u16 },
+    Descriptors,
+    RxQueue(u16),
+    TxQueue(u16),
+    Mtu(u16),
+    Start,
+    Stop,
+    Link,
+    Stats,
+    Promiscuous,
+    AllMulticast,
+}
+
+/// What went wrong with a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortError {
+    port: u16,
+    name: String,
+    action: Action,
+    errno: Errno,
+}
+
+impl PortError {
+    /// The reason the driver gave.
+    #[must_use]
+    pub const fn errno(&self) -> Errno {
+        self.errno
+    }
+}
+
+impl fmt::Display for PortError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { port, name, action, errno } = self;
+        write!(f, "port {port} ({name}): ")?;
+        match action {
+            Action::Open => write!(
+                f,
+                "cannot be opened ({errno}); name its device with --vdev or -a, and open it once"
+            ),
+            Action::Info => write!(f, "the driver does not say what it is ({errno})"),
+            Action::Queues { rx, tx } => write!(
+                f,
+                "the device has 1 to {rx} receive queues and 1 to {tx} transmit queues; configure \
+                 as many"
+            ),
+            Action::DataRoom { mtu, data_room } => write!(
+                f,
+                "an MTU of {mtu} bytes needs pools with a data room of at least {}, and one has \
+                 {data_room}",
+                u32::from(*mtu) + OVERHEAD
+            ),
+            Action::Configure { rx_queues, tx_queues } => write!(
+                f,
+                "the device cannot be configured with {rx_queues} receive and {tx_queues} transmit \
+                 queues ({errno})"
+            ),
+            Action::Descriptors => write!(f, "the numbers of descriptors do not fit ({errno})"),
+            Action::RxQueue(queue) => write!(
+                f,
+                "receive queue {queue} cannot be set up ({errno}); check that its pool has more \
+                 frames than the queue has descriptors"
+            ),
+            Action::TxQueue(queue) => {
+                write!(f, "transmit queue {queue} cannot be set up ({errno})")
+            }
+            Action::Mtu(mtu) => write!(f, "the device does not take an MTU of {mtu} ({errno})"),
+            Action::Start => write!(f, "the device does not start ({errno})"),
+            Action::Stop => write!(f, "the device does not stop ({errno})"),
+            Action::Link => write!(f, "the device does not say whether its link is up ({errno})"),
+            Action::Stats => write!(f, "the device's counters cannot be had ({errno})"),
+            Action::Promiscuous => write!(f, "promiscuous mode cannot be set ({errno})"),
+            Action::AllMulticast => write!(f, "multicast reception cannot be set ({errno})"),
+        }
+    }
+}
+
+impl std::error::Error for PortError {}
+
+/// Why a port was not stopped.
+#[derive(Debug)]
+pub enum StopError {
+    /// Not every queue came back; here is everything that was given.
+    QueuesMissing(Box<StartedPort>),
+    /// The driver failed, and the device is closed.
+    Driver(PortError),
+}
+
+impl fmt::Display for StopError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::QueuesMissing(port) => write!(
+                f,
+                "port {} cannot be stopped before all of its {} receive and {} transmit queues have \
+                 come back from the workers",
+                port.control.id(),
+                port.control.queues.0,
+                port.control.queues.1
+            ),
+            Self::Driver(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for StopError {}
