@@ -1,0 +1,388 @@
+//! What applications command and are told: XTCP's verbs, with every handle verified.
+
+use core::net::{IpAddr, SocketAddr};
+
+use crate::buffer::Buffer;
+use crate::config::{ADDRESSES_MAX, Family, GroupConfig};
+use crate::counters::Stop;
+use crate::error::Misuse;
+use crate::event::{Event, Reason};
+use crate::group::Pool;
+use crate::handle::{Cd, Gd, PoolId, QueueId};
+use crate::secret::Tuple;
+use crate::stack::{POOLS_MAX, Stack};
+use crate::table::slots::NONE;
+use crate::tcp::Tcb;
+use crate::tcp::record::{
+    KNOWN, LISTED, OPENED_BY_US, TELL_ACCEPTABLE, TELL_CLOSED, TELL_FINISHED, TELL_OPENED,
+};
+use crate::tcp::seq::SeqNum;
+use crate::tcp::state::State;
+use crate::time::Instant;
+use crate::world::Payload;
+
+/// First port of those an active open picks from (RFC 6335).
+const EPHEMERAL: u16 = 49_152;
+
+impl<'m> Stack<'m> {
+    /// A pool with this receive buffer, aligned to 64 bytes; about 1 % of it describes the rest.
+    ///
+    /// # Errors
+    /// [`Misuse::TableFull`].
+    pub fn open_pool(&mut self, receive: &'m mut [u8]) -> Result<PoolId, Misuse> {
+        let free =
+            (0..POOLS_MAX).find(|&at| self.pools[at].is_none() && self.pool_connections[at] == 0);
+        let at = free.ok_or(Misuse::TableFull)?;
+        self.pools[at] = Some(Pool { receive: Buffer::new(receive) });
+        Ok(PoolId(u16::try_from(at).unwrap_or(u16::MAX)))
+    }
+
+    /// Closes a pool with all its groups and connections and gives its memory back. Its
+    /// applications are told nothing more; its clients are sent RST.
+    pub fn close_pool(&mut self, pool: PoolId, now: Instant) -> Option<&'m mut [u8]> {
+        self.now = now;
+        self.pools.get(usize::from(pool.0))?.as_ref()?;
+        for at in 0..self.groups.len() {
+            let at = u16::try_from(at).unwrap_or(u16::MAX);
+            let group = self.groups[usize::from(at)];
+            if group.is_open() && group.pool == pool.0 {
+                self.end_group(at);
+                self.forget_events(usize::from(group.queue));
+            }
+        }
+        self.pools[usize::from(pool.0)].take().map(|pool| pool.receive.into_memory())
+    }
+
+    /// A group of `pool` whose events go to `queue`. With port 0 it does not listen.
+    ///
+    /// # Errors
+    /// [`Misuse::NoSuchPool`], [`Misuse::NoSuchQueue`], [`Misuse::PortInUse`],
+    /// [`Misuse::TableFull`].
+    pub fn open_group(
+        &mut self,
+        pool: PoolId,
+        queue: QueueId,
+        config: &GroupConfig,
+    ) -> Result<Gd, Misuse> {
+        if !self.pools.get(usize::from(pool.0)).is_some_and(Option::is_some) {
+            return Err(Misuse::NoSuchPool);
+        }
+        if usize::from(queue.0) >= self.queues.len() {
+            return Err(Misuse::NoSuchQueue);
+        }
+        let v4 = config.family != Family::V6 && self.listener(config.port, false).is_some();
+        let v6 = config.family != Family::V4 && self.listener(config.port, true).is_some();
+        if v4 || v6 {
+            return Err(Misuse::PortInUse);
+        }
+        let at = self
+            .groups
+            .iter()
+            .position(|group| !group.is_open() && group.connections == 0)
+            .ok_or(Misuse::TableFull)?;
+        let index = u16::try_from(at).map_err(|_| Misuse::TableFull)?;
+        self.groups[at].open(pool, queue, config);
+        if config.port != 0 {
+            self.listen(index);
+        }
+        Ok(self.groups[at].gd(index))
+    }
+
+    /// Stands last among the groups of its port: the oldest gets the clients.
+    fn listen(&mut self, index: u16) {
+        let port = usize::from(self.groups[usize::from(index)].port);
+        let mut place = &mut self.ports[port];
+        while *place != 0 {
+            place = &mut self.groups[usize::from(*place - 1)].next_on_port;
+        }
+        *place = index + 1;
+    }
+
+    fn unlisten(&mut self, index: u16) {
+        let group = self.groups[usize::from(index)];
+        let mut place = &mut self.ports[usize::from(group.port)];
+        while *place != 0 && *place != index + 1 {
+            place = &mut self.groups[usize::from(*place - 1)].next_on_port;
+        }
+        if *place != 0 {
+            *place = group.next_on_port;
+        }
+    }
+
+    /// Closes a group: nobody is accepted any more, and its connections are aborted.
+    ///
+    /// # Errors
+    /// [`Misuse::StaleGroup`].
+    pub fn close_group(&mut self, group: Gd, now: Instant) -> Result<(), Misuse> {
+        self.now = now;
+        let index = self.group_index(group)?;
+        self.end_group(index);
+        Ok(())
+    }
+
+    fn end_group(&mut self, group: u16) {
+        self.unlisten(group);
+        for index in 1..self.connections_free.high_water() {
+            let rec = &self.connections[index as usize];
+            if rec.group == group && rec.state() != State::Closed && !rec.has(LISTED) {
+                let aborted = self.with_connection(index, |tcb| {
+                    tcb.act.clear(KNOWN);
+                    tcb.abort_call()
+                });
+                if aborted.is_err() {
+                    self.counters.stop(Stop::AbortedSilently);
+                }
+            }
+        }
+        self.release_closed(group);
+        self.groups[usize::from(group)].close();
+    }
+
+    /// Connections that were closed before but whose last requests the application still held.
+    fn release_closed(&mut self, group: u16) {
+        for index in 1..self.connections_free.high_water() {
+            let rec = &self.connections[index as usize];
+            if rec.group == group && rec.state() == State::Closed && self.is_live(index) {
+                // Unfolded already: this cannot fail for want of a record.
+                let released = self.with_connection(index, |tcb| tcb.release_read());
+                debug_assert!(released.is_ok());
+            }
+        }
+    }
+
+    /// Whether an active record says that it is this connection's: a free connection record
+    /// keeps a link in the same place.
+    fn is_live(&self, index: u32) -> bool {
+        self.connections[index as usize]
+            .active()
+            .and_then(|active| self.actives.get(active as usize))
+            .is_some_and(|act| act.connection == index)
+    }
+
+    /// Nobody will ask for the events of this queue any more.
+    fn forget_events(&mut self, queue: usize) {
+        while let Some(active) = self.take_from_event_list(queue) {
+            let index = self.actives[active as usize].connection;
+            self.actives[active as usize]
+                .clear(TELL_ACCEPTABLE | TELL_OPENED | TELL_FINISHED | TELL_CLOSED);
+            self.settle(index);
+        }
+    }
+
+    /// The application takes the client whose SYN waits.
+    ///
+    /// # Errors
+    /// A stale or foreign handle, or [`Misuse::NotAcceptable`].
+    pub fn accept(&mut self, group: Gd, connection: Cd, now: Instant) -> Result<(), Misuse> {
+        self.command(group, connection, now, |tcb| tcb.accept())
+    }
+
+    /// The application does not want the client whose SYN waits: RST.
+    ///
+    /// # Errors
+    /// As [`Self::accept`].
+    pub fn refuse(&mut self, group: Gd, connection: Cd, now: Instant) -> Result<(), Misuse> {
+        self.command(group, connection, now, |tcb| tcb.refuse())
+    }
+
+    /// The application has done with the stream before the 64-bit offset `up_to`: in a group
+    /// where the application acknowledges, this is the acknowledgement. With `again`, what was
+    /// given beyond is given once more.
+    ///
+    /// # Errors
+    /// A stale or foreign handle, or [`Misuse::BeyondGiven`].
+    pub fn commit(
+        &mut self,
+        group: Gd,
+        connection: Cd,
+        up_to: u64,
+        again: bool,
+        now: Instant,
+    ) -> Result<(), Misuse> {
+        self.command(group, connection, now, |tcb| tcb.commit(up_to, again))
+    }
+
+    /// Queues bytes for sending: all, or none and the reason.
+    ///
+    /// # Errors
+    /// A stale or foreign handle, [`Misuse::NotOpen`], [`Misuse::NoBuffer`],
+    /// [`Misuse::SendQueueFull`].
+    pub fn send(
+        &mut self,
+        group: Gd,
+        connection: Cd,
+        payload: &(impl Payload + ?Sized),
+        now: Instant,
+    ) -> Result<(), Misuse> {
+        self.command(group, connection, now, |tcb| tcb.send(payload))
+    }
+
+    /// Everything queued is still sent, then FIN.
+    ///
+    /// # Errors
+    /// A stale or foreign handle, or [`Misuse::NotOpen`].
+    pub fn close(&mut self, group: Gd, connection: Cd, now: Instant) -> Result<(), Misuse> {
+        self.command(group, connection, now, |tcb| tcb.close())
+    }
+
+    /// RST, and everything is forgotten.
+    ///
+    /// # Errors
+    /// A stale or foreign handle.
+    pub fn abort(&mut self, group: Gd, connection: Cd, now: Instant) -> Result<(), Misuse> {
+        self.command(group, connection, now, |tcb| tcb.abort_call())
+    }
+
+    /// Opens a connection to `remote`: for tests and load generators.
+    ///
+    /// # Errors
+    /// [`Misuse::StaleGroup`], [`Misuse::NoAddress`], [`Misuse::TableFull`].
+    pub fn connect(&mut self, group: Gd, remote: SocketAddr, now: Instant) -> Result<Cd, Misuse> {
+        self.now = now;
+        let group = self.group_index(group)?;
+        let local = self.source_for(remote.ip()).ok_or(Misuse::NoAddress)?;
+        let tuple = self.unused_tuple(remote, local).ok_or(Misuse::TableFull)?;
+        let (index, active) = self.create(&tuple, local, group).map_err(|_| Misuse::TableFull)?;
+        let iss = SeqNum::new(self.secret.initial_sequence(&tuple, now.as_nanos()));
+        let tcb = &mut self.tcb(index, active);
+        tcb.rec.options |= OPENED_BY_US;
+        tcb.open(iss);
+        self.settle(index);
+        Ok(self.cd(index))
+    }
+
+    /// The first own address of a family.
+    fn source_for(&self, remote: IpAddr) -> Option<u8> {
+        let last = u8::try_from(ADDRESSES_MAX).unwrap_or(u8::MAX);
+        (0..last).find(|&at| {
+            self.interface.address(at).is_some_and(|ip| ip.is_ipv4() == remote.is_ipv4())
+        })
+    }
+
+    /// A tuple with a local port that no connection to `remote` uses.
+    fn unused_tuple(&mut self, remote: SocketAddr, local: u8) -> Option<Tuple> {
+        for _ in 0..=u16::MAX - EPHEMERAL {
+            let local_port = EPHEMERAL + self.next_port % (u16::MAX - EPHEMERAL + 1);
+            self.next_port = self.next_port.wrapping_add(1);
+            let ports = u32::from(remote.port()) << 16 | u32::from(local_port);
+            let hash = self.secret.flow_hash(remote.ip(), ports, local);
+            let tuple = Tuple {
+                remote: remote.ip(),
+                remote_port: remote.port(),
+                local: self.local_address(local),
+                local_port,
+            };
+            let taken = self
+                .flows
+                .find(hash, |index| self.tuple_of(&self.connections[index as usize]) == tuple);
+            if taken.is_none() {
+                return Some(tuple);
+            }
+        }
+        None
+    }
+
+    fn command(
+        &mut self,
+        group: Gd,
+        connection: Cd,
+        now: Instant,
+        f: impl FnOnce(&mut Tcb<'_, 'm>) -> Result<(), Misuse>,
+    ) -> Result<(), Misuse> {
+        self.now = now;
+        let group = self.group_index(group)?;
+        let index = self.connection_index(connection)?;
+        if self.connections[index as usize].group != group {
+            return Err(Misuse::NotInGroup);
+        }
+        match self.with_connection(index, f) {
+            Ok(result) => result,
+            Err(stop) => {
+                self.counters.stop(stop);
+                Err(Misuse::TableFull)
+            }
+        }
+    }
+
+    pub(crate) fn group_index(&self, group: Gd) -> Result<u16, Misuse> {
+        let index = group.index();
+        let found = self.groups.get(usize::from(index));
+        match found {
+            Some(found) if found.is_open() && found.gd(index) == group => Ok(index),
+            _ => Err(Misuse::StaleGroup),
+        }
+    }
+
+    pub(crate) fn connection_index(&self, connection: Cd) -> Result<u32, Misuse> {
+        let index = connection.index();
+        let ours = connection.worker() == self.worker
+            && index != NONE
+            && index < self.connections_free.high_water();
+        if !ours {
+            return Err(Misuse::StaleConnection);
+        }
+        let rec = &self.connections[index as usize];
+        let gone = rec.has(LISTED) || rec.state() == State::Closed && !self.is_live(index);
+        if gone || rec.generation != connection.generation() {
+            return Err(Misuse::StaleConnection);
+        }
+        Ok(index)
+    }
+
+    pub(crate) fn cd(&self, index: u32) -> Cd {
+        Cd::new(self.worker, index, self.connections[index as usize].generation)
+    }
+
+    /// The next event of a queue; `None` when there is none. Ask only while the event can be
+    /// passed on: it is not given twice.
+    pub fn poll_event(&mut self, queue: QueueId) -> Option<Event> {
+        let queue = usize::from(queue.0);
+        loop {
+            let active = self.queues.get(queue)?.head;
+            if active == NONE {
+                return None;
+            }
+            let index = self.actives[active as usize].connection;
+            if let Some(event) = self.next_event(index, active) {
+                return Some(event);
+            }
+            self.take_from_event_list(queue);
+            self.settle(index);
+        }
+    }
+
+    fn next_event(&mut self, index: u32, active: u32) -> Option<Event> {
+        let connection = self.cd(index);
+        let at = self.connections[index as usize].group;
+        let group = self.groups[usize::from(at)].gd(at);
+        let tcb = &mut self.tcb(index, active);
+        if tcb.act.has(TELL_ACCEPTABLE) {
+            tcb.act.clear(TELL_ACCEPTABLE);
+            tcb.act.set(KNOWN);
+            return Some(Event::Acceptable { group, connection });
+        }
+        if tcb.act.has(TELL_OPENED) {
+            tcb.act.clear(TELL_OPENED);
+            tcb.act.set(KNOWN);
+            return Some(Event::Opened { group, connection });
+        }
+        if tcb.rec.state() != State::Closed
+            && let Some(given) = tcb.give()
+        {
+            let (at, len, offset) = (given.at, given.len, given.offset);
+            return Some(Event::Data { group, connection, at, len, offset });
+        }
+        if tcb.act.has(TELL_FINISHED) {
+            tcb.act.clear(TELL_FINISHED);
+            let offset = tcb.offset_of(tcb.rec.rcv_nxt);
+            return Some(Event::Finished { group, connection, offset });
+        }
+        if tcb.act.has(TELL_CLOSED) {
+            tcb.act.clear(TELL_CLOSED);
+            let code = u8::try_from(tcb.act.reason).unwrap_or(u8::MAX);
+            let reason = Reason::from_code(code).unwrap_or(Reason::Aborted);
+            return Some(Event::Closed { group, connection, reason });
+        }
+        None
+    }
+}

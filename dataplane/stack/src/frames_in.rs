@@ -1,0 +1,346 @@
+//! Frames in: from bytes to the connection they are for.
+
+use core::net::IpAddr;
+
+use crate::counters::{Count, Outcome, Stop};
+use crate::net::MacClass;
+use crate::secret::Tuple;
+use crate::stack::Stack;
+use crate::tcp::record::{HELD, LISTED, SEND_SYN, TELL_ACCEPTABLE};
+use crate::tcp::seq::SeqNum;
+use crate::tcp::state::State;
+use crate::time::Instant;
+use crate::wire::checksum::PseudoHeader;
+use crate::wire::ethernet::{EtherType, Frame, MacAddr};
+use crate::wire::ipv6::Fragment;
+use crate::wire::tcp::{Flags, Segment};
+use crate::wire::{icmpv4, icmpv6, ipv4, ipv6, tcp};
+use crate::world::{Checksum, RxFrame, Transmit};
+
+/// Frames looked at together, so that the memory of one is fetched while another is worked on.
+const BATCH: usize = 32;
+
+/// A segment with a good checksum, on its way to its connection.
+struct Arrival<'f> {
+    segment: Segment<'f>,
+    remote: IpAddr,
+    /// Index of our address.
+    local: u8,
+    /// Who sent the frame: a reply without a connection goes back there.
+    from: MacAddr,
+    hash: u64,
+}
+
+impl Stack<'_> {
+    /// Frames that arrived together, in their order.
+    pub fn on_burst(&mut self, frames: &[RxFrame<'_>], out: &mut impl Transmit, now: Instant) {
+        self.now = now;
+        for batch in frames.chunks(BATCH) {
+            let mut arrivals = [const { None }; BATCH];
+            for (frame, arrival) in batch.iter().zip(&mut arrivals) {
+                match self.classify(frame, out) {
+                    Ok(segment) => *arrival = segment,
+                    Err(stop) => self.counters.stop(stop),
+                }
+            }
+            for arrival in arrivals.iter().flatten() {
+                if let Some(index) = self.flows.candidate(arrival.hash) {
+                    xtcp_cpu::prefetch_read(&self.connections[index as usize]);
+                }
+            }
+            for arrival in arrivals.iter().flatten() {
+                let outcome = self.on_arrival(arrival, out);
+                self.counters.outcome(outcome);
+            }
+        }
+    }
+
+    /// What a frame is. All but TCP is dealt with here.
+    fn classify<'f>(
+        &mut self,
+        frame: &RxFrame<'f>,
+        out: &mut impl Transmit,
+    ) -> Result<Option<Arrival<'f>>, Stop> {
+        self.counters.count(Count::FramesIn);
+        self.counters.add(Count::BytesIn, frame.bytes.len() as u64);
+        let ethernet = Frame::parse(frame.bytes)?;
+        let class = self.interface.accepts_mac(ethernet.dst);
+        if class == MacClass::Foreign {
+            return Err(Stop::FrameForeign);
+        }
+        match ethernet.ethertype {
+            EtherType::IPV4 => self.classify_ipv4(&ethernet, class, frame.checksum, out),
+            EtherType::IPV6 => self.classify_ipv6(&ethernet, class, frame.checksum, out),
+            EtherType::ARP => {
+                let counters = &mut self.counters;
+                self.interface.on_arp(ethernet.payload, out, counters, self.now)?;
+                Ok(None)
+            }
+            _ => Err(Stop::FrameEtherType),
+        }
+    }
+
+    fn classify_ipv4<'f>(
+        &mut self,
+        frame: &Frame<'f>,
+        class: MacClass,
+        checksum: Checksum,
+        out: &mut impl Transmit,
+    ) -> Result<Option<Arrival<'f>>, Stop> {
+        let packet = ipv4::Packet::parse(frame.payload)?;
+        if packet.is_fragment() {
+            return Err(Stop::IpFragment);
+        }
+        if packet.source_routed {
+            return Err(Stop::Ipv4SourceRoute);
+        }
+        let (src, dst) = (IpAddr::V4(packet.src), IpAddr::V4(packet.dst));
+        match packet.protocol {
+            tcp::PROTOCOL => {
+                self.segment(frame, class, (src, dst), packet.payload, checksum).map(Some)
+            }
+            icmpv4::PROTOCOL => {
+                let counters = &mut self.counters;
+                self.interface.on_icmpv4(&packet, frame.src, out, counters)?;
+                Ok(None)
+            }
+            _ => Err(Stop::IpProtocol),
+        }
+    }
+
+    fn classify_ipv6<'f>(
+        &mut self,
+        frame: &Frame<'f>,
+        class: MacClass,
+        checksum: Checksum,
+        out: &mut impl Transmit,
+    ) -> Result<Option<Arrival<'f>>, Stop> {
+        let packet = ipv6::Packet::parse(frame.payload)?;
+        if matches!(packet.fragment, Fragment::Part { .. }) {
+            return Err(Stop::IpFragment);
+        }
+        let (src, dst) = (IpAddr::V6(packet.src), IpAddr::V6(packet.dst));
+        match packet.protocol {
+            tcp::PROTOCOL => {
+                self.segment(frame, class, (src, dst), packet.payload, checksum).map(Some)
+            }
+            icmpv6::PROTOCOL => {
+                let counters = &mut self.counters;
+                self.interface.on_icmpv6(&packet, frame.src, out, counters, self.now)?;
+                Ok(None)
+            }
+            _ => Err(Stop::IpProtocol),
+        }
+    }
+
+    /// A TCP segment for us, from an address a host can have, with a good checksum.
+    fn segment<'f>(
+        &mut self,
+        frame: &Frame<'f>,
+        class: MacClass,
+        (src, dst): (IpAddr, IpAddr),
+        bytes: &'f [u8],
+        checksum: Checksum,
+    ) -> Result<Arrival<'f>, Stop> {
+        if class != MacClass::Ours {
+            // RFC 1122 section 3.3.6: a broadcast frame carries no TCP.
+            return Err(Stop::IpGroup);
+        }
+        let local = self.interface.local(dst).ok_or(Stop::IpForeign)?;
+        if !self.interface.is_valid_source(src) {
+            return Err(Stop::IpSource);
+        }
+        let segment = Segment::parse(bytes)?;
+        let pseudo = PseudoHeader::new(src, dst, tcp::PROTOCOL);
+        if checksum != Checksum::Good && !segment.checksum_ok(pseudo) {
+            return Err(Stop::TcpChecksum);
+        }
+        self.counters.count(Count::SegmentsIn);
+        let ports = u32::from(segment.src_port) << 16 | u32::from(segment.dst_port);
+        let hash = self.secret.flow_hash(src, ports, local);
+        self.flows.prefetch(hash);
+        Ok(Arrival { segment, remote: src, local, from: frame.src, hash })
+    }
+
+    /// SEGMENT ARRIVES: whose is it?
+    fn on_arrival(&mut self, arrival: &Arrival<'_>, out: &mut impl Transmit) -> Outcome {
+        let Some(index) = self.find(arrival) else {
+            return self.on_segment_without_connection(arrival, out);
+        };
+        if self.connections[index as usize].has(LISTED) {
+            return self.on_segment_in_time_wait(index, arrival, out);
+        }
+        let segment = &arrival.segment;
+        let outcome = self.with_connection(index, |tcb| tcb.on_segment(segment))?;
+        if outcome == Err(Stop::AckNotOfSyn) {
+            self.send_reset(arrival, out);
+        }
+        outcome
+    }
+
+    fn find(&self, arrival: &Arrival<'_>) -> Option<u32> {
+        let segment = &arrival.segment;
+        self.flows.find(arrival.hash, |index| {
+            let rec = &self.connections[index as usize];
+            rec.remote_port == segment.src_port
+                && rec.local_port == segment.dst_port
+                && rec.local == arrival.local
+                && self.remote_of(rec) == arrival.remote
+        })
+    }
+
+    /// RFC 9293 sections 3.10.7.1 (CLOSED) and 3.10.7.2 (LISTEN).
+    fn on_segment_without_connection(
+        &mut self,
+        arrival: &Arrival<'_>,
+        out: &mut impl Transmit,
+    ) -> Outcome {
+        let flags = arrival.segment.flags;
+        if flags.contains(Flags::RST) {
+            return Err(Stop::NoConnectionReset);
+        }
+        let listener = self.listener(arrival.segment.dst_port, arrival.remote.is_ipv6());
+        let Some(group) = listener else {
+            self.send_reset(arrival, out);
+            return Err(Stop::NoConnection);
+        };
+        if flags.contains(Flags::ACK) {
+            self.send_reset(arrival, out);
+            return Err(Stop::NoConnection);
+        }
+        if !flags.contains(Flags::SYN) || flags.contains(Flags::FIN) {
+            return Err(Stop::NotForListener);
+        }
+        self.on_syn(arrival, group)
+    }
+
+    /// The group that gets a client of this port: the oldest that listens on its family.
+    pub(crate) fn listener(&self, port: u16, v6: bool) -> Option<u16> {
+        let mut next = self.ports[usize::from(port)];
+        while next != 0 {
+            let group = &self.groups[usize::from(next - 1)];
+            if group.takes(v6) {
+                return Some(next - 1);
+            }
+            next = group.next_on_port;
+        }
+        None
+    }
+
+    /// A client: it waits for the application, or is answered at once.
+    fn on_syn(&mut self, arrival: &Arrival<'_>, group: u16) -> Outcome {
+        if self.half_open >= self.tcp.half_open_max {
+            return Err(Stop::HalfOpenFull);
+        }
+        let segment = &arrival.segment;
+        let tuple = Tuple {
+            remote: arrival.remote,
+            remote_port: segment.src_port,
+            local: self.local_address(arrival.local),
+            local_port: segment.dst_port,
+        };
+        let (index, active) = self.create(&tuple, arrival.local, group)?;
+        let iss = SeqNum::new(self.secret.initial_sequence(&tuple, self.now.as_nanos()));
+        let mut tcb = self.tcb(index, active);
+        tcb.rec.set_state(State::SynReceived);
+        tcb.rec.snd_una = iss;
+        (tcb.act.snd_nxt, tcb.act.snd_max, tcb.act.snd_end) = (iss, iss, iss);
+        tcb.take_syn(segment);
+        tcb.rec.heard_ms = (tcb.now.as_millis() & 0xffff_ffff) as u32;
+        match tcb.group.accept_by(tcb.now) {
+            Some(deadline) => {
+                tcb.act.set(HELD | TELL_ACCEPTABLE);
+                tcb.act.set_life(deadline);
+            }
+            None => tcb.act.set(SEND_SYN),
+        }
+        self.settle(index);
+        Ok(())
+    }
+
+    /// TIME-WAIT (RFC 9293 section 3.10.7.4): RST is ignored (RFC 1337), a newer SYN opens anew
+    /// (RFC 6191), a FIN starts the wait again, and all else is told where we are.
+    fn on_segment_in_time_wait(
+        &mut self,
+        index: u32,
+        arrival: &Arrival<'_>,
+        out: &mut impl Transmit,
+    ) -> Outcome {
+        let (segment, rec) = (&arrival.segment, self.connections[index as usize]);
+        if segment.flags.contains(Flags::RST) {
+            return Err(Stop::ResetInTimeWait);
+        }
+        if segment.flags.contains(Flags::SYN) && !segment.flags.contains(Flags::ACK) {
+            let newer_time = segment
+                .options
+                .timestamps
+                .is_some_and(|t| SeqNum::new(t.value).after(SeqNum::new(rec.ts_recent)));
+            if SeqNum::new(segment.seq).after(rec.rcv_nxt) || newer_time {
+                self.cut_time_wait_short(index);
+                return self.on_segment_without_connection(arrival, out);
+            }
+        }
+        if segment.flags.contains(Flags::FIN) {
+            self.connections[index as usize].heard_ms = (self.now.as_millis() & 0xffff_ffff) as u32;
+        }
+        let bare = segment.is_empty() && SeqNum::new(segment.seq) == rec.rcv_nxt;
+        if bare {
+            return Ok(());
+        }
+        self.acknowledge_in_time_wait(index, arrival, out);
+        Err(Stop::DuplicateText)
+    }
+
+    fn acknowledge_in_time_wait(
+        &mut self,
+        index: u32,
+        arrival: &Arrival<'_>,
+        out: &mut impl Transmit,
+    ) {
+        let rec = self.connections[index as usize];
+        let mut options = tcp::Options::NONE;
+        if rec.has(crate::tcp::record::TIMESTAMPS) {
+            let offset = self.secret.timestamp_offset(&self.tuple_of(&rec));
+            let ms = (self.now.as_millis() & 0xffff_ffff) as u32;
+            let value = ms.wrapping_add(offset);
+            options.timestamps = Some(tcp::Timestamps { value, echo: rec.ts_recent });
+        }
+        let header = tcp::Header {
+            src_port: rec.local_port,
+            dst_port: rec.remote_port,
+            seq: rec.snd_una.to_u32(),
+            ack: rec.rcv_nxt.to_u32(),
+            flags: Flags::ACK,
+            window: 0,
+            urgent: 0,
+            options,
+        };
+        self.reply(arrival.from, arrival.remote, arrival.local, &header, out);
+        self.counters.count(Count::BareAcks);
+    }
+
+    /// RST for a segment of no connection (RFC 9293 section 3.10.7.1).
+    //= https://www.rfc-editor.org/rfc/rfc9293#section-3.10.7.1
+    //# If the ACK bit is off, sequence number zero is used, <SEQ=0><ACK=SEG.SEQ+SEG.LEN>
+    //# <CTL=RST,ACK> If the ACK bit is on, <SEQ=SEG.ACK><CTL=RST>
+    fn send_reset(&mut self, arrival: &Arrival<'_>, out: &mut impl Transmit) {
+        let segment = &arrival.segment;
+        let (seq, ack, flags) = if segment.flags.contains(Flags::ACK) {
+            (segment.ack, 0, Flags::RST)
+        } else {
+            (0, segment.seq.wrapping_add(segment.len()), Flags::RST | Flags::ACK)
+        };
+        let header = tcp::Header {
+            src_port: segment.dst_port,
+            dst_port: segment.src_port,
+            seq,
+            ack,
+            flags,
+            window: 0,
+            urgent: 0,
+            options: tcp::Options::NONE,
+        };
+        self.reply(arrival.from, arrival.remote, arrival.local, &header, out);
+        self.counters.count(Count::ResetsOut);
+    }
+}

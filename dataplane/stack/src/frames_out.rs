@@ -1,0 +1,221 @@
+//! Frames out: what connections have to send, and replies that need none.
+
+use core::net::IpAddr;
+
+use crate::counters::{Count, Stop};
+use crate::net::Resolved;
+use crate::stack::Stack;
+use crate::tcp::Plan;
+use crate::tcp::record::Connection;
+use crate::time::Instant;
+use crate::wire::checksum::PseudoHeader;
+use crate::wire::ethernet::{self, EtherType, MacAddr};
+use crate::wire::tcp::{self, Flags};
+use crate::wire::{ipv4, ipv6};
+use crate::world::Transmit;
+
+/// Segments one connection sends before the next has its turn.
+const TURN: u32 = 16;
+/// Time to live, or hop limit, of what we send (RFC 1700).
+const TTL: u8 = 64;
+
+/// Whether a segment left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Emitted {
+    /// It is on its way, waits for its neighbour, or is lost; a timer watches over it.
+    Yes,
+    /// There is no room for a frame now.
+    NoRoom,
+}
+
+/// Both ends of a frame.
+struct Path {
+    src_mac: MacAddr,
+    dst_mac: MacAddr,
+    src: IpAddr,
+    dst: IpAddr,
+}
+
+impl Stack<'_> {
+    /// Sends what connections have to send, each its turn, until all have had one or there is no
+    /// room for more frames.
+    pub fn poll_frames(&mut self, out: &mut impl Transmit, now: Instant) {
+        self.now = now;
+        self.interface.poll_frames(out, &mut self.counters, now);
+        let last = self.out.tail;
+        while let Some(active) = self.take_from_out_list() {
+            let index = self.actives[active as usize].connection;
+            let room = self.send_turn(index, active, out);
+            self.settle(index);
+            if room == Emitted::NoRoom || active == last {
+                return;
+            }
+        }
+    }
+
+    fn send_turn(&mut self, index: u32, active: u32, out: &mut impl Transmit) -> Emitted {
+        for _ in 0..TURN {
+            let Some(plan) = self.tcb(index, active).plan() else { break };
+            if self.emit(index, active, &plan, out) == Emitted::NoRoom {
+                self.counters.stop(Stop::TransmitFull);
+                return Emitted::NoRoom;
+            }
+        }
+        Emitted::Yes
+    }
+
+    fn emit(&mut self, index: u32, active: u32, plan: &Plan, out: &mut impl Transmit) -> Emitted {
+        let rec = self.connections[index as usize];
+        let dst = self.remote_of(&rec);
+        let resolved = self.interface.resolve(dst, out, &mut self.counters, self.now);
+        let mut path = Path {
+            src_mac: self.interface.mac(),
+            dst_mac: MacAddr::BROADCAST,
+            src: self.local_address(rec.local),
+            dst,
+        };
+        let header = header_of(&rec, plan);
+        let len = frame_len(&path, &header, usize::from(plan.len));
+        match resolved {
+            Resolved::Mac(mac) => {
+                path.dst_mac = mac;
+                let Some(frame) = out.frame(len) else { return Emitted::NoRoom };
+                self.write(frame, &path, &header, |text, stack| {
+                    stack.tcb(index, active).copy_text(plan, text);
+                });
+                self.counters.count(Count::FramesOut);
+                self.counters.add(Count::BytesOut, len as u64);
+            }
+            Resolved::Pending => self.park(index, active, plan, &path, &header, len),
+            // Counted where it was found.
+            Resolved::NoRoute => {}
+        }
+        if plan.flags.contains(Flags::RST) {
+            self.counters.count(Count::ResetsOut);
+        }
+        self.tcb(index, active).on_sent(plan);
+        Emitted::Yes
+    }
+
+    /// The frame is written all the same and waits for its neighbour.
+    fn park(
+        &mut self,
+        index: u32,
+        active: u32,
+        plan: &Plan,
+        path: &Path,
+        header: &tcp::Header,
+        len: usize,
+    ) {
+        let scratch = core::mem::take(&mut self.scratch);
+        if let Some(frame) = scratch.get_mut(..len) {
+            self.write(frame, path, header, |text, stack| {
+                stack.tcb(index, active).copy_text(plan, text);
+            });
+            if let Some(place) = self.interface.park(path.dst, len, &mut self.counters) {
+                place.copy_from_slice(frame);
+            }
+        }
+        self.scratch = scratch;
+    }
+
+    /// A segment that belongs to no connection's queue, straight back where it came from.
+    pub(crate) fn reply(
+        &mut self,
+        to: MacAddr,
+        dst: IpAddr,
+        local: u8,
+        header: &tcp::Header,
+        out: &mut impl Transmit,
+    ) {
+        let src = self.local_address(local);
+        let path = Path { src_mac: self.interface.mac(), dst_mac: to, src, dst };
+        let len = frame_len(&path, header, 0);
+        let Some(frame) = out.frame(len) else {
+            self.counters.stop(Stop::TransmitFull);
+            return;
+        };
+        self.write(frame, &path, header, |_, _| {});
+        self.counters.count(Count::FramesOut);
+        self.counters.count(Count::SegmentsOut);
+        self.counters.add(Count::BytesOut, len as u64);
+    }
+
+    /// Ethernet, IP and TCP header, the text, and the checksum over it.
+    fn write(
+        &mut self,
+        frame: &mut [u8],
+        path: &Path,
+        header: &tcp::Header,
+        text: impl FnOnce(&mut [u8], &mut Self),
+    ) {
+        let Some(segment) = write_lower_layers(frame, path) else { return };
+        if let Some(into) = header.emit(segment) {
+            text(into, self);
+        }
+        tcp::set_checksum(segment, PseudoHeader::new(path.src, path.dst, tcp::PROTOCOL));
+    }
+}
+
+/// Writes the Ethernet and IP headers and returns what is left for the segment.
+fn write_lower_layers<'b>(frame: &'b mut [u8], path: &Path) -> Option<&'b mut [u8]> {
+    match (path.src, path.dst) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            let (to, from) = (&path.dst_mac, &path.src_mac);
+            let packet = ethernet::emit(frame, to, from, EtherType::IPV4)?;
+            let payload_len = u16::try_from(packet.len().checked_sub(ipv4::HEADER)?).ok()?;
+            let header = ipv4::Header {
+                src,
+                dst,
+                protocol: tcp::PROTOCOL,
+                ttl: TTL,
+                dscp: 0,
+                ecn: 0,
+                identification: 0,
+                payload_len,
+            };
+            header.emit(packet)
+        }
+        (IpAddr::V6(src), IpAddr::V6(dst)) => {
+            let (to, from) = (&path.dst_mac, &path.src_mac);
+            let packet = ethernet::emit(frame, to, from, EtherType::IPV6)?;
+            let payload_len = u16::try_from(packet.len().checked_sub(ipv6::HEADER)?).ok()?;
+            let header = ipv6::Header {
+                src,
+                dst,
+                protocol: tcp::PROTOCOL,
+                hop_limit: TTL,
+                dscp: 0,
+                ecn: 0,
+                flow_label: 0,
+                payload_len,
+            };
+            header.emit(packet)
+        }
+        _ => None,
+    }
+}
+
+fn header_of(rec: &Connection, plan: &Plan) -> tcp::Header {
+    tcp::Header {
+        src_port: rec.local_port,
+        dst_port: rec.remote_port,
+        seq: plan.seq.to_u32(),
+        ack: plan.ack.to_u32(),
+        flags: plan.flags,
+        window: plan.window,
+        urgent: 0,
+        options: tcp::Options {
+            mss: plan.mss,
+            window_scale: plan.window_scale,
+            sack_permitted: false,
+            timestamps: plan.timestamps,
+            sack: tcp::SackBlocks::NONE,
+        },
+    }
+}
+
+fn frame_len(path: &Path, header: &tcp::Header, text: usize) -> usize {
+    let ip = if path.dst.is_ipv6() { ipv6::HEADER } else { ipv4::HEADER };
+    ethernet::HEADER + ip + header.header_len() + text
+}

@@ -1,0 +1,161 @@
+//! What operators may look at.
+
+use core::net::SocketAddr;
+
+use crate::counters::Counters;
+use crate::error::Misuse;
+use crate::group::{GroupInfo, PoolInfo};
+use crate::handle::{Cd, Gd, PoolId, QueueId};
+use crate::stack::Stack;
+use crate::table::slots::NONE;
+use crate::tcp::record::LISTED;
+use crate::tcp::state::State;
+
+/// What is in use of one worker's tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Connection records, those in TIME-WAIT too.
+    pub connections: u32,
+    /// Connections in TIME-WAIT.
+    pub time_wait: u32,
+    /// Handshakes under way.
+    pub half_open: u32,
+    /// Active records: connections with something under way.
+    pub active: u32,
+    /// Chunks, for receiving and sending.
+    pub chunks: u32,
+    /// Bytes of the transmit buffer that payload can take.
+    pub transmit_bytes: usize,
+    /// Bytes of its blocks in use.
+    pub transmit_used: usize,
+}
+
+/// One connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionInfo {
+    /// Its handle.
+    pub connection: Cd,
+    /// Its group.
+    pub group: Gd,
+    /// The client.
+    pub remote: SocketAddr,
+    /// Where it connected to.
+    pub local: SocketAddr,
+    /// Its state.
+    pub state: State,
+    /// Whether it has an active record.
+    pub active: bool,
+    /// Bytes received and not committed.
+    pub unread: u32,
+    /// Bytes queued and not acknowledged.
+    pub unsent: u32,
+    /// Smoothed round-trip time in microseconds; 0 before the first measurement.
+    pub srtt_us: u32,
+    /// Congestion window in bytes.
+    pub cwnd: u32,
+}
+
+impl Stack<'_> {
+    /// The counters.
+    #[must_use]
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// What is in use.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        Usage {
+            connections: self.connections_free.in_use(),
+            time_wait: self.time_wait_count,
+            half_open: self.half_open,
+            active: self.actives_free.in_use(),
+            chunks: self.chunks.in_use(),
+            transmit_bytes: self.transmit.capacity(),
+            transmit_used: self.transmit.in_use(),
+        }
+    }
+
+    /// The queue a group's events go to.
+    #[must_use]
+    pub fn group_queue(&self, group: Gd) -> Option<QueueId> {
+        let index = self.group_index(group).ok()?;
+        Some(QueueId(self.groups[usize::from(index)].queue))
+    }
+
+    /// Bytes of a [`crate::Event::Data`], to be read until they are committed.
+    #[must_use]
+    pub fn received(&self, pool: PoolId, at: u64, len: u16) -> &[u8] {
+        let pool = self.pools.get(usize::from(pool.0)).and_then(Option::as_ref);
+        pool.and_then(|pool| pool.receive.at(at, len)).unwrap_or_default()
+    }
+
+    /// The pools.
+    pub fn pools(&self) -> impl Iterator<Item = PoolInfo> + '_ {
+        self.pools.iter().enumerate().filter_map(|(at, pool)| {
+            pool.as_ref().map(|pool| PoolInfo {
+                pool: PoolId(u16::try_from(at).unwrap_or(u16::MAX)),
+                connections: self.pool_connections[at],
+                receive_bytes: pool.receive.capacity(),
+                receive_used: pool.receive.in_use(),
+            })
+        })
+    }
+
+    /// The open groups.
+    pub fn groups(&self) -> impl Iterator<Item = GroupInfo> + '_ {
+        self.groups.iter().enumerate().filter(|(_, group)| group.is_open()).map(|(at, group)| {
+            GroupInfo {
+                group: group.gd(u16::try_from(at).unwrap_or(u16::MAX)),
+                pool: PoolId(group.pool),
+                queue: QueueId(group.queue),
+                port: group.port,
+                connections: group.connections,
+                accepted: group.accepted,
+                bytes_in: group.bytes_in,
+                bytes_out: group.bytes_out,
+            }
+        })
+    }
+
+    /// One connection.
+    ///
+    /// # Errors
+    /// [`Misuse::StaleConnection`].
+    pub fn connection(&self, connection: Cd) -> Result<ConnectionInfo, Misuse> {
+        self.connection_index(connection).map(|index| self.info(index))
+    }
+
+    /// Every connection, those in TIME-WAIT too.
+    pub fn connections(&self) -> impl Iterator<Item = ConnectionInfo> + '_ {
+        (NONE + 1..self.connections_free.high_water())
+            .filter(|&index| self.connections[index as usize].state() != State::Closed)
+            .map(|index| self.info(index))
+    }
+
+    fn info(&self, index: u32) -> ConnectionInfo {
+        let rec = &self.connections[index as usize];
+        let tuple = self.tuple_of(rec);
+        let active = if rec.has(LISTED) { None } else { rec.active() };
+        let mut info = ConnectionInfo {
+            connection: self.cd(index),
+            group: self.groups[usize::from(rec.group)].gd(rec.group),
+            remote: SocketAddr::new(tuple.remote, tuple.remote_port),
+            local: SocketAddr::new(tuple.local, tuple.local_port),
+            state: rec.state(),
+            active: active.is_some(),
+            unread: 0,
+            unsent: 0,
+            srtt_us: u32::from(rec.srtt) << 8,
+            cwnd: u32::from(rec.cwnd) * u32::from(rec.mss),
+        };
+        if let Some(active) = active {
+            let act = &self.actives[active as usize];
+            info.unread = rec.rcv_nxt.since(act.rcv_committed);
+            info.unsent = act.snd_end.since(rec.snd_una);
+            info.srtt_us = act.srtt_us;
+            info.cwnd = act.cwnd;
+        }
+        info
+    }
+}

@@ -1,0 +1,370 @@
+//! The life of a connection's records: made, unfolded, put on lists, folded, freed.
+
+use core::net::IpAddr;
+use core::time::Duration;
+
+use crate::counters::{Count, Stop};
+use crate::secret::Tuple;
+use crate::stack::{AddressV6, List, Stack, link_mss};
+use crate::table::slots::NONE;
+use crate::tcp::Tcb;
+use crate::tcp::record::{
+    Active, Connection, HALF_OPEN, LISTED, ON_EVENT_LIST, ON_OUT_LIST, SEND_RST, TELL, V6,
+};
+use crate::tcp::state::State;
+use crate::time::Instant;
+
+/// TIME-WAIT entries looked at in one turn: none may cost the others their turn.
+const TIME_WAIT_BATCH: u32 = 256;
+
+impl<'m> Stack<'m> {
+    /// A new connection and its active record, in the flow table and of its group.
+    pub(crate) fn create(
+        &mut self,
+        tuple: &Tuple,
+        local: u8,
+        group: u16,
+    ) -> Result<(u32, u32), Stop> {
+        let active = self.actives_free.take(self.actives).ok_or(Stop::ActiveFull)?;
+        let Some(index) = self.take_connection() else {
+            self.actives_free.give_back(self.actives, active);
+            return Err(Stop::ConnectionsFull);
+        };
+        let Some((remote, v6)) = self.keep_address(tuple.remote) else {
+            self.actives_free.give_back(self.actives, active);
+            self.connections_free.give_back(self.connections, index);
+            return Err(Stop::ConnectionsFull);
+        };
+        let rec = &mut self.connections[index as usize];
+        // Generations go on where the last connection of this index left off.
+        let generation = rec.generation.max(1);
+        zerocopy::FromZeros::zero(rec);
+        rec.generation = generation;
+        (rec.remote, rec.remote_port) = (remote, tuple.remote_port);
+        (rec.local, rec.local_port) = (local, tuple.local_port);
+        (rec.options, rec.group) = (v6, group);
+        (rec.mss, rec.active) = (link_mss(self.mtu, v6 == V6), active);
+        (rec.cwnd, rec.ssthresh) = (1, u16::MAX);
+        let rec = *rec;
+        let offset = self.secret.timestamp_offset(tuple);
+        self.actives[active as usize].unfold(index, &rec, offset);
+        self.actives[active as usize].flags = 0;
+        self.flows.insert(self.hash_of(&rec), index);
+        let group = &mut self.groups[usize::from(group)];
+        group.connections += 1;
+        self.pool_connections[usize::from(group.pool)] += 1;
+        Ok((index, active))
+    }
+
+    /// A free connection record, if need be the one that has been longest in TIME-WAIT: a burst
+    /// of closes never keeps new clients out.
+    fn take_connection(&mut self) -> Option<u32> {
+        if let Some(index) = self.connections_free.take(self.connections) {
+            return Some(index);
+        }
+        if self.time_wait.is_empty() {
+            return None;
+        }
+        self.free_oldest_time_wait();
+        self.connections_free.take(self.connections)
+    }
+
+    fn keep_address(&mut self, ip: IpAddr) -> Option<(u32, u8)> {
+        match ip {
+            IpAddr::V4(ip) => Some((ip.to_bits(), 0)),
+            IpAddr::V6(ip) => {
+                let index = self.addresses_v6_free.take(self.addresses_v6)?;
+                self.addresses_v6[index as usize] = AddressV6::new(ip);
+                Some((index, V6))
+            }
+        }
+    }
+
+    /// Runs `f` on a connection, unfolded for it, and then does what its records ask for.
+    pub(crate) fn with_connection<R>(
+        &mut self,
+        index: u32,
+        f: impl FnOnce(&mut Tcb<'_, 'm>) -> R,
+    ) -> Result<R, Stop> {
+        let active = self.unfold(index)?;
+        let result = f(&mut self.tcb(index, active));
+        self.settle(index);
+        Ok(result)
+    }
+
+    fn unfold(&mut self, index: u32) -> Result<u32, Stop> {
+        let rec = self.connections[index as usize];
+        if let Some(active) = rec.active() {
+            return Ok(active);
+        }
+        let active = self.actives_free.take(self.actives).ok_or(Stop::ActiveFull)?;
+        let offset = self.secret.timestamp_offset(&self.tuple_of(&rec));
+        self.actives[active as usize].unfold(index, &rec, offset);
+        self.connections[index as usize].active = active;
+        Ok(active)
+    }
+
+    /// Does what a connection's records ask for: to be sent, to be told, to be woken, to be
+    /// folded, to be freed.
+    pub(crate) fn settle(&mut self, index: u32) {
+        let Some(active) = self.connections[index as usize].active() else { return };
+        let mut tcb = self.tcb(index, active);
+        tcb.persist_if_stuck();
+        let (sends, tells) = (tcb.plan().is_some(), tcb.has_event());
+        if sends {
+            self.put_on_out_list(active);
+        }
+        if tells {
+            self.put_on_event_list(index, active);
+        }
+        self.count_half_open(index);
+        if self.actives[active as usize].flags & (ON_OUT_LIST | ON_EVENT_LIST) == 0 {
+            let tcb = self.tcb(index, active);
+            match tcb.rec.state() {
+                State::Closed if tcb.is_released() => return self.free(index, active),
+                State::TimeWait => return self.list_time_wait(index, active),
+                State::Established if tcb.is_idle() => return self.fold(index, active),
+                _ => {}
+            }
+        }
+        let deadline = self.actives[active as usize].deadline();
+        if deadline != Instant::NEVER {
+            self.timers.arm(self.actives, active, deadline);
+        }
+    }
+
+    fn put_on_out_list(&mut self, active: u32) {
+        let act = &mut self.actives[active as usize];
+        if act.has(ON_OUT_LIST) {
+            return;
+        }
+        act.set(ON_OUT_LIST);
+        act.out_next = NONE;
+        let tail = core::mem::replace(&mut self.out.tail, active);
+        if tail == NONE {
+            self.out.head = active;
+        } else {
+            self.actives[tail as usize].out_next = active;
+        }
+    }
+
+    /// The connection that waited longest to send, taken off the list.
+    pub(crate) fn take_from_out_list(&mut self) -> Option<u32> {
+        let active = self.out.head;
+        if active == NONE {
+            return None;
+        }
+        let act = &mut self.actives[active as usize];
+        act.clear(ON_OUT_LIST);
+        self.out.head = act.out_next;
+        if self.out.head == NONE {
+            self.out.tail = NONE;
+        }
+        Some(active)
+    }
+
+    fn put_on_event_list(&mut self, index: u32, active: u32) {
+        let act = &mut self.actives[active as usize];
+        if act.has(ON_EVENT_LIST) {
+            return;
+        }
+        act.set(ON_EVENT_LIST);
+        act.event_next = NONE;
+        let group = usize::from(self.connections[index as usize].group);
+        let queue = &mut self.queues[usize::from(self.groups[group].queue)];
+        let tail = core::mem::replace(&mut queue.tail, active);
+        if tail == NONE {
+            queue.head = active;
+        } else {
+            self.actives[tail as usize].event_next = active;
+        }
+    }
+
+    /// Takes the first connection off a queue's list.
+    pub(crate) fn take_from_event_list(&mut self, queue: usize) -> Option<u32> {
+        let List { head, .. } = *self.queues.get(queue)?;
+        if head == NONE {
+            return None;
+        }
+        let act = &mut self.actives[head as usize];
+        act.clear(ON_EVENT_LIST);
+        let next = act.event_next;
+        self.queues[queue].head = next;
+        if next == NONE {
+            self.queues[queue].tail = NONE;
+        }
+        Some(head)
+    }
+
+    fn count_half_open(&mut self, index: u32) {
+        let rec = &mut self.connections[index as usize];
+        let is_half_open = rec.state() == State::SynReceived;
+        if is_half_open == rec.has(HALF_OPEN) {
+            return;
+        }
+        rec.options ^= HALF_OPEN;
+        if is_half_open {
+            self.half_open += 1;
+            return;
+        }
+        self.half_open -= 1;
+        if rec.state().is_synchronized() {
+            self.counters.count(Count::ConnectionsOpened);
+        }
+    }
+
+    /// An idle connection gives its active record back (design law 4).
+    fn fold(&mut self, index: u32, active: u32) {
+        self.timers.disarm(self.actives, active);
+        self.actives[active as usize].fold(&mut self.connections[index as usize]);
+        self.give_back_active(active);
+    }
+
+    fn give_back_active(&mut self, active: u32) {
+        self.actives[active as usize].connection = NONE;
+        self.actives_free.give_back(self.actives, active);
+    }
+
+    /// TIME-WAIT needs no more than the idle record, and all wait equally long: a list.
+    fn list_time_wait(&mut self, index: u32, active: u32) {
+        let mut tcb = self.tcb(index, active);
+        tcb.release_all();
+        tcb.rec.snd_una = tcb.act.snd_max;
+        self.fold(index, active);
+        self.connections[index as usize].options |= LISTED;
+        self.append_time_wait(index);
+        self.time_wait_count += 1;
+    }
+
+    fn append_time_wait(&mut self, index: u32) {
+        self.connections[index as usize].active = NONE;
+        let tail = core::mem::replace(&mut self.time_wait.tail, index);
+        if tail == NONE {
+            self.time_wait.head = index;
+        } else {
+            self.connections[tail as usize].active = index;
+        }
+    }
+
+    /// Frees those whose time has passed. One whose wait began anew goes to the end.
+    pub(crate) fn expire_time_wait(&mut self) {
+        for _ in 0..TIME_WAIT_BATCH {
+            let head = self.time_wait.head;
+            if head == NONE {
+                return;
+            }
+            let rec = &self.connections[head as usize];
+            let (waited, next) = (self.waited_ms(rec), rec.active);
+            if rec.state() == State::Closed || u128::from(waited) >= self.tcp.time_wait.as_millis()
+            {
+                self.free_oldest_time_wait();
+            } else if next != NONE && waited < self.waited_ms(&self.connections[next as usize]) {
+                self.time_wait.head = next;
+                self.append_time_wait(head);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn waited_ms(&self, rec: &Connection) -> u32 {
+        ((self.now.as_millis() & 0xffff_ffff) as u32).wrapping_sub(rec.heard_ms)
+    }
+
+    pub(crate) fn time_wait_deadline(&self) -> Option<Instant> {
+        if self.time_wait.is_empty() {
+            return None;
+        }
+        let rec = &self.connections[self.time_wait.head as usize];
+        let waited = Duration::from_millis(self.waited_ms(rec).into());
+        let left = self.tcp.time_wait.saturating_sub(waited);
+        // At least a millisecond away, so that whoever waits for it gets somewhere.
+        Some(self.now + left.max(Duration::from_millis(1)))
+    }
+
+    fn free_oldest_time_wait(&mut self) {
+        let index = self.time_wait.head;
+        let rec = &mut self.connections[index as usize];
+        self.time_wait.head = rec.active;
+        rec.active = NONE;
+        if self.time_wait.head == NONE {
+            self.time_wait.tail = NONE;
+        }
+        self.time_wait_count -= 1;
+        self.free_record(index);
+    }
+
+    /// A new SYN ends a TIME-WAIT early: the address is free at once, the record when its turn
+    /// on the list comes.
+    pub(crate) fn cut_time_wait_short(&mut self, index: u32) {
+        let rec = self.connections[index as usize];
+        self.flows.remove(self.hash_of(&rec), index);
+        self.connections[index as usize].set_state(State::Closed);
+    }
+
+    fn free(&mut self, index: u32, active: u32) {
+        self.tcb(index, active).release_all();
+        self.timers.disarm(self.actives, active);
+        self.give_back_active(active);
+        self.free_record(index);
+    }
+
+    fn free_record(&mut self, index: u32) {
+        let rec = self.connections[index as usize];
+        let cut_short = rec.has(LISTED) && rec.state() == State::Closed;
+        if !cut_short {
+            self.flows.remove(self.hash_of(&rec), index);
+        }
+        if rec.has(V6) {
+            self.addresses_v6_free.give_back(self.addresses_v6, rec.remote);
+        }
+        let group = &mut self.groups[usize::from(rec.group)];
+        group.connections -= 1;
+        self.pool_connections[usize::from(group.pool)] -= 1;
+        let rec = &mut self.connections[index as usize];
+        rec.set_state(State::Closed);
+        rec.options = 0;
+        rec.generation = rec.generation % crate::handle::Cd::GENERATION_MAX + 1;
+        self.connections_free.give_back(self.connections, index);
+        self.counters.count(Count::ConnectionsEnded);
+    }
+
+    pub(crate) fn tuple_of(&self, rec: &Connection) -> Tuple {
+        Tuple {
+            remote: self.remote_of(rec),
+            remote_port: rec.remote_port,
+            local: self.local_address(rec.local),
+            local_port: rec.local_port,
+        }
+    }
+}
+
+impl Tcb<'_, '_> {
+    /// Whether there is something to tell the application.
+    fn has_event(&self) -> bool {
+        self.act.flags & TELL != 0 || self.has_unread() && self.rec.state() != State::Closed
+    }
+
+    /// Whether nobody has any more business with a closed connection.
+    fn is_released(&self) -> bool {
+        self.act.flags & (TELL | SEND_RST) == 0 && self.act.rcv_committed == self.act.rcv_given
+    }
+
+    /// Whether everything the active record knows follows from the idle one.
+    fn is_idle(&self) -> bool {
+        let Active { snd_max, snd_end, rcv_ack, rcv_committed, rcv_given, .. } = *self.act;
+        self.act.is_quiet()
+            && snd_max == self.rec.snd_una
+            && snd_end == self.rec.snd_una
+            && rcv_ack == self.rec.rcv_nxt
+            && rcv_committed == self.rec.rcv_nxt
+            && rcv_given == self.rec.rcv_nxt
+    }
+
+    /// Gives everything back that is still held.
+    fn release_all(&mut self) {
+        self.chunks.release(self.transmit, &mut self.act.snd_list);
+        self.act.rcv_given = self.act.rcv_committed;
+        self.release_unread();
+    }
+}

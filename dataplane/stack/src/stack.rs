@@ -1,0 +1,282 @@
+//! One worker's stack: its tables, and what moves them on.
+
+use core::net::IpAddr;
+
+use crate::buffer::Buffer;
+use crate::config::{Config, TcpConfig};
+use crate::counters::Counters;
+use crate::group::{Group, Pool};
+use crate::memory::{Carver, MemoryTooSmall, bytes_of};
+use crate::net::{Interface, NeighbourRecord, ParkedFrame};
+use crate::secret::Secret;
+use crate::table::chunk::{Chunk, Chunks};
+use crate::table::flow::{Bucket, FlowTable, buckets_for};
+use crate::table::slots::{FreeList, Linked, NONE};
+use crate::table::timer::Wheel;
+use crate::tcp::Tcb;
+use crate::tcp::record::{Active, Connection, V6};
+use crate::time::Instant;
+use crate::world::Transmit;
+
+/// Pools a worker can have: an application server has one or a few.
+pub const POOLS_MAX: usize = 64;
+/// Frames held for neighbours that have not answered yet, in all.
+const PARKED: usize = 64;
+/// One list head per port.
+const PORTS: usize = 1 << 16;
+
+/// One worker's whole state. See the crate's page for how it is driven.
+pub struct Stack<'m> {
+    pub(crate) worker: u8,
+    pub(crate) mtu: u16,
+    pub(crate) tcp: TcpConfig,
+    pub(crate) secret: Secret,
+    pub(crate) now: Instant,
+    pub(crate) interface: Interface<'m>,
+    pub(crate) counters: Counters,
+
+    pub(crate) flows: FlowTable<'m>,
+    pub(crate) connections: &'m mut [Connection],
+    pub(crate) connections_free: FreeList,
+    pub(crate) addresses_v6: &'m mut [AddressV6],
+    pub(crate) addresses_v6_free: FreeList,
+    pub(crate) actives: &'m mut [Active],
+    pub(crate) actives_free: FreeList,
+    pub(crate) timers: Wheel<'m>,
+    pub(crate) chunks: Chunks<'m>,
+    pub(crate) transmit: Buffer<'m>,
+
+    pub(crate) pools: [Option<Pool<'m>>; POOLS_MAX],
+    /// Connections that still belong to a pool, open or closed.
+    pub(crate) pool_connections: [u32; POOLS_MAX],
+    /// The receive buffer of connections whose pool is closed: nothing fits in it.
+    pub(crate) nowhere: Buffer<'m>,
+    pub(crate) groups: &'m mut [Group],
+    /// Index plus 1 of the first group on each port.
+    pub(crate) ports: &'m mut [u16],
+    pub(crate) queues: &'m mut [List],
+    pub(crate) out: List,
+    pub(crate) time_wait: List,
+    pub(crate) time_wait_count: u32,
+    pub(crate) half_open: u32,
+    pub(crate) next_port: u16,
+    /// Where a frame is written that must wait for its neighbour.
+    pub(crate) scratch: &'m mut [u8],
+}
+
+/// First and last of a list of records by index.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    zerocopy::FromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::KnownLayout,
+    zerocopy::Immutable,
+)]
+#[repr(C)]
+pub(crate) struct List {
+    pub(crate) head: u32,
+    pub(crate) tail: u32,
+}
+
+/// A remote IPv6 address, beside the connection's one cache line.
+#[derive(
+    Clone,
+    Copy,
+    zerocopy::FromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::KnownLayout,
+    zerocopy::Immutable,
+)]
+#[repr(C)]
+pub(crate) struct AddressV6 {
+    words: [u32; 4],
+}
+
+impl AddressV6 {
+    pub(crate) fn new(ip: core::net::Ipv6Addr) -> Self {
+        let bits = ip.to_bits();
+        let word = |shift: u32| (bits >> shift & 0xffff_ffff) as u32;
+        Self { words: [word(96), word(64), word(32), word(0)] }
+    }
+
+    pub(crate) fn ip(self) -> core::net::Ipv6Addr {
+        let bits = self.words.iter().fold(0_u128, |bits, &word| bits << 32 | u128::from(word));
+        core::net::Ipv6Addr::from_bits(bits)
+    }
+}
+
+impl Linked for AddressV6 {
+    fn link(&mut self) -> &mut u32 {
+        &mut self.words[0]
+    }
+}
+
+impl<'m> Stack<'m> {
+    /// Bytes of table memory one worker needs with this configuration, without the transmit
+    /// buffer and the pools' receive buffers.
+    #[must_use]
+    pub fn memory_needed(config: &Config) -> usize {
+        let connections = config.connections_max as usize + 1;
+        bytes_of::<Bucket>(buckets_for(connections))
+            + bytes_of::<Connection>(connections)
+            + bytes_of::<AddressV6>(config.ipv6_connections_max as usize + 1)
+            + bytes_of::<Active>(config.active_max as usize + 1)
+            + bytes_of::<Chunk>(config.chunks_max as usize + 1)
+            + bytes_of::<NeighbourRecord>(config.neighbours_max as usize)
+            + bytes_of::<ParkedFrame>(PARKED)
+            + bytes_of::<u32>(Wheel::SLOTS)
+            + bytes_of::<Group>(config.groups_max as usize)
+            + bytes_of::<u16>(PORTS)
+            + bytes_of::<List>(config.queues_max as usize)
+            + bytes_of::<u8>(scratch_bytes(config))
+    }
+
+    /// A stack with nothing in it. `tables` is zeroed memory of at least
+    /// [`Self::memory_needed`] bytes; `transmit` becomes this worker's part of the shared
+    /// transmit buffer, aligned to 64 bytes.
+    ///
+    /// # Errors
+    /// The memory is too small, and by how much.
+    pub fn new(
+        config: &Config,
+        tables: &'m mut [u8],
+        transmit: &'m mut [u8],
+        now: Instant,
+    ) -> Result<Self, MemoryTooSmall> {
+        let connections = config.connections_max as usize + 1;
+        let mut carver = Carver::new(tables);
+        let neighbours = carver.take(config.neighbours_max as usize)?;
+        let parked = carver.take(PARKED)?;
+        Ok(Self {
+            worker: config.worker,
+            mtu: config.mtu,
+            tcp: config.tcp,
+            secret: Secret::new(&config.secret),
+            now,
+            interface: Interface::new(config, neighbours, parked),
+            counters: Counters::new(),
+            flows: FlowTable::new(carver.take(buckets_for(connections))?),
+            connections: carver.take(connections)?,
+            connections_free: FreeList::new(),
+            addresses_v6: carver.take(config.ipv6_connections_max as usize + 1)?,
+            addresses_v6_free: FreeList::new(),
+            actives: carver.take(config.active_max as usize + 1)?,
+            actives_free: FreeList::new(),
+            timers: Wheel::new(carver.take(Wheel::SLOTS)?, now),
+            chunks: Chunks::new(carver.take(config.chunks_max as usize + 1)?),
+            transmit: Buffer::new(transmit),
+            pools: [const { None }; POOLS_MAX],
+            pool_connections: [0; POOLS_MAX],
+            nowhere: Buffer::new(&mut []),
+            groups: carver.take(config.groups_max as usize)?,
+            ports: carver.take(PORTS)?,
+            queues: carver.take(config.queues_max as usize)?,
+            out: List::default(),
+            time_wait: List::default(),
+            time_wait_count: 0,
+            half_open: 0,
+            next_port: 0,
+            scratch: carver.take(scratch_bytes(config))?,
+        })
+    }
+
+    /// Serves every deadline that has passed.
+    pub fn on_timeout(&mut self, now: Instant) {
+        self.now = now;
+        while let Some(active) = self.timers.expired(self.actives, now) {
+            let index = self.actives[active as usize].connection;
+            self.tcb(index, active).on_timeout();
+            self.settle(index);
+        }
+        self.expire_time_wait();
+    }
+
+    /// When [`Self::on_timeout`] next has something to do; `None` while nothing is under way.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let time_wait = self.time_wait_deadline();
+        let times = [self.timers.next(), time_wait, self.interface.poll_timeout()];
+        times.into_iter().flatten().min()
+    }
+
+    /// Whether this worker answers ARP requests, neighbour solicitations and echo requests; of
+    /// several workers on one port only one should.
+    pub fn set_answers_neighbours(&mut self, answers: bool) {
+        self.interface.set_answers(answers);
+    }
+
+    /// One connection at work: its records and the tables it may touch.
+    pub(crate) fn tcb(&mut self, index: u32, active: u32) -> Tcb<'_, 'm> {
+        let rec = &mut self.connections[index as usize];
+        let group = &mut self.groups[usize::from(rec.group)];
+        let receive = match &mut self.pools[usize::from(group.pool)] {
+            Some(pool) if group.is_open() => &mut pool.receive,
+            _ => &mut self.nowhere,
+        };
+        Tcb {
+            link_mss: link_mss(self.mtu, rec.has(V6)),
+            rec,
+            act: &mut self.actives[active as usize],
+            group,
+            receive,
+            transmit: &mut self.transmit,
+            chunks: &mut self.chunks,
+            counters: &mut self.counters,
+            tcp: &self.tcp,
+            now: self.now,
+        }
+    }
+
+    /// An own address by its place.
+    pub(crate) fn local_address(&self, local: u8) -> IpAddr {
+        let unspecified = IpAddr::V4(core::net::Ipv4Addr::UNSPECIFIED);
+        self.interface.address(local).unwrap_or(unspecified)
+    }
+
+    /// Tells the link where our addresses are: after a start, or when the link came up.
+    pub fn announce(&mut self, out: &mut impl Transmit) {
+        self.interface.announce(out, &mut self.counters);
+    }
+
+    /// The address of a connection's peer.
+    pub(crate) fn remote_of(&self, rec: &Connection) -> IpAddr {
+        if rec.has(V6) {
+            IpAddr::V6(self.addresses_v6[rec.remote as usize].ip())
+        } else {
+            IpAddr::V4(core::net::Ipv4Addr::from_bits(rec.remote))
+        }
+    }
+
+    /// Where a connection stands in the flow table.
+    pub(crate) fn hash_of(&self, rec: &Connection) -> u64 {
+        let ports = u32::from(rec.remote_port) << 16 | u32::from(rec.local_port);
+        self.secret.flow_hash(self.remote_of(rec), ports, rec.local)
+    }
+}
+
+impl core::fmt::Debug for Stack<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Stack")
+            .field("worker", &self.worker)
+            .field("usage", &self.usage())
+            .finish_non_exhaustive()
+    }
+}
+
+impl List {
+    pub(crate) const fn is_empty(self) -> bool {
+        self.head == NONE
+    }
+}
+
+/// Payload a segment without options carries on our link.
+pub(crate) const fn link_mss(mtu: u16, v6: bool) -> u16 {
+    mtu.saturating_sub(if v6 { 60 } else { 40 })
+}
+
+fn scratch_bytes(config: &Config) -> usize {
+    usize::from(config.mtu) + crate::wire::ethernet::HEADER
+}

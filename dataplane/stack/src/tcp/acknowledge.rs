@@ -1,0 +1,153 @@
+//! The ACK field (RFC 9293 section 3.10.7.4, fifth): what it frees, and what it says of the path.
+
+use super::Tcb;
+use super::arrives::payload_length;
+use super::record::{ACK_NOW, FIN_QUEUED, FIN_TAKEN, PERSISTING, TIMESTAMPS};
+use super::seq::SeqNum;
+use super::state::State;
+use crate::counters::{Outcome, Stop};
+use crate::time::Instant;
+use crate::wire::tcp::{Flags, Segment};
+
+impl Tcb<'_, '_> {
+    /// The ACK field in the synchronized states.
+    pub(super) fn process_ack(&mut self, seg: &Segment<'_>) -> Outcome {
+        let ack = SeqNum::new(seg.ack);
+        self.check_ack_range(ack)?;
+        let windows_equal = self.window_of(seg) == self.rec.snd_wnd;
+        if ack.after(self.rec.snd_una) {
+            self.advance_una(ack, seg);
+        } else if ack == self.rec.snd_una && windows_equal && self.is_duplicate_ack(seg) {
+            self.on_duplicate_ack();
+        }
+        self.update_window(seg, ack);
+        if self.is_fin_acknowledged() {
+            self.on_fin_acknowledged();
+        }
+        if self.rec.state() == State::TimeWait && seg.flags.contains(Flags::FIN) {
+            self.restart_time_wait();
+        }
+        Ok(())
+    }
+
+    /// An ACK of what was never sent is answered and ignored; so is one older than any window
+    /// could explain (RFC 5961 section 5.2).
+    fn check_ack_range(&mut self, ack: SeqNum) -> Outcome {
+        if ack.after(self.act.snd_max) {
+            self.act.set(ACK_NOW);
+            return Err(Stop::AckOfUnsent);
+        }
+        if ack.before(self.rec.snd_una - self.act.snd_wnd_max) {
+            self.act.set(ACK_NOW);
+            return Err(Stop::AckTooOld);
+        }
+        Ok(())
+    }
+
+    /// `snd.una` moves: the round trip is sampled, buffers are freed, the window grows.
+    fn advance_una(&mut self, ack: SeqNum, seg: &Segment<'_>) {
+        let acked = ack.since(self.rec.snd_una);
+        self.sample_round_trip(ack, seg);
+        self.rec.snd_una = ack;
+        let act = &mut *self.act;
+        if act.snd_nxt.before(ack) {
+            act.snd_nxt = ack;
+            act.snd_cursor = 0;
+        }
+        let cursor = act.snd_cursor;
+        if self.chunks.release_to(self.transmit, &mut act.snd_list, ack, cursor) {
+            act.snd_cursor = 0;
+        }
+        act.backoff = 0;
+        act.stalled_since = self.now.as_nanos();
+        self.on_new_ack(ack, acked);
+        self.restart_retransmission_timer();
+    }
+
+    /// RFC 6298 (5.2) and (5.3).
+    fn restart_retransmission_timer(&mut self) {
+        self.act.clear(PERSISTING);
+        let at = if self.rec.snd_una == self.act.snd_max {
+            Instant::NEVER
+        } else {
+            self.now + self.rto()
+        };
+        self.act.set_rto(at);
+    }
+
+    /// RFC 5681 section 2: outstanding data, no text, no SYN or FIN, nothing new.
+    fn is_duplicate_ack(&self, seg: &Segment<'_>) -> bool {
+        self.rec.snd_una != self.act.snd_max
+            && payload_length(seg) == 0
+            && !seg.flags.contains(Flags::FIN)
+            && !self.act.has(PERSISTING)
+    }
+
+    //= https://www.rfc-editor.org/rfc/rfc9293#section-3.10.7.4
+    //# If SND.UNA =< SEG.ACK =< SND.NXT, the send window should be updated.  If (SND.WL1 <
+    //# SEG.SEQ or (SND.WL1 = SEG.SEQ and SND.WL2 =< SEG.ACK)), set SND.WND <- SEG.WND
+    fn update_window(&mut self, seg: &Segment<'_>, ack: SeqNum) {
+        let seq = SeqNum::new(seg.seq);
+        let newer = self.act.snd_wl1.before(seq)
+            || self.act.snd_wl1 == seq && self.act.snd_wl2.at_or_before(ack);
+        if newer && !ack.before(self.rec.snd_una) {
+            self.take_window(seg, self.window_of(seg));
+        }
+    }
+
+    /// The peer's window is now `window` bytes.
+    pub(super) fn take_window(&mut self, seg: &Segment<'_>, window: u32) {
+        let act = &mut *self.act;
+        self.rec.snd_wnd = window;
+        act.snd_wnd_max = act.snd_wnd_max.max(window);
+        act.snd_wl1 = SeqNum::new(seg.seq);
+        act.snd_wl2 = SeqNum::new(seg.ack);
+        if window > 0 && act.has(PERSISTING) {
+            act.clear(PERSISTING);
+            act.backoff = 0;
+            act.stalled_since = self.now.as_nanos();
+            // What the probes left unacknowledged goes again, as after a timeout.
+            act.snd_nxt = self.rec.snd_una;
+            act.snd_cursor = 0;
+            act.set_rto(Instant::NEVER);
+        }
+    }
+
+    fn window_of(&self, seg: &Segment<'_>) -> u32 {
+        u32::from(seg.window) << self.rec.snd_scale()
+    }
+
+    fn is_fin_acknowledged(&self) -> bool {
+        self.act.has(FIN_QUEUED) && self.rec.snd_una == self.act.snd_end + 1
+    }
+
+    /// The acknowledgement number to send: in XTCP what the application has committed, in an
+    /// ordinary group what has arrived.
+    pub(super) fn ack_number(&self) -> SeqNum {
+        if self.act.rcv_ack == self.text_end() { self.rec.rcv_nxt } else { self.act.rcv_ack }
+    }
+
+    /// The sequence number after the last byte of in-order text.
+    pub(super) fn text_end(&self) -> SeqNum {
+        if self.act.has(FIN_TAKEN) { self.rec.rcv_nxt - 1 } else { self.rec.rcv_nxt }
+    }
+
+    /// Takes the options of a SYN (RFC 9293 section 3.7.1, RFC 7323 sections 2 and 3).
+    pub(super) fn take_syn_options(&mut self, seg: &Segment<'_>) {
+        let default_mss = if self.rec.has(super::record::V6) { 1220 } else { 536 };
+        let offered = seg.options.mss.unwrap_or(default_mss).max(super::congestion::MSS_MIN);
+        // `rec.mss` holds what our link takes.
+        self.rec.mss = self.rec.mss.min(offered);
+        match seg.options.window_scale {
+            Some(scale) => self.rec.set_scales(scale.min(14), self.tcp.window_scale),
+            None => self.rec.set_scales(0, 0),
+        }
+        if let Some(stamps) = seg.options.timestamps {
+            self.rec.options |= TIMESTAMPS;
+            self.rec.ts_recent = stamps.value;
+        } else {
+            self.rec.options &= !TIMESTAMPS;
+        }
+        self.start_congestion();
+    }
+}

@@ -1,0 +1,324 @@
+//! SEGMENT ARRIVES (RFC 9293 section 3.10.7): the RFC's checks, in the RFC's order.
+
+use super::Tcb;
+use super::record::{
+    ACK_NOW, FIN_SEEN, FIN_TAKEN, HELD, SEND_SYN, TELL_FINISHED, TELL_OPENED, TIMESTAMPS,
+};
+use super::seq::SeqNum;
+use super::state::State;
+use crate::counters::{Outcome, Stop};
+use crate::event::Reason;
+use crate::time::Instant;
+use crate::wire::tcp::{Flags, Segment};
+
+/// After this long without a segment TS.Recent says nothing any more (RFC 7323 section 5.5).
+const TS_RECENT_OUTDATED_MS: u32 = 24 * 24 * 3600 * 1000;
+
+impl Tcb<'_, '_> {
+    /// A segment of this connection, its checksum verified.
+    ///
+    /// # Errors
+    /// Why its processing ended early. What has to be answered is noted in the records, except
+    /// where [`Stop::wants_reset`] says that the segment itself is answered by RST.
+    pub(crate) fn on_segment(&mut self, seg: &Segment<'_>) -> Outcome {
+        if self.rec.state() == State::SynSent {
+            return self.on_segment_in_syn_sent(seg);
+        }
+        if self.act.has(HELD) {
+            return self.on_segment_while_held(seg);
+        }
+        self.check_timestamps(seg)?;
+        self.check_sequence(seg)?;
+        self.update_timestamp(seg);
+        self.check_reset(seg)?;
+        self.check_syn(seg)?;
+        self.check_ack(seg)?;
+        self.note_heard();
+        self.check_urgent(seg);
+        self.take_text(seg)?;
+        self.check_fin(seg);
+        Ok(())
+    }
+
+    /// Section 3.10.7.3: the answer to our SYN.
+    fn on_segment_in_syn_sent(&mut self, seg: &Segment<'_>) -> Outcome {
+        let ack = SeqNum::new(seg.ack);
+        let ack_is_ours = seg.flags.contains(Flags::ACK) && ack == self.act.snd_max;
+        if seg.flags.contains(Flags::ACK) && !ack_is_ours {
+            return Err(Stop::AckNotOfSyn);
+        }
+        if seg.flags.contains(Flags::RST) {
+            if !ack_is_ours {
+                return Err(Stop::ResetOutOfWindow);
+            }
+            self.gone(Reason::Refused);
+            return Err(Stop::ResetByPeer);
+        }
+        if !seg.flags.contains(Flags::SYN) {
+            return Err(Stop::NoSyn);
+        }
+        self.take_syn(seg);
+        if ack_is_ours {
+            self.rec.snd_una = ack;
+            self.enter_established(seg);
+            self.act.set(ACK_NOW);
+        } else {
+            // Simultaneous open: our SYN goes out again as SYN-ACK.
+            self.rec.set_state(State::SynReceived);
+            self.act.set(SEND_SYN);
+        }
+        Ok(())
+    }
+
+    /// The SYN waits for the application; nothing but its withdrawal is of interest.
+    fn on_segment_while_held(&mut self, seg: &Segment<'_>) -> Outcome {
+        if seg.flags.contains(Flags::RST) {
+            if SeqNum::new(seg.seq) != self.rec.rcv_nxt {
+                return Err(Stop::ResetOutOfWindow);
+            }
+            self.gone(Reason::Reset);
+            return Err(Stop::ResetByPeer);
+        }
+        Err(Stop::NotYetAccepted)
+    }
+
+    /// RFC 7323 section 5.3, PAWS: a segment older than what came before is not acceptable.
+    //= https://www.rfc-editor.org/rfc/rfc7323#section-5.3
+    //# If there is a Timestamps option in the arriving segment, SEG.TSval < TS.Recent, TS.Recent
+    //# is valid …, and if the RST bit is not set, then treat the arriving segment as not
+    //# acceptable
+    fn check_timestamps(&mut self, seg: &Segment<'_>) -> Outcome {
+        if !self.rec.has(TIMESTAMPS) || seg.flags.contains(Flags::RST) {
+            return Ok(());
+        }
+        let Some(stamps) = seg.options.timestamps else {
+            return Err(Stop::TimestampMissing);
+        };
+        let old = SeqNum::new(stamps.value).before(SeqNum::new(self.rec.ts_recent));
+        if old && self.silence_ms() < TS_RECENT_OUTDATED_MS {
+            self.act.set(ACK_NOW);
+            return Err(Stop::OldTimestamp);
+        }
+        Ok(())
+    }
+
+    /// RFC 7323 section 4.3: what we echo is the timestamp of the last segment that spanned the
+    /// acknowledgement number we sent last.
+    fn update_timestamp(&mut self, seg: &Segment<'_>) {
+        if let (true, Some(stamps)) = (self.rec.has(TIMESTAMPS), seg.options.timestamps)
+            && SeqNum::new(seg.seq).at_or_before(self.act.last_ack_sent)
+        {
+            self.rec.ts_recent = stamps.value;
+        }
+    }
+
+    /// First, check the sequence number.
+    //= https://www.rfc-editor.org/rfc/rfc9293#section-3.10.7.4
+    //# There are four cases for the acceptability test for an incoming segment
+    fn check_sequence(&mut self, seg: &Segment<'_>) -> Outcome {
+        let seq = SeqNum::new(seg.seq);
+        let len = sequence_length(seg);
+        let (nxt, wnd) = (self.rec.rcv_nxt, self.rec.rcv_adv.since(self.rec.rcv_nxt));
+        let within = |seq: SeqNum| !seq.before(nxt) && seq.before(nxt + wnd);
+        let acceptable = match (len, wnd) {
+            (0, _) => seq == nxt || within(seq),
+            (_, 0) => false,
+            _ => within(seq) || within(seq + (len - 1)),
+        };
+        if acceptable {
+            return Ok(());
+        }
+        self.on_unacceptable(seg, len)
+    }
+
+    /// "If an incoming segment is not acceptable, an acknowledgment should be sent in reply
+    /// (unless the RST bit is set)". Its ACK field still counts, so that a full receive buffer
+    /// never keeps the transmit buffer from being freed (design law 5).
+    fn on_unacceptable(&mut self, seg: &Segment<'_>, len: u32) -> Outcome {
+        if seg.flags.contains(Flags::RST) {
+            return Err(Stop::ResetOutOfWindow);
+        }
+        let seq = SeqNum::new(seg.seq);
+        let is_first_syn = seg.flags.contains(Flags::SYN) && seq == self.rec.irs;
+        if self.rec.state() == State::SynReceived && is_first_syn {
+            self.act.set(SEND_SYN);
+            return Err(Stop::SynAgain);
+        }
+        self.act.set(ACK_NOW);
+        let near = seq.since(self.rec.rcv_nxt).max(self.rec.rcv_nxt.since(seq)) <= NEAR;
+        if seg.flags.contains(Flags::SYN) || !near {
+            return Err(Stop::OutOfWindow);
+        }
+        if self.rec.state().is_synchronized() && seg.flags.contains(Flags::ACK) {
+            self.process_ack(seg)?;
+        }
+        if len > 0 && (seq + len).at_or_before(self.rec.rcv_nxt) {
+            self.on_duplicate_text();
+            return Err(Stop::DuplicateText);
+        }
+        Err(Stop::OutOfWindow)
+    }
+
+    /// Second, check the RST bit; RFC 5961 section 3.2 demands the exact number.
+    fn check_reset(&mut self, seg: &Segment<'_>) -> Outcome {
+        if !seg.flags.contains(Flags::RST) {
+            return Ok(());
+        }
+        if self.rec.state() == State::TimeWait {
+            // RFC 1337: TIME-WAIT is not assassinated.
+            return Err(Stop::ResetInTimeWait);
+        }
+        if SeqNum::new(seg.seq) != self.rec.rcv_nxt {
+            self.act.set(ACK_NOW);
+            return Err(Stop::ResetChallenged);
+        }
+        self.gone(Reason::Reset);
+        Err(Stop::ResetByPeer)
+    }
+
+    /// Fourth, check the SYN bit; RFC 5961 section 4.2 answers by a challenge. (The third check
+    /// of the RFC, security and precedence, is for networks that no longer are.)
+    fn check_syn(&mut self, seg: &Segment<'_>) -> Outcome {
+        if !seg.flags.contains(Flags::SYN) {
+            return Ok(());
+        }
+        self.act.set(ACK_NOW);
+        Err(Stop::SynChallenged)
+    }
+
+    /// Fifth, check the ACK field.
+    fn check_ack(&mut self, seg: &Segment<'_>) -> Outcome {
+        if !seg.flags.contains(Flags::ACK) {
+            return Err(Stop::NoAck);
+        }
+        let ack = SeqNum::new(seg.ack);
+        if self.rec.state() == State::SynReceived {
+            if !ack.after(self.rec.snd_una) || ack.after(self.act.snd_max) {
+                return Err(Stop::AckNotOfSyn);
+            }
+            self.rec.snd_una += 1;
+            self.enter_established(seg);
+        }
+        self.process_ack(seg)
+    }
+
+    /// Sixth, check the URG bit: urgent data is data (RFC 6093 advises applications against
+    /// more), its pointer is counted and not followed.
+    fn check_urgent(&mut self, seg: &Segment<'_>) {
+        if seg.flags.contains(Flags::URG) {
+            self.counters.stop(Stop::UrgentIgnored);
+        }
+    }
+
+    /// Eighth, check the FIN bit. The seventh, the segment text, is in `receive`.
+    fn check_fin(&mut self, seg: &Segment<'_>) {
+        if seg.flags.contains(Flags::FIN) && !self.act.has(FIN_SEEN) {
+            self.act.set(FIN_SEEN);
+            self.act.fin_seq = SeqNum::new(seg.seq) + payload_length(seg);
+        }
+        if !self.act.has(FIN_SEEN)
+            || self.act.has(FIN_TAKEN)
+            || self.act.fin_seq != self.rec.rcv_nxt
+        {
+            return;
+        }
+        self.act.set(FIN_TAKEN | ACK_NOW | TELL_FINISHED);
+        self.rec.rcv_nxt += 1;
+        self.rec.rcv_adv = self.rec.rcv_adv.latest(self.rec.rcv_nxt);
+        match self.rec.state() {
+            State::Established => self.rec.set_state(State::CloseWait),
+            State::FinWait1 => self.rec.set_state(State::Closing),
+            State::FinWait2 => self.enter_time_wait(),
+            _ => {}
+        }
+    }
+
+    /// Takes what only a SYN tells: the peer's sequence numbers, options and window.
+    pub(crate) fn take_syn(&mut self, seg: &Segment<'_>) {
+        let seq = SeqNum::new(seg.seq);
+        self.rec.irs = seq;
+        self.rec.rcv_nxt = seq + 1;
+        let act = &mut *self.act;
+        (act.rcv_ack, act.rcv_committed, act.rcv_given) = (seq + 1, seq + 1, seq + 1);
+        act.last_ack_sent = seq + 1;
+        self.rec.rcv_adv = seq + 1 + self.first_window();
+        self.take_syn_options(seg);
+        // RFC 7323 section 2.2: the window of a SYN is never scaled.
+        self.take_window(seg, u32::from(seg.window));
+    }
+
+    /// Our SYN is acknowledged.
+    fn enter_established(&mut self, seg: &Segment<'_>) {
+        self.rec.set_state(State::Established);
+        let act = &mut *self.act;
+        act.clear(SEND_SYN);
+        act.set(TELL_OPENED);
+        act.snd_nxt = act.snd_nxt.latest(self.rec.snd_una);
+        act.snd_end = act.snd_end.latest(self.rec.snd_una);
+        act.recover = self.rec.snd_una;
+        act.set_rto(Instant::NEVER);
+        act.set_life(Instant::NEVER);
+        act.backoff = 0;
+        self.group.accepted += 1;
+        let scale = if seg.flags.contains(Flags::SYN) { 0 } else { self.rec.snd_scale() };
+        self.take_window(seg, u32::from(seg.window) << scale);
+        self.sample_handshake();
+        self.note_heard();
+    }
+
+    fn enter_time_wait(&mut self) {
+        self.rec.set_state(State::TimeWait);
+        self.restart_time_wait();
+        self.act.set_rto(Instant::NEVER);
+        self.act.set_life(Instant::NEVER);
+        self.tell_closed(Reason::Closed);
+    }
+
+    /// Both FINs are exchanged and acknowledged, ours last or together.
+    pub(super) fn on_fin_acknowledged(&mut self) {
+        match self.rec.state() {
+            State::FinWait1 => {
+                self.rec.set_state(State::FinWait2);
+                self.act.set_life(self.now + self.tcp.fin_wait_2);
+            }
+            State::Closing => self.enter_time_wait(),
+            State::LastAck => self.gone(Reason::Closed),
+            _ => {}
+        }
+    }
+
+    /// A segment in TIME-WAIT can only be the peer's FIN again: it did not see our
+    /// acknowledgement, and the wait begins anew.
+    pub(super) fn restart_time_wait(&mut self) {
+        self.rec.heard_ms = self.now_ms();
+    }
+
+    fn note_heard(&mut self) {
+        if self.rec.state() != State::TimeWait {
+            self.rec.heard_ms = self.now_ms();
+        }
+    }
+
+    fn silence_ms(&self) -> u32 {
+        self.now_ms().wrapping_sub(self.rec.heard_ms)
+    }
+
+    fn now_ms(&self) -> u32 {
+        (self.now.as_millis() & 0xffff_ffff) as u32
+    }
+}
+
+/// How far from `rcv.nxt` a segment may lie to be taken for this connection's: the largest
+/// window there is.
+const NEAR: u32 = 1 << 30;
+
+/// SEG.LEN: text, and one each for SYN and FIN.
+pub(crate) fn sequence_length(seg: &Segment<'_>) -> u32 {
+    payload_length(seg)
+        + u32::from(seg.flags.contains(Flags::SYN))
+        + u32::from(seg.flags.contains(Flags::FIN))
+}
+
+pub(crate) fn payload_length(seg: &Segment<'_>) -> u32 {
+    u32::try_from(seg.payload.len()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,122 @@
+//! Congestion control: RFC 5681 with NewReno's recovery (RFC 6582), byte counting (RFC 3465),
+//! limited transmit (RFC 3042) and an initial window of ten segments (RFC 6928).
+
+use super::Tcb;
+use super::record::{RECOVERING, RETRANSMIT};
+use super::seq::SeqNum;
+use crate::counters::Count;
+
+/// The least segment size a peer can talk us into: below it every byte would cost a frame
+/// (CVE-2019-11479).
+pub(super) const MSS_MIN: u16 = 48;
+/// No window is larger than this.
+const CWND_MAX: u32 = 1 << 30;
+/// Duplicate acknowledgements that mean a loss (RFC 5681 section 3.2).
+const DUPLICATE_THRESHOLD: u16 = 3;
+
+impl Tcb<'_, '_> {
+    /// The peer's segment size is known: the window starts.
+    pub(super) fn start_congestion(&mut self) {
+        self.act.cwnd = self.initial_window();
+        self.act.ssthresh = u32::MAX;
+    }
+
+    /// RFC 6928 section 2: min (10*MSS, max (2*MSS, 14600)), with the configured count.
+    fn initial_window(&self) -> u32 {
+        let mss = self.segment_size();
+        let segments = u32::from(self.tcp.initial_window.max(1));
+        (segments * mss).min((2 * mss).max(segments * 1460))
+    }
+
+    /// After an idle time of more than one retransmission timeout the path is not known any more
+    /// (RFC 5681 section 4.1).
+    pub(super) fn restart_after_idle(&mut self) {
+        let idle = self.flight() == 0 && self.silence_exceeds_rto();
+        if idle {
+            self.act.cwnd = self.act.cwnd.min(self.initial_window());
+        }
+    }
+
+    /// `snd.una` moved to `ack` by `acked` bytes.
+    pub(super) fn on_new_ack(&mut self, ack: SeqNum, acked: u32) {
+        let mss = self.segment_size();
+        if self.act.has(RECOVERING) {
+            self.on_ack_in_recovery(ack, acked, mss);
+            return;
+        }
+        self.act.dup_acks = 0;
+        let (cwnd, before) = (self.act.cwnd, self.flight() + acked);
+        if before.saturating_mul(2) < cwnd {
+            // The window was not used: it proves nothing (RFC 7661).
+            return;
+        }
+        let counted = acked.min(2 * mss);
+        let grown = if cwnd < self.act.ssthresh {
+            counted
+        } else {
+            let share = u64::from(mss) * u64::from(counted) / u64::from(cwnd.max(1));
+            u32::try_from(share).unwrap_or(mss).max(1)
+        };
+        self.act.cwnd = cwnd.saturating_add(grown).min(CWND_MAX);
+    }
+
+    /// RFC 6582 section 3.2, step 3: a full acknowledgement ends the recovery, a partial one
+    /// names the next loss.
+    fn on_ack_in_recovery(&mut self, ack: SeqNum, acked: u32, mss: u32) {
+        let flight = self.flight();
+        let act = &mut *self.act;
+        if ack.before(act.recover) {
+            act.set(RETRANSMIT);
+            let back = if acked >= mss { mss } else { 0 };
+            act.cwnd = act.cwnd.saturating_sub(acked).saturating_add(back).max(mss);
+        } else {
+            act.clear(RECOVERING | RETRANSMIT);
+            act.dup_acks = 0;
+            act.cwnd = act.ssthresh.min(flight.max(mss) + mss);
+        }
+    }
+
+    /// RFC 5681 section 3.2 and RFC 6582 section 3.2, step 2.
+    pub(super) fn on_duplicate_ack(&mut self) {
+        let mss = self.segment_size();
+        self.act.dup_acks = self.act.dup_acks.saturating_add(1);
+        if self.act.has(RECOVERING) {
+            self.act.cwnd = self.act.cwnd.saturating_add(mss).min(CWND_MAX);
+            return;
+        }
+        let covers_recover = !self.rec.snd_una.before(self.act.recover);
+        if self.act.dup_acks == DUPLICATE_THRESHOLD && covers_recover {
+            self.act.ssthresh = (self.flight() / 2).max(2 * mss);
+            self.act.recover = self.act.snd_max;
+            self.act.cwnd = self.act.ssthresh + u32::from(DUPLICATE_THRESHOLD) * mss;
+            self.act.set(RECOVERING | RETRANSMIT);
+            self.act.timed_at = 0;
+            self.counters.count(Count::FastRetransmits);
+        }
+    }
+
+    /// RFC 5681 section 3.1: the timer fired; one segment, and from the start.
+    pub(super) fn on_retransmission_timeout(&mut self) {
+        let mss = self.segment_size();
+        if self.act.backoff == 0 {
+            self.act.ssthresh = (self.flight() / 2).max(2 * mss);
+        }
+        self.act.cwnd = mss;
+        self.act.recover = self.act.snd_max;
+        self.act.clear(RECOVERING | RETRANSMIT);
+        self.act.dup_acks = 0;
+    }
+
+    /// What the first two duplicate acknowledgements allow beyond the window (RFC 3042).
+    pub(super) fn limited_transmit(&self) -> u32 {
+        if self.act.has(RECOVERING) {
+            return 0;
+        }
+        u32::from(self.act.dup_acks.min(2)) * self.segment_size()
+    }
+
+    /// Bytes sent and not acknowledged.
+    pub(super) fn flight(&self) -> u32 {
+        self.act.snd_max.since(self.rec.snd_una)
+    }
+}

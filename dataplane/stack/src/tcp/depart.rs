@@ -1,0 +1,319 @@
+//! Segment out: what may go now, in the order of urgency; then what having sent it means.
+//!
+//! [`Tcb::plan`] only looks; [`Tcb::copy_text`] fills in the bytes; [`Tcb::on_sent`] is told when
+//! the frame is on its way.
+
+use super::Tcb;
+use super::record::{
+    ACK_NOW, ACK_SECOND, FIN_QUEUED, HELD, PERSISTING, PROBE, RETRANSMIT, SEND_RST, SEND_SYN,
+    TIMESTAMPS,
+};
+use super::seq::SeqNum;
+use super::state::State;
+use crate::counters::Count;
+use crate::table::slots::NONE;
+use crate::time::Instant;
+use crate::wire::tcp::{Flags, Timestamps};
+
+/// Timestamps with their padding, in every segment once agreed.
+const TIMESTAMPS_LENGTH: u16 = 12;
+
+/// The next segment to send.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    what: What,
+    pub(crate) seq: SeqNum,
+    pub(crate) ack: SeqNum,
+    pub(crate) flags: Flags,
+    /// Bytes of text.
+    pub(crate) len: u16,
+    /// The window field, scaled.
+    pub(crate) window: u16,
+    pub(crate) mss: Option<u16>,
+    pub(crate) window_scale: Option<u8>,
+    pub(crate) timestamps: Option<Timestamps>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    Reset,
+    Syn,
+    /// The segment at `snd.una` once more.
+    Again,
+    Text,
+    Probe,
+    Acknowledgement,
+}
+
+impl Tcb<'_, '_> {
+    /// The segment that should go now, if any.
+    pub(crate) fn plan(&self) -> Option<Plan> {
+        if self.act.has(SEND_RST) {
+            return Some(self.plan_reset());
+        }
+        if self.act.has(HELD) || self.rec.state() == State::Closed {
+            return None;
+        }
+        if !self.rec.state().is_synchronized() {
+            return self.plan_syn();
+        }
+        self.plan_again()
+            .or_else(|| self.plan_text())
+            .or_else(|| self.plan_probe())
+            .or_else(|| self.plan_acknowledgement())
+    }
+
+    fn plan_reset(&self) -> Plan {
+        let flags = Flags::RST | Flags::ACK;
+        self.segment(What::Reset, self.act.snd_max, flags, 0)
+    }
+
+    fn plan_syn(&self) -> Option<Plan> {
+        if !self.act.has(SEND_SYN) {
+            return self.act.has(ACK_NOW).then(|| self.bare_acknowledgement());
+        }
+        let answer = self.rec.state() == State::SynReceived;
+        let flags = if answer { Flags::SYN | Flags::ACK } else { Flags::SYN };
+        let scaled = !answer || self.rec.rcv_scale() != 0 || self.rec.snd_scale() != 0;
+        Some(Plan {
+            mss: Some(self.own_mss()),
+            window_scale: scaled.then_some(self.tcp.window_scale),
+            ..self.segment(What::Syn, self.rec.snd_una, flags, 0)
+        })
+    }
+
+    /// A loss was noticed, or the peer repeated a request whose answer is cached.
+    fn plan_again(&self) -> Option<Plan> {
+        let una = self.rec.snd_una;
+        if !self.act.has(RETRANSMIT) || una == self.act.snd_max {
+            return None;
+        }
+        let sent_end = self.act.snd_end.earliest(self.act.snd_max);
+        let len = sent_end.since(una).min(self.segment_size());
+        let fin = self.fin_at(una + len) && self.act.snd_max.after(self.act.snd_end);
+        (len > 0 || fin).then(|| self.text_segment(What::Again, una, len, fin))
+    }
+
+    /// New text, or old text after a retransmission timeout pulled `snd.nxt` back.
+    fn plan_text(&self) -> Option<Plan> {
+        let nxt = self.act.snd_nxt;
+        if nxt.after(self.act.snd_end) {
+            return None;
+        }
+        let sent = nxt.since(self.rec.snd_una);
+        let congestion = self.act.cwnd.saturating_add(self.limited_transmit());
+        let usable = self.rec.snd_wnd.min(congestion).saturating_sub(sent);
+        let queued = self.act.snd_end.since(nxt);
+        let len = queued.min(usable).min(self.segment_size());
+        let fin = self.fin_at(nxt + len);
+        if len == 0 && !fin || len > 0 && !self.is_worth_sending(len, queued, sent) {
+            return None;
+        }
+        Some(self.text_segment(What::Text, nxt, len, fin))
+    }
+
+    /// Sender's silly window avoidance and Nagle (RFC 9293 sections 3.8.6.2.1 and 3.7.4).
+    fn is_worth_sending(&self, len: u32, queued: u32, sent: u32) -> bool {
+        let full = len == self.segment_size();
+        let nagle = self.tcp.nagle && self.group.nagle();
+        let last = len == queued && (sent == 0 || !nagle || self.act.has(FIN_QUEUED));
+        let again = self.act.snd_nxt.before(self.act.snd_max);
+        full || last || again || len >= (self.act.snd_wnd_max / 2).max(1)
+    }
+
+    /// A zero-window probe carries one byte, or the FIN (RFC 9293 section 3.8.6.1).
+    fn plan_probe(&self) -> Option<Plan> {
+        if !self.act.has(PROBE) {
+            return None;
+        }
+        let una = self.rec.snd_una;
+        let len = self.act.snd_end.since(una).min(1);
+        Some(self.text_segment(What::Probe, una, len, len == 0 && self.fin_at(una)))
+    }
+
+    fn plan_acknowledgement(&self) -> Option<Plan> {
+        let due = self.act.has(ACK_NOW) || self.should_update_window();
+        due.then(|| self.bare_acknowledgement())
+    }
+
+    fn bare_acknowledgement(&self) -> Plan {
+        self.segment(What::Acknowledgement, self.act.snd_max, Flags::ACK, 0)
+    }
+
+    fn text_segment(&self, what: What, seq: SeqNum, len: u32, fin: bool) -> Plan {
+        let mut flags = Flags::ACK;
+        if fin {
+            flags = flags | Flags::FIN;
+        }
+        if len > 0 && seq + len == self.act.snd_end {
+            // RFC 9293 MUST-61.
+            flags = flags | Flags::PSH;
+        }
+        self.segment(what, seq, flags, u16::try_from(len).unwrap_or(u16::MAX))
+    }
+
+    fn segment(&self, what: What, seq: SeqNum, flags: Flags, len: u16) -> Plan {
+        let ack = if flags.contains(Flags::ACK) { self.ack_number() } else { SeqNum::new(0) };
+        let asks = flags.contains(Flags::SYN) && !flags.contains(Flags::ACK);
+        let stamped = asks || self.rec.has(TIMESTAMPS);
+        let echo = if asks { 0 } else { self.rec.ts_recent };
+        Plan {
+            what,
+            seq,
+            ack,
+            flags,
+            len,
+            window: self.window_field(ack, flags),
+            mss: None,
+            window_scale: None,
+            timestamps: stamped.then(|| Timestamps { value: self.timestamp(), echo }),
+        }
+    }
+
+    fn window_field(&self, ack: SeqNum, flags: Flags) -> u16 {
+        if flags.contains(Flags::RST) {
+            return 0;
+        }
+        let largest = u32::from(u16::MAX);
+        let field = if flags.contains(Flags::SYN) {
+            self.first_window().min(largest)
+        } else {
+            let scale = self.rec.rcv_scale();
+            let edge = self.edge_to_offer();
+            // Rounded down an edge already offered would seem to move back.
+            let round_up = if edge == self.rec.rcv_adv { (1 << scale) - 1 } else { 0 };
+            (edge.since(ack) + round_up) >> scale
+        };
+        u16::try_from(field.min(largest)).unwrap_or(u16::MAX)
+    }
+
+    fn fin_at(&self, seq: SeqNum) -> bool {
+        self.act.has(FIN_QUEUED) && seq == self.act.snd_end
+    }
+
+    /// The text of a planned segment.
+    pub(crate) fn copy_text(&mut self, plan: &Plan, into: &mut [u8]) {
+        let from_cursor = self.act.snd_cursor != NONE
+            && !plan.seq.before(self.chunks.get(self.act.snd_cursor).seq);
+        let mut index = if from_cursor { self.act.snd_cursor } else { self.act.snd_list.head };
+        let mut seq = plan.seq;
+        let mut rest = into;
+        while !rest.is_empty() && index != NONE {
+            let chunk = *self.chunks.get(index);
+            if seq.before(chunk.end()) {
+                let skip = seq.since(chunk.seq) as usize;
+                let len = (usize::from(chunk.len) - skip).min(rest.len());
+                let (part, after) = rest.split_at_mut(len);
+                part.copy_from_slice(self.transmit.bytes(chunk.block, skip..skip + len));
+                rest = after;
+                seq += u32::try_from(len).unwrap_or(u32::MAX);
+                if plan.what == What::Text {
+                    self.act.snd_cursor = index;
+                }
+            }
+            index = chunk.next;
+        }
+        debug_assert!(rest.is_empty(), "text is planned that is not queued");
+    }
+
+    /// The planned segment is on its way, or lost already; both look the same from here.
+    pub(crate) fn on_sent(&mut self, plan: &Plan) {
+        self.counters.count(Count::SegmentsOut);
+        if plan.flags.contains(Flags::ACK) {
+            self.note_acknowledged(plan);
+        }
+        match plan.what {
+            What::Reset => self.act.clear(SEND_RST),
+            What::Syn => self.on_syn_sent(),
+            What::Again => {
+                self.act.clear(RETRANSMIT);
+                self.act.timed_at = 0;
+                self.counters.count(Count::SegmentsRetransmitted);
+                self.act.set_rto(self.now + self.rto());
+            }
+            What::Text => self.on_text_sent(plan),
+            What::Probe => {
+                self.act.clear(PROBE);
+                self.counters.count(Count::WindowProbes);
+                self.act.snd_max = self.act.snd_max.latest(self.rec.snd_una + 1);
+            }
+            What::Acknowledgement => self.counters.count(Count::BareAcks),
+        }
+    }
+
+    fn note_acknowledged(&mut self, plan: &Plan) {
+        self.act.clear(ACK_NOW | ACK_SECOND);
+        self.act.last_ack_sent = plan.ack;
+        let scale = if plan.flags.contains(Flags::SYN) { 0 } else { self.rec.rcv_scale() };
+        let edge = plan.ack + (u32::from(plan.window) << scale);
+        self.rec.rcv_adv = self.rec.rcv_adv.latest(edge);
+        if self.act.rcv_ack == self.text_end() {
+            self.act.set_ack_timer(Instant::NEVER);
+        }
+    }
+
+    fn on_syn_sent(&mut self) {
+        let act = &mut *self.act;
+        act.clear(SEND_SYN);
+        act.tries = act.tries.saturating_add(1);
+        if act.tries == 1 {
+            act.timed_at = self.now.as_nanos();
+            act.stalled_since = self.now.as_nanos();
+        } else {
+            self.counters.count(Count::SegmentsRetransmitted);
+        }
+        act.snd_max = self.rec.snd_una + 1;
+        (act.snd_nxt, act.snd_end) = (act.snd_max, act.snd_max);
+        let at = self.now + self.rto();
+        self.act.set_rto(at);
+    }
+
+    fn on_text_sent(&mut self, plan: &Plan) {
+        let fin = u32::from(plan.flags.contains(Flags::FIN));
+        let end = plan.seq + u32::from(plan.len) + fin;
+        let act = &mut *self.act;
+        if plan.seq.before(act.snd_max) {
+            act.timed_at = 0;
+            self.counters.count(Count::SegmentsRetransmitted);
+        } else if act.timed_at == 0 {
+            act.timed_end = end;
+            act.timed_at = self.now.as_nanos();
+        }
+        if self.rec.snd_una == act.snd_max {
+            act.stalled_since = self.now.as_nanos();
+        }
+        act.snd_nxt = end;
+        act.snd_max = act.snd_max.latest(end);
+        if act.rto_at() == Instant::NEVER || act.has(PERSISTING) {
+            act.clear(PERSISTING);
+            let at = self.now + self.rto();
+            self.act.set_rto(at);
+        }
+    }
+
+    /// Data waits, nothing is in flight and nothing may go: only the peer can change that, and
+    /// it may have tried and been lost. So the persist timer runs.
+    pub(crate) fn persist_if_stuck(&mut self) {
+        let waits = self.act.snd_end != self.rec.snd_una || self.act.has(FIN_QUEUED);
+        let stuck = waits
+            && self.rec.state().is_synchronized()
+            && self.rec.snd_una == self.act.snd_max
+            && self.act.rto_at() == Instant::NEVER
+            && self.plan_text().is_none();
+        if stuck && !self.act.has(PROBE) {
+            self.act.set(PERSISTING);
+            self.act.stalled_since = self.now.as_nanos();
+            self.act.set_rto(self.now + self.rto());
+        }
+    }
+
+    /// Payload of a full segment: what the peer takes, less the options every segment carries.
+    pub(super) fn segment_size(&self) -> u32 {
+        let options = if self.rec.has(TIMESTAMPS) { TIMESTAMPS_LENGTH } else { 0 };
+        u32::from(self.rec.mss.saturating_sub(options).max(1))
+    }
+
+    fn own_mss(&self) -> u16 {
+        self.link_mss
+    }
+}

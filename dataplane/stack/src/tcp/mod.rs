@@ -1,0 +1,93 @@
+//! The TCP of RFC 9293: what one connection does with what happens to it.
+//!
+//! | file | RFC 9293 | what |
+//! |---|---|---|
+//! | `arrives` | 3.10.7 | SEGMENT ARRIVES, in the RFC's order |
+//! | `acknowledge` | 3.10.7.4 fifth, 3.8 | the ACK field: what it frees, what it says of the path |
+//! | `receive` | 3.10.7.4 seventh, 3.8.6.2 | text in: order, holes, the window we offer |
+//! | `depart` | 3.7, 3.8.6 | segment out: what may go now |
+//! | `calls` | 3.10.1 to 3.10.6 | what the application asks |
+//! | `timeouts` | 3.10.8 | what happens when nothing happens |
+//! | `congestion`, `rtt` | 3.8.1, 3.8.2 | RFC 5681 and 6582, RFC 6298 |
+//!
+//! All of them are rooms of [`Tcb`]: one connection's records and the tables it may touch, put
+//! together for the length of one call. They decide and note what is to be done in the records;
+//! [`crate::Stack`] sends, tells, arms timers, folds and frees accordingly.
+
+mod acknowledge;
+mod arrives;
+mod calls;
+mod congestion;
+mod depart;
+mod receive;
+pub(crate) mod record;
+mod rtt;
+pub mod seq;
+pub mod state;
+mod timeouts;
+
+pub(crate) use depart::Plan;
+
+use record::{Active, Connection};
+use state::State;
+
+use crate::buffer::Buffer;
+use crate::config::TcpConfig;
+use crate::counters::Counters;
+use crate::event::Reason;
+use crate::group::Group;
+use crate::table::chunk::Chunks;
+use crate::time::Instant;
+
+/// One connection at work, and what it may touch.
+pub(crate) struct Tcb<'t, 'm> {
+    pub(crate) rec: &'t mut Connection,
+    pub(crate) act: &'t mut Active,
+    pub(crate) group: &'t mut Group,
+    /// Its pool's receive buffer.
+    pub(crate) receive: &'t mut Buffer<'m>,
+    pub(crate) transmit: &'t mut Buffer<'m>,
+    pub(crate) chunks: &'t mut Chunks<'m>,
+    pub(crate) counters: &'t mut Counters,
+    pub(crate) tcp: &'t TcpConfig,
+    pub(crate) now: Instant,
+    /// Payload a segment without options carries on our link.
+    pub(crate) link_mss: u16,
+}
+
+impl Tcb<'_, '_> {
+    /// The connection is gone: whatever it held is given back, except what the application was
+    /// given and still reads in place.
+    pub(crate) fn gone(&mut self, reason: Reason) {
+        self.chunks.release(self.transmit, &mut self.act.snd_list);
+        self.act.snd_cursor = 0;
+        self.release_unread();
+        self.act.set_rto(Instant::NEVER);
+        self.act.set_ack_timer(Instant::NEVER);
+        self.act.set_life(Instant::NEVER);
+        self.tell_closed(reason);
+        self.act.flags &=
+            record::TELL | record::SEND_RST | record::ON_OUT_LIST | record::ON_EVENT_LIST;
+        self.rec.set_state(State::Closed);
+    }
+
+    /// RST to the peer, and gone.
+    pub(crate) fn abort(&mut self, reason: Reason) {
+        if self.rec.state().is_synchronized() || self.act.has(record::HELD) {
+            self.act.set(record::SEND_RST);
+        }
+        self.gone(reason);
+    }
+
+    /// Tells the application, unless it was never told that there is a connection.
+    pub(crate) fn tell_closed(&mut self, reason: Reason) {
+        let never_told = self.act.has(record::TELL_ACCEPTABLE)
+            || self.act.has(record::TELL_OPENED) && self.group.accept_by(self.now).is_none()
+            || !self.rec.state().is_synchronized() && !self.act.has(record::KNOWN);
+        self.act.clear(record::TELL);
+        self.act.reason = reason as u32;
+        if !never_told {
+            self.act.set(record::TELL_CLOSED);
+        }
+    }
+}

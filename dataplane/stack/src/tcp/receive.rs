@@ -1,0 +1,314 @@
+//! The segment text (RFC 9293 section 3.10.7.4, seventh): what is held, in order or beyond a
+//! hole, what the application is given, and the window that is offered (section 3.8.6.2).
+
+use super::Tcb;
+use super::arrives::payload_length;
+use super::record::{ACK_NOW, ACK_SECOND, FIN_QUEUED, FIN_TAKEN, RETRANSMIT, SEND_RST};
+use super::seq::SeqNum;
+use super::state::State;
+use crate::buffer::PAGE;
+use crate::counters::{Outcome, Stop};
+use crate::event::Reason;
+use crate::table::slots::NONE;
+use crate::wire::tcp::Segment;
+
+/// Segments a connection may hold beyond a hole.
+const OUT_OF_ORDER_MAX: u32 = 1024;
+
+/// One piece the application is given: where it lies, how long it is, its stream offset.
+pub(crate) struct Given {
+    pub(crate) at: u64,
+    pub(crate) len: u16,
+    pub(crate) offset: u64,
+}
+
+impl Tcb<'_, '_> {
+    /// Seventh, process the segment text.
+    pub(super) fn take_text(&mut self, seg: &Segment<'_>) -> Outcome {
+        if seg.payload.is_empty() {
+            return Ok(());
+        }
+        match self.rec.state() {
+            State::Established => {}
+            State::FinWait1 | State::FinWait2 => {
+                // The application closed and nobody will read this: the peer must know
+                // (RFC 9293 section 3.6.1, MUST-12's "aborted").
+                self.act.set(SEND_RST);
+                self.gone(Reason::Aborted);
+                return Err(Stop::TextAfterClose);
+            }
+            _ => return Err(Stop::TextAfterFin),
+        }
+        let (seq, payload) = self.trim(seg);
+        if payload.is_empty() {
+            self.act.set(ACK_NOW);
+            return Err(Stop::DuplicateText);
+        }
+        if seq == self.rec.rcv_nxt {
+            self.take_in_order(payload)
+        } else {
+            self.act.set(ACK_NOW);
+            self.hold_out_of_order(seq, payload)
+        }
+    }
+
+    /// Cuts off what was received before and what lies beyond the window.
+    fn trim<'s>(&self, seg: &Segment<'s>) -> (SeqNum, &'s [u8]) {
+        let seq = SeqNum::new(seg.seq);
+        let known = self.rec.rcv_nxt.since(seq).min(payload_length(seg));
+        let payload = &seg.payload[known as usize..];
+        let start = seq + known;
+        let room = self.rec.rcv_adv.since(start) as usize;
+        (start, &payload[..payload.len().min(room)])
+    }
+
+    fn take_in_order(&mut self, payload: &[u8]) -> Outcome {
+        let had_hole = self.act.ooo_head != NONE;
+        let taken = self.append(payload);
+        self.advance_rcv_nxt(taken);
+        if had_hole {
+            self.fill_from_out_of_order();
+        }
+        self.acknowledge_text(had_hole);
+        if (taken as usize) < payload.len() { Err(Stop::ReceiveBufferFull) } else { Ok(()) }
+    }
+
+    /// Appends to the in-order text, into the last block while it has room. Answers how many
+    /// bytes found room.
+    fn append(&mut self, mut payload: &[u8]) -> u32 {
+        let mut taken = 0;
+        let tail = self.act.rcv_list.tail;
+        if tail != NONE && self.chunks.get(tail).end() == self.rec.rcv_nxt {
+            let chunk = *self.chunks.get(tail);
+            let used = usize::from(chunk.len);
+            let fits = (self.receive.size(chunk.block) - used).min(payload.len());
+            self.receive.bytes_mut(chunk.block, used, fits).copy_from_slice(&payload[..fits]);
+            self.chunks.get_mut(tail).len += length16(fits);
+            taken += u32::from(length16(fits));
+            payload = &payload[fits..];
+        }
+        for piece in payload.chunks(PAGE) {
+            let seq = self.rec.rcv_nxt + taken;
+            let Some(index) = self.store(seq, piece) else { break };
+            self.chunks.append(&mut self.act.rcv_list, index);
+            taken += u32::from(length16(piece.len()));
+        }
+        taken
+    }
+
+    /// A chunk of the pool's receive buffer with these bytes.
+    fn store(&mut self, seq: SeqNum, piece: &[u8]) -> Option<u32> {
+        let index = self.chunks.take(self.receive, seq, length16(piece.len()))?;
+        let block = self.chunks.get(index).block;
+        self.receive.bytes_mut(block, 0, piece.len()).copy_from_slice(piece);
+        Some(index)
+    }
+
+    fn advance_rcv_nxt(&mut self, bytes: u32) {
+        let before = self.rec.rcv_nxt.since_wrapping(self.rec.irs + 1);
+        if before.checked_add(bytes).is_none() {
+            self.rec.rcv_turns = self.rec.rcv_turns.wrapping_add(1);
+        }
+        self.rec.rcv_nxt += bytes;
+        self.group.bytes_in += u64::from(bytes);
+    }
+
+    /// Whether in-order text is acknowledged now, soon, or when the application says so.
+    fn acknowledge_text(&mut self, had_hole: bool) {
+        if had_hole {
+            self.act.set(ACK_NOW);
+        }
+        if self.group.acknowledges_on_receive() {
+            self.act.rcv_ack = self.text_end();
+            if self.act.has(ACK_SECOND) {
+                self.act.set(ACK_NOW);
+            } else {
+                self.act.set(ACK_SECOND);
+                self.act.set_ack_timer(self.now + self.tcp.delayed_ack);
+            }
+        } else if let Some(deadline) = self.group.acknowledge_by(self.now) {
+            self.act.set_ack_timer(self.act.ack_at().min(deadline));
+        }
+    }
+
+    /// A segment beyond a hole takes its place among those already there; bytes that are there
+    /// already stay as they came first.
+    fn hold_out_of_order(&mut self, mut seq: SeqNum, mut payload: &[u8]) -> Outcome {
+        let mut before = NONE;
+        let mut after = self.act.ooo_head;
+        while !payload.is_empty() {
+            // Skip those that end before the segment begins.
+            while after != NONE && self.chunks.get(after).end().at_or_before(seq) {
+                before = after;
+                after = self.chunks.get(after).next;
+            }
+            let mut room = payload.len().min(PAGE);
+            if after != NONE {
+                let next = *self.chunks.get(after);
+                let known = next.end().since(seq) as usize;
+                if !next.seq.after(seq) {
+                    let skip = known.min(payload.len());
+                    seq += u32::try_from(skip).unwrap_or(u32::MAX);
+                    payload = &payload[skip..];
+                    continue;
+                }
+                room = room.min(next.seq.since(seq) as usize);
+            }
+            if self.act.ooo_count >= OUT_OF_ORDER_MAX {
+                return Err(Stop::OutOfOrderFull);
+            }
+            let Some(index) = self.store(seq, &payload[..room]) else {
+                return Err(Stop::ReceiveBufferFull);
+            };
+            self.chunks.get_mut(index).next = after;
+            if before == NONE {
+                self.act.ooo_head = index;
+            } else {
+                self.chunks.get_mut(before).next = index;
+            }
+            self.act.ooo_count += 1;
+            before = index;
+            seq += u32::from(length16(room));
+            payload = &payload[room..];
+        }
+        Ok(())
+    }
+
+    /// The hole is closed as far as it goes: what waited behind it is in order now.
+    fn fill_from_out_of_order(&mut self) {
+        while self.act.ooo_head != NONE {
+            let index = self.act.ooo_head;
+            let chunk = *self.chunks.get(index);
+            if chunk.seq.after(self.rec.rcv_nxt) {
+                return;
+            }
+            self.act.ooo_head = chunk.next;
+            self.act.ooo_count -= 1;
+            if chunk.seq == self.rec.rcv_nxt {
+                self.chunks.get_mut(index).next = NONE;
+                self.chunks.append(&mut self.act.rcv_list, index);
+                self.advance_rcv_nxt(u32::from(chunk.len));
+                continue;
+            }
+            // It overlaps what has come in order meanwhile: only its end is new.
+            let known = self.rec.rcv_nxt.since(chunk.seq).min(u32::from(chunk.len));
+            let mut rest = [0; PAGE];
+            let len = usize::from(chunk.len) - known as usize;
+            let range = known as usize..usize::from(chunk.len);
+            rest[..len].copy_from_slice(self.receive.bytes(chunk.block, range));
+            self.chunks.give_back(self.receive, index);
+            let taken = self.append(&rest[..len]);
+            self.advance_rcv_nxt(taken);
+        }
+    }
+
+    /// A retransmitted request (WO 02/091709, Fig. 6e): if it was committed and its answer is
+    /// still unacknowledged, answer and acknowledgement go again at once; if the application
+    /// still has it, it is not given twice.
+    pub(super) fn on_duplicate_text(&mut self) {
+        let committed = self.act.rcv_committed == self.text_end();
+        let answer_in_flight = self.rec.snd_una.before(self.act.snd_end);
+        if !self.group.acknowledges_on_receive() && committed && answer_in_flight {
+            self.act.set(RETRANSMIT);
+        }
+    }
+
+    /// The next piece for the application, or `None` when it has everything.
+    pub(crate) fn give(&mut self) -> Option<Given> {
+        let given = self.act.rcv_given;
+        if !given.before(self.text_end()) || self.act.rcv_list.is_empty() {
+            return None;
+        }
+        let mut index = self.act.rcv_cursor;
+        if index == NONE {
+            index = self.act.rcv_list.head;
+        }
+        while self.chunks.get(index).end().at_or_before(given) {
+            index = self.chunks.get(index).next;
+        }
+        let chunk = *self.chunks.get(index);
+        self.act.rcv_cursor = index;
+        self.act.rcv_given = chunk.end();
+        let skip = given.since(chunk.seq);
+        Some(Given {
+            at: chunk.block.at() as u64 + u64::from(skip),
+            len: chunk.len - u16::try_from(skip).unwrap_or(chunk.len),
+            offset: self.offset_of(given),
+        })
+    }
+
+    /// Whether there is text the application was not given.
+    pub(crate) fn has_unread(&self) -> bool {
+        self.act.rcv_given.before(self.text_end())
+    }
+
+    /// The 64-bit stream offset of a sequence number at or before the end of the text.
+    pub(crate) fn offset_of(&self, seq: SeqNum) -> u64 {
+        let end = self.text_end();
+        let low = end.since_wrapping(self.rec.irs + 1);
+        let offset = u64::from(self.rec.rcv_turns) << 32 | u64::from(low);
+        offset.saturating_sub(u64::from(end.since(seq)))
+    }
+
+    /// Gives back everything received but what the application reads in place.
+    pub(crate) fn release_unread(&mut self) {
+        while self.act.ooo_head != NONE {
+            let index = self.act.ooo_head;
+            self.act.ooo_head = self.chunks.get(index).next;
+            self.chunks.give_back(self.receive, index);
+        }
+        self.act.ooo_count = 0;
+        if self.act.rcv_given == self.act.rcv_committed {
+            self.release_read();
+        }
+    }
+
+    /// Gives back what the application read in place, too: it will not look again.
+    pub(crate) fn release_read(&mut self) {
+        self.chunks.release(self.receive, &mut self.act.rcv_list);
+        self.act.rcv_cursor = NONE;
+        let end = self.text_end();
+        (self.act.rcv_given, self.act.rcv_committed) = (end, end);
+    }
+
+    /// The window a SYN or SYN-ACK offers, which is never scaled.
+    pub(super) fn first_window(&self) -> u32 {
+        self.window_space().min(u32::from(u16::MAX))
+    }
+
+    /// Bytes that may come beyond `rcv.nxt`: what the group allows, less what is unread, and no
+    /// more than a share of what is free in the pool.
+    fn window_space(&self) -> u32 {
+        let unread = self.rec.rcv_nxt.since(self.act.rcv_committed);
+        let group = self.group.window_max.saturating_sub(unread);
+        let pool = self.receive.free_bytes() / POOL_SHARE;
+        group.min(u32::try_from(pool).unwrap_or(u32::MAX))
+    }
+
+    /// The right edge to offer (RFC 9293 section 3.8.6.2.2): it never moves back, and moves on
+    /// only by a segment or a good part of the window.
+    pub(super) fn edge_to_offer(&self) -> SeqNum {
+        let edge = self.rec.rcv_nxt + self.window_space();
+        let step = u32::from(self.rec.mss).min(self.group.window_max / 2).max(1);
+        if edge.since(self.rec.rcv_adv) >= step { edge } else { self.rec.rcv_adv }
+    }
+
+    /// Whether the window has opened so far that the peer should be told of it unasked.
+    pub(super) fn should_update_window(&self) -> bool {
+        if self.act.has(FIN_TAKEN) || self.act.has(FIN_QUEUED) {
+            return false;
+        }
+        let opened = (self.rec.rcv_nxt + self.window_space()).since(self.rec.rcv_adv);
+        let offered = self.rec.rcv_adv.since(self.rec.rcv_nxt);
+        let step = (2 * u32::from(self.rec.mss)).min(self.group.window_max / 2).max(1);
+        opened >= step && offered < self.group.window_max / 2
+    }
+}
+
+/// One connection is offered at most this part of what is free in its pool.
+const POOL_SHARE: usize = 8;
+
+/// Pieces are at most [`PAGE`] long.
+fn length16(len: usize) -> u16 {
+    u16::try_from(len).unwrap_or(u16::MAX)
+}

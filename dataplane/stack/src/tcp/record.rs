@@ -1,0 +1,358 @@
+//! The two records of a connection: the one it always has, and the one it has while something
+//! is under way (design law 4).
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::seq::SeqNum;
+use super::state::State;
+use crate::table::chunk::ChunkList;
+use crate::table::slots::{Linked, NONE};
+use crate::table::timer::{Place, Timed};
+use crate::time::Instant;
+
+/// What every connection keeps, idle or not: one cache line.
+///
+/// Whatever else a TCP knows follows from it when a connection is idle: `snd.nxt` and what is
+/// queued end at `snd.una`, `rcv.nxt` is acknowledged and read, no timer runs.
+#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C, align(64))]
+pub(crate) struct Connection {
+    /// The IPv4 address, or the index into the table of IPv6 addresses if [`V6`] is set.
+    pub(crate) remote: u32,
+    pub(crate) remote_port: u16,
+    pub(crate) local_port: u16,
+    /// Index of our address.
+    pub(crate) local: u8,
+    state: u8,
+    /// Our window scale in the high four bits, the peer's in the low.
+    scales: u8,
+    /// [`V6`] and its siblings below.
+    pub(crate) options: u8,
+    pub(crate) generation: u32,
+    pub(crate) group: u16,
+    /// Largest payload the peer takes, before options (RFC 9293 MUST-16).
+    pub(crate) mss: u16,
+    pub(crate) snd_una: SeqNum,
+    /// The peer's window in bytes, as of the last segment that told it.
+    pub(crate) snd_wnd: u32,
+    pub(crate) rcv_nxt: SeqNum,
+    /// Right edge of the window the peer was offered; it never moves back.
+    pub(crate) rcv_adv: SeqNum,
+    /// RFC 7323 TS.Recent.
+    pub(crate) ts_recent: u32,
+    /// When the peer was last heard, in milliseconds of the stack's clock (wraps after 49 days).
+    /// In TIME-WAIT: when that state was entered.
+    pub(crate) heard_ms: u32,
+    /// Smoothed round-trip time and its variation in units of 256 µs, at most 16.7 s.
+    pub(crate) srtt: u16,
+    pub(crate) rttvar: u16,
+    /// Slow-start threshold and congestion window in segments.
+    pub(crate) ssthresh: u16,
+    pub(crate) cwnd: u16,
+    /// High 32 bits of the offset of `rcv_nxt` in the peer's stream.
+    pub(crate) rcv_turns: u32,
+    /// The peer's initial sequence number.
+    pub(crate) irs: SeqNum,
+    /// Index of the [`Active`] record, or `NONE`. In TIME-WAIT the next connection in that list;
+    /// in the free list the next free one.
+    pub(crate) active: u32,
+}
+
+const _: () = assert!(size_of::<Connection>() == 64);
+
+/// The remote address is IPv6.
+pub(crate) const V6: u8 = 1;
+/// RFC 7323 timestamps were agreed.
+pub(crate) const TIMESTAMPS: u8 = 2;
+/// We opened it (MUST-11: SYN-RECEIVED knows where it came from).
+pub(crate) const OPENED_BY_US: u8 = 4;
+/// In TIME-WAIT and on that list, so `active` is a link.
+pub(crate) const LISTED: u8 = 8;
+/// Counted among the handshakes under way.
+pub(crate) const HALF_OPEN: u8 = 16;
+
+impl Connection {
+    pub(crate) const fn state(&self) -> State {
+        State::from_code(self.state)
+    }
+
+    pub(crate) const fn set_state(&mut self, state: State) {
+        self.state = state as u8;
+    }
+
+    pub(crate) const fn has(&self, option: u8) -> bool {
+        self.options & option != 0
+    }
+
+    /// Shift of the windows the peer tells us.
+    pub(crate) const fn snd_scale(&self) -> u8 {
+        self.scales & 15
+    }
+
+    /// Shift of the windows we tell.
+    pub(crate) const fn rcv_scale(&self) -> u8 {
+        self.scales >> 4
+    }
+
+    /// Both 0 to 14.
+    pub(crate) const fn set_scales(&mut self, snd: u8, rcv: u8) {
+        self.scales = rcv << 4 | snd & 15;
+    }
+
+    /// The active record's index; `None` for an idle connection.
+    pub(crate) const fn active(&self) -> Option<u32> {
+        if self.active == NONE || self.has(LISTED) { None } else { Some(self.active) }
+    }
+}
+
+impl Linked for Connection {
+    fn link(&mut self) -> &mut u32 {
+        &mut self.active
+    }
+}
+
+/// What a connection keeps while data is in flight, queued or unread, or while it opens or
+/// closes: four cache lines, taken from a table of their own and given back.
+#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C, align(64))]
+pub(crate) struct Active {
+    // Whose it is and where it stands.
+    pub(crate) connection: u32,
+    /// [`ACK_NOW`] and its siblings below.
+    pub(crate) flags: u32,
+    pub(crate) out_next: u32,
+    pub(crate) event_next: u32,
+    place: Place,
+    /// Retransmission or persist timer; [`Instant::NEVER`] when off. Nanoseconds.
+    rto_at: u64,
+    /// Delayed-acknowledgement timer.
+    ack_at: u64,
+    /// Acceptance, handshake, FIN-WAIT-2.
+    life_at: u64,
+
+    // Send sequence space.
+    pub(crate) snd_nxt: SeqNum,
+    /// The highest `snd_nxt` ever; it stays when a retransmission timeout pulls `snd_nxt` back.
+    pub(crate) snd_max: SeqNum,
+    /// The sequence number after the last byte queued.
+    pub(crate) snd_end: SeqNum,
+    pub(crate) snd_wl1: SeqNum,
+    pub(crate) snd_wl2: SeqNum,
+    /// The largest window the peer ever offered, in bytes.
+    pub(crate) snd_wnd_max: u32,
+    pub(crate) snd_list: ChunkList,
+    /// The chunk that `snd_nxt` was last found in, or `NONE`.
+    pub(crate) snd_cursor: u32,
+
+    // Congestion (RFC 5681, 6582), in bytes.
+    pub(crate) cwnd: u32,
+    pub(crate) ssthresh: u32,
+    pub(crate) recover: SeqNum,
+    pub(crate) dup_acks: u16,
+    pub(crate) backoff: u8,
+    pub(crate) tries: u8,
+
+    // Round-trip time (RFC 6298), in microseconds.
+    pub(crate) srtt_us: u32,
+    pub(crate) rttvar_us: u32,
+    /// The segment being timed ends here.
+    pub(crate) timed_end: SeqNum,
+    /// When it was sent; 0 when none is timed. Nanoseconds.
+    pub(crate) timed_at: u64,
+    /// Since when something has been unacknowledged without progress. Nanoseconds.
+    pub(crate) stalled_since: u64,
+
+    // Receive sequence space.
+    /// What we acknowledge.
+    pub(crate) rcv_ack: SeqNum,
+    /// The acknowledgement number of the last segment sent (RFC 7323 Last.ACK.sent).
+    pub(crate) last_ack_sent: SeqNum,
+    /// The application has committed what lies before; its buffers are free.
+    pub(crate) rcv_committed: SeqNum,
+    /// The application was given what lies before.
+    pub(crate) rcv_given: SeqNum,
+    /// In-order bytes, from `rcv_committed` on.
+    pub(crate) rcv_list: ChunkList,
+    /// The chunk that `rcv_given` was last found in, or `NONE`.
+    pub(crate) rcv_cursor: u32,
+    /// Segments beyond a hole, in order of sequence number, never overlapping.
+    pub(crate) ooo_head: u32,
+    pub(crate) ooo_count: u32,
+    /// The FIN's sequence number, if [`FIN_SEEN`].
+    pub(crate) fin_seq: SeqNum,
+    /// Why it ended, once CLOSED: [`crate::Reason`].
+    pub(crate) reason: u32,
+    /// Offset of this connection's timestamp clock.
+    pub(crate) ts_offset: u32,
+    reserved: [u32; 18],
+}
+
+const _: () = assert!(size_of::<Active>() == 256);
+
+/// An acknowledgement must leave without delay.
+pub(crate) const ACK_NOW: u32 = 1;
+/// One segment at `snd_una` must be sent again.
+pub(crate) const RETRANSMIT: u32 = 1 << 1;
+/// The application closed; FIN follows `snd_end`.
+pub(crate) const FIN_QUEUED: u32 = 1 << 2;
+/// The peer's FIN is known (`fin_seq`), perhaps beyond a hole.
+pub(crate) const FIN_SEEN: u32 = 1 << 3;
+/// The peer's FIN was reached and counted in `rcv_nxt`.
+pub(crate) const FIN_TAKEN: u32 = 1 << 4;
+/// A SYN waits for the application to accept.
+pub(crate) const HELD: u32 = 1 << 5;
+/// SYN or SYN-ACK must be sent.
+pub(crate) const SEND_SYN: u32 = 1 << 6;
+/// RST must be sent; nothing else.
+pub(crate) const SEND_RST: u32 = 1 << 7;
+/// The retransmission timer runs as persist timer (RFC 9293 section 3.8.6.1).
+pub(crate) const PERSISTING: u32 = 1 << 8;
+/// A zero-window probe must be sent.
+pub(crate) const PROBE: u32 = 1 << 9;
+/// In fast recovery (RFC 6582).
+pub(crate) const RECOVERING: u32 = 1 << 10;
+/// A second unacknowledged segment acknowledges at once (RFC 9293 SHLD-19).
+pub(crate) const ACK_SECOND: u32 = 1 << 11;
+/// Stands in the list of those with something to send.
+pub(crate) const ON_OUT_LIST: u32 = 1 << 12;
+/// Stands in its queue's list of those with something to tell.
+pub(crate) const ON_EVENT_LIST: u32 = 1 << 13;
+/// The application was told of a connection that is not yet open.
+pub(crate) const KNOWN: u32 = 1 << 14;
+/// To tell: a SYN waits.
+pub(crate) const TELL_ACCEPTABLE: u32 = 1 << 16;
+/// To tell: the handshake is complete.
+pub(crate) const TELL_OPENED: u32 = 1 << 17;
+/// To tell: the peer closed.
+pub(crate) const TELL_FINISHED: u32 = 1 << 18;
+/// To tell: it is gone.
+pub(crate) const TELL_CLOSED: u32 = 1 << 19;
+
+/// What waits to be told.
+pub(crate) const TELL: u32 = TELL_ACCEPTABLE | TELL_OPENED | TELL_FINISHED | TELL_CLOSED;
+
+impl Active {
+    /// Unfolds a connection: everything an active one knows that follows from the idle record.
+    pub(crate) fn unfold(&mut self, index: u32, record: &Connection, ts_offset: u32) {
+        let una = record.snd_una;
+        let mss = u32::from(record.mss);
+        *self = Self::read_from_bytes(&[0; size_of::<Self>()]).unwrap_or(*self);
+        self.connection = index;
+        self.ts_offset = ts_offset;
+        self.rto_at = u64::MAX;
+        self.ack_at = u64::MAX;
+        self.life_at = u64::MAX;
+        (self.snd_nxt, self.snd_max, self.snd_end) = (una, una, una);
+        // The last segment that told a window came before rcv.nxt, or repeats what is known.
+        (self.snd_wl1, self.snd_wl2) = (record.rcv_nxt - 1, una);
+        self.snd_wnd_max = record.snd_wnd;
+        self.recover = una;
+        self.flags = KNOWN;
+        self.cwnd = u32::from(record.cwnd) * mss;
+        self.ssthresh = match record.ssthresh {
+            u16::MAX => u32::MAX,
+            segments => u32::from(segments) * mss,
+        };
+        self.srtt_us = u32::from(record.srtt) << 8;
+        self.rttvar_us = u32::from(record.rttvar) << 8;
+        self.rcv_ack = record.rcv_nxt;
+        self.last_ack_sent = record.rcv_nxt;
+        self.rcv_committed = record.rcv_nxt;
+        self.rcv_given = record.rcv_nxt;
+    }
+
+    /// Folds what the idle record keeps back into it.
+    pub(crate) fn fold(&self, record: &mut Connection) {
+        let mss = u32::from(record.mss).max(1);
+        let segments = |bytes: u32| u16::try_from(bytes / mss).unwrap_or(u16::MAX);
+        record.cwnd = segments(self.cwnd).max(1);
+        record.ssthresh = segments(self.ssthresh);
+        let units = |us: u32| u16::try_from(us.div_ceil(256)).unwrap_or(u16::MAX);
+        record.srtt = units(self.srtt_us);
+        record.rttvar = units(self.rttvar_us);
+        record.active = NONE;
+    }
+
+    pub(crate) const fn has(&self, flag: u32) -> bool {
+        self.flags & flag != 0
+    }
+
+    pub(crate) const fn set(&mut self, flag: u32) {
+        self.flags |= flag;
+    }
+
+    pub(crate) const fn clear(&mut self, flag: u32) {
+        self.flags &= !flag;
+    }
+
+    pub(crate) const fn rto_at(&self) -> Instant {
+        Instant::from_nanos(self.rto_at)
+    }
+
+    pub(crate) const fn ack_at(&self) -> Instant {
+        Instant::from_nanos(self.ack_at)
+    }
+
+    pub(crate) const fn life_at(&self) -> Instant {
+        Instant::from_nanos(self.life_at)
+    }
+
+    pub(crate) const fn set_rto(&mut self, at: Instant) {
+        self.rto_at = at.as_nanos();
+    }
+
+    pub(crate) const fn set_ack_timer(&mut self, at: Instant) {
+        self.ack_at = at.as_nanos();
+    }
+
+    pub(crate) const fn set_life(&mut self, at: Instant) {
+        self.life_at = at.as_nanos();
+    }
+
+    /// Whether nothing is to be done, no timer runs and nothing is held beyond a hole.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.flags & !KNOWN == 0
+            && self.deadline() == Instant::NEVER
+            && self.ooo_head == NONE
+            && self.rcv_list.is_empty()
+    }
+
+    /// The earliest of its timers.
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::from_nanos(self.rto_at.min(self.ack_at).min(self.life_at))
+    }
+}
+
+impl Linked for Active {
+    fn link(&mut self) -> &mut u32 {
+        &mut self.out_next
+    }
+}
+
+impl Timed for Active {
+    fn place(&mut self) -> &mut Place {
+        &mut self.place
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folding_and_unfolding_keep_what_an_idle_connection_is() {
+        let mut record = Connection::read_from_bytes(&[0; 64]).expect("any bytes are a record");
+        record.mss = 1460;
+        record.snd_una = SeqNum::new(77);
+        record.rcv_nxt = SeqNum::new(u32::MAX);
+        (record.cwnd, record.ssthresh) = (10, u16::MAX);
+        (record.srtt, record.rttvar) = (3, 2);
+        let mut active = Active::read_from_bytes(&[0xff; 256]).expect("any bytes are a record");
+        active.unfold(5, &record, 9);
+        assert_eq!((active.cwnd, active.ssthresh), (14_600, u32::MAX));
+        assert_eq!(active.deadline(), Instant::NEVER);
+        let mut again = record;
+        active.fold(&mut again);
+        assert_eq!(again.as_bytes(), record.as_bytes());
+    }
+}

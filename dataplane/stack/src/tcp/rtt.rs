@@ -1,0 +1,82 @@
+//! The retransmission timeout: RFC 6298.
+
+use core::time::Duration;
+
+use super::Tcb;
+use super::record::TIMESTAMPS;
+use super::seq::SeqNum;
+use crate::wire::tcp::Segment;
+
+/// Clock granularity G of RFC 6298: the timer wheel's.
+const GRANULARITY_US: u32 = 1_000;
+/// No round trip is believed to take longer.
+const SAMPLE_MAX_US: u64 = 120_000_000;
+/// More doublings than this only overflow.
+const BACKOFF_MAX: u8 = 16;
+
+impl Tcb<'_, '_> {
+    /// The current timeout, doubled for every time it has fired in vain (5.5).
+    pub(super) fn rto(&self) -> Duration {
+        let base = if self.act.srtt_us == 0 {
+            self.tcp.rto_initial
+        } else {
+            let spread = (4 * self.act.rttvar_us).max(GRANULARITY_US);
+            Duration::from_micros(u64::from(self.act.srtt_us) + u64::from(spread))
+        };
+        let doubled = base.max(self.tcp.rto_min) * (1 << self.act.backoff.min(BACKOFF_MAX));
+        doubled.min(self.tcp.rto_max)
+    }
+
+    /// The timer fired in vain.
+    pub(super) fn back_off(&mut self) {
+        self.act.backoff = (self.act.backoff + 1).min(BACKOFF_MAX);
+        // Karn: what is retransmitted is not timed.
+        self.act.timed_at = 0;
+    }
+
+    /// An acknowledgement of new data: it times the segment being timed, if it covers it, or the
+    /// one whose timestamp it echoes, which is unambiguous even after a retransmission.
+    pub(super) fn sample_round_trip(&mut self, ack: SeqNum, seg: &Segment<'_>) {
+        if self.act.timed_at != 0 {
+            if !ack.before(self.act.timed_end) {
+                let elapsed = self.now.as_nanos().saturating_sub(self.act.timed_at) / 1_000;
+                self.act.timed_at = 0;
+                self.sample(elapsed);
+            }
+        } else if let (true, Some(stamps)) = (self.rec.has(TIMESTAMPS), seg.options.timestamps) {
+            let elapsed_ms = self.timestamp().wrapping_sub(stamps.echo);
+            self.sample(u64::from(elapsed_ms) * 1_000);
+        }
+    }
+
+    /// The handshake's round trip, if the SYN or SYN-ACK was sent only once.
+    pub(super) fn sample_handshake(&mut self) {
+        if self.act.timed_at != 0 && self.act.tries == 1 {
+            let elapsed = self.now.as_nanos().saturating_sub(self.act.timed_at) / 1_000;
+            self.sample(elapsed);
+        }
+        self.act.timed_at = 0;
+    }
+
+    /// Section 2, (2.2) and (2.3). Samples out of reason are a lying peer's and say nothing.
+    fn sample(&mut self, elapsed_us: u64) {
+        if elapsed_us > SAMPLE_MAX_US {
+            return;
+        }
+        let r = u32::try_from(elapsed_us).unwrap_or(u32::MAX).max(1);
+        let act = &mut *self.act;
+        if act.srtt_us == 0 {
+            act.srtt_us = r;
+            act.rttvar_us = r / 2;
+        } else {
+            act.rttvar_us = act.rttvar_us - act.rttvar_us / 4 + act.srtt_us.abs_diff(r) / 4;
+            act.srtt_us = (act.srtt_us - act.srtt_us / 8 + r / 8).max(1);
+        }
+    }
+
+    /// This connection's timestamp clock: milliseconds from an offset nobody can guess.
+    pub(super) fn timestamp(&self) -> u32 {
+        let ms = (self.now.as_millis() & 0xffff_ffff) as u32;
+        ms.wrapping_add(self.act.ts_offset)
+    }
+}

@@ -1,0 +1,102 @@
+//! What happens when nothing happens (RFC 9293 section 3.10.8).
+
+use core::time::Duration;
+
+use super::Tcb;
+use super::record::{ACK_NOW, HELD, PERSISTING, PROBE, SEND_SYN};
+use super::state::State;
+use crate::counters::{Count, Stop};
+use crate::event::Reason;
+use crate::time::Instant;
+
+impl Tcb<'_, '_> {
+    /// Serves every timer of the connection that is due.
+    pub(crate) fn on_timeout(&mut self) {
+        if self.act.life_at() <= self.now {
+            self.act.set_life(Instant::NEVER);
+            self.on_life_timeout();
+        }
+        if self.act.ack_at() <= self.now {
+            self.act.set_ack_timer(Instant::NEVER);
+            // An ordinary group has acknowledged already; in the XTCP way this is the deadline
+            // after which the stack acknowledges by itself.
+            self.act.rcv_ack = self.text_end();
+            self.act.set(ACK_NOW);
+        }
+        if self.act.rto_at() <= self.now {
+            self.act.set_rto(Instant::NEVER);
+            self.on_rto_timeout();
+        }
+    }
+
+    /// Not accepted in time, or FIN-WAIT-2 with a silent peer.
+    fn on_life_timeout(&mut self) {
+        if self.act.has(HELD) {
+            self.counters.stop(Stop::NotAcceptedInTime);
+            self.abort(Reason::Refused);
+        } else if self.rec.state() == State::FinWait2 {
+            self.gone(Reason::Closed);
+        }
+    }
+
+    fn on_rto_timeout(&mut self) {
+        match self.rec.state() {
+            State::SynSent | State::SynReceived => self.on_handshake_timeout(),
+            _ if self.act.has(PERSISTING) => self.on_persist_timeout(),
+            _ => self.on_retransmission_due(),
+        }
+    }
+
+    fn on_handshake_timeout(&mut self) {
+        if self.act.tries > self.tcp.syn_retries {
+            self.counters.stop(Stop::HandshakeTimedOut);
+            self.gone(Reason::Refused);
+            return;
+        }
+        self.back_off();
+        self.act.set(SEND_SYN);
+    }
+
+    /// RFC 9293 MUST-36: probe; MUST-37: as long as the peer answers, for ever. SHLD-29, 30:
+    /// after one retransmission timeout, then ever more rarely.
+    fn on_persist_timeout(&mut self) {
+        if self.unheard_for() >= self.tcp.user_timeout {
+            self.down();
+            return;
+        }
+        self.back_off();
+        self.act.set(PROBE);
+        self.act.set_rto(self.now + self.rto());
+    }
+
+    /// The seed's "resend" timer (WO 02/091709, Fig. 6h): send again, or the connection is down.
+    fn on_retransmission_due(&mut self) {
+        let since = Instant::from_nanos(self.act.stalled_since);
+        if self.now.since(since) >= self.tcp.user_timeout {
+            self.down();
+            return;
+        }
+        self.on_retransmission_timeout();
+        self.back_off();
+        self.counters.count(Count::RetransmissionTimeouts);
+        self.act.snd_nxt = self.rec.snd_una;
+        self.act.snd_cursor = 0;
+        self.act.set_rto(self.now + self.rto());
+    }
+
+    /// The peer does not answer any more: purge and tell.
+    fn down(&mut self) {
+        self.counters.stop(Stop::PeerDown);
+        self.gone(Reason::TimedOut);
+    }
+
+    /// How long the peer has been silent.
+    fn unheard_for(&self) -> Duration {
+        let now = (self.now.as_millis() & 0xffff_ffff) as u32;
+        Duration::from_millis(now.wrapping_sub(self.rec.heard_ms).into())
+    }
+
+    pub(super) fn silence_exceeds_rto(&self) -> bool {
+        self.unheard_for() > self.rto()
+    }
+}

@@ -1,0 +1,193 @@
+//! Applications for simulated hosts: streams of known bytes in both directions, every byte
+//! compared.
+
+use std::collections::HashMap;
+
+use xtcp_stack::{Cd, Event, Instant, Misuse, Reason};
+
+use super::rng::{Rng, pattern};
+use super::{Host, QUEUE};
+
+/// How an application treats what it is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Habit {
+    /// Commits every piece when it gets it.
+    Prompt,
+    /// Commits a random part of what it has, and asks for the rest again now and then.
+    Sloppy,
+}
+
+/// One connection as its application sees it.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    /// Names the bytes sent and the bytes expected.
+    send_key: u64,
+    receive_key: u64,
+    pub to_send: u64,
+    pub to_receive: u64,
+    pub sent: u64,
+    pub received: u64,
+    pub committed: u64,
+    pub opened: bool,
+    pub finished: bool,
+    pub closing: bool,
+    pub closed: Option<Reason>,
+}
+
+impl Stream {
+    pub fn new(keys: (u64, u64), to_send: u64, to_receive: u64) -> Self {
+        Self {
+            send_key: keys.0,
+            receive_key: keys.1,
+            to_send,
+            to_receive,
+            sent: 0,
+            received: 0,
+            committed: 0,
+            opened: false,
+            finished: false,
+            closing: false,
+            closed: None,
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.sent == self.to_send && self.committed == self.to_receive
+    }
+}
+
+/// The application of one host.
+pub struct App {
+    pub streams: HashMap<Cd, Stream>,
+    pub ended: Vec<Stream>,
+    habit: Habit,
+    rng: Rng,
+    /// Makes the stream of a client that arrives: by its port, which both sides know.
+    pub arriving: Option<Box<dyn Fn(u16) -> Stream>>,
+}
+
+impl App {
+    pub fn new(habit: Habit, seed: u64) -> Self {
+        Self {
+            streams: HashMap::new(),
+            ended: Vec::new(),
+            habit,
+            rng: Rng::new(seed),
+            arriving: None,
+        }
+    }
+
+    /// Takes all events, sends what can be sent, closes what is done.
+    pub fn run(&mut self, host: &mut Host, now: Instant) {
+        while let Some(event) = host.stack.poll_event(QUEUE) {
+            self.on_event(event, host, now);
+        }
+        let mut connections: Vec<Cd> = self.streams.keys().copied().collect();
+        connections.sort_unstable();
+        for connection in connections {
+            self.work(connection, host, now);
+        }
+    }
+
+    fn on_event(&mut self, event: Event, host: &mut Host, now: Instant) {
+        match event {
+            Event::Acceptable { connection, .. } => {
+                self.arrive(connection, host);
+                host.stack.accept(host.group, connection, now).expect("it is acceptable");
+            }
+            Event::Opened { connection, .. } => {
+                if !self.streams.contains_key(&connection) {
+                    self.arrive(connection, host);
+                }
+                self.streams.get_mut(&connection).expect("known").opened = true;
+            }
+            Event::Data { connection, at, len, offset, .. } => {
+                self.take(connection, (at, len, offset), host, now);
+            }
+            Event::Finished { connection, offset, .. } => {
+                let stream = self.streams.get_mut(&connection).expect("known");
+                assert_eq!(offset, stream.to_receive, "the stream ends where it should");
+                stream.finished = true;
+            }
+            Event::Closed { connection, reason, .. } => {
+                let mut stream = self.streams.remove(&connection).expect("known");
+                stream.closed = Some(reason);
+                self.ended.push(stream);
+                // What it still held of a connection that broke is given back by closing.
+                match host.stack.close(host.group, connection, now) {
+                    Ok(()) | Err(Misuse::StaleConnection) => {}
+                    Err(misuse) => panic!("closing what is gone: {misuse}"),
+                }
+            }
+        }
+    }
+
+    fn arrive(&mut self, connection: Cd, host: &Host) {
+        let info = host.stack.connection(connection).expect("it is there");
+        let make = self.arriving.as_ref().expect("a server");
+        self.streams.insert(connection, make(info.remote.port()));
+    }
+
+    fn take(
+        &mut self,
+        connection: Cd,
+        (at, len, offset): (u64, u16, u64),
+        host: &mut Host,
+        now: Instant,
+    ) {
+        let stream = self.streams.get_mut(&connection).expect("known");
+        assert_eq!(offset, stream.received, "pieces follow each other");
+        let bytes = host.stack.received(host.pool, at, len);
+        assert_eq!(bytes.len(), usize::from(len));
+        for (byte, place) in bytes.iter().zip(offset..) {
+            assert_eq!(*byte, pattern(stream.receive_key, place), "byte {place} of the stream");
+        }
+        stream.received += u64::from(len);
+        assert!(stream.received <= stream.to_receive, "no more than was sent");
+        match self.habit {
+            Habit::Prompt => self.commit(connection, u64::MAX, false, host, now),
+            Habit::Sloppy if self.rng.chance(300_000) => {
+                let again = self.rng.chance(500_000);
+                let most = self.rng.below(u64::from(len) * 3);
+                self.commit(connection, most, again, host, now);
+            }
+            Habit::Sloppy => {}
+        }
+    }
+
+    fn commit(&mut self, connection: Cd, most: u64, again: bool, host: &mut Host, now: Instant) {
+        let stream = self.streams.get_mut(&connection).expect("known");
+        let up_to = stream.received.min(stream.committed.saturating_add(most));
+        host.stack.commit(host.group, connection, up_to, again, now).expect("it was given");
+        stream.committed = up_to;
+        if again {
+            stream.received = up_to;
+        }
+    }
+
+    fn work(&mut self, connection: Cd, host: &mut Host, now: Instant) {
+        if self.habit == Habit::Sloppy && self.rng.chance(400_000) {
+            self.commit(connection, u64::MAX, false, host, now);
+        }
+        let stream = self.streams.get_mut(&connection).expect("known");
+        while stream.opened && stream.sent < stream.to_send {
+            let len = (stream.to_send - stream.sent).min(1 + self.rng.below(20_000));
+            let bytes: Vec<u8> =
+                (stream.sent..stream.sent + len).map(|at| pattern(stream.send_key, at)).collect();
+            match host.stack.send(host.group, connection, bytes.as_slice(), now) {
+                Ok(()) => stream.sent += len,
+                Err(Misuse::NoBuffer | Misuse::SendQueueFull | Misuse::NotOpen) => break,
+                Err(misuse) => panic!("sending: {misuse}"),
+            }
+        }
+        if stream.opened && stream.is_done() && !stream.closing {
+            stream.closing = host.stack.close(host.group, connection, now).is_ok();
+        }
+    }
+
+    /// Whether an application that must be asked again without an event has work left.
+    pub fn is_restless(&self) -> bool {
+        self.habit == Habit::Sloppy && self.streams.values().any(|s| s.committed < s.received)
+            || self.streams.values().any(|s| s.opened && s.sent < s.to_send)
+    }
+}

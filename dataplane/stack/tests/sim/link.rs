@@ -1,0 +1,85 @@
+//! A link between two hosts: delay, loss, reordering, duplication, corruption, a queue.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::Duration;
+
+use xtcp_stack::Instant;
+
+use super::rng::Rng;
+
+/// What a link does to frames; shares are per million.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Weather {
+    pub delay: Duration,
+    /// Up to this much more, evenly: frames overtake each other.
+    pub jitter: Duration,
+    pub loss: u32,
+    pub duplication: u32,
+    pub corruption: u32,
+    /// Frames that wait this much longer than the others.
+    pub reordering: u32,
+    pub reorder_by: Duration,
+}
+
+/// One direction of a link.
+pub struct Link {
+    weather: Weather,
+    rng: Rng,
+    /// Arrival time, order of sending, bytes.
+    flying: BinaryHeap<Reverse<(u64, u64, Vec<u8>)>>,
+    sent: u64,
+    /// A hash over all that arrived and when: two runs of one seed have the same.
+    pub trace: u64,
+}
+
+impl Link {
+    pub fn new(weather: Weather, seed: u64) -> Self {
+        Self { weather, rng: Rng::new(seed), flying: BinaryHeap::new(), sent: 0, trace: seed }
+    }
+
+    pub fn set_weather(&mut self, weather: Weather) {
+        self.weather = weather;
+    }
+
+    pub fn send(&mut self, frame: Vec<u8>, now: Instant) {
+        if self.rng.chance(self.weather.loss) {
+            return;
+        }
+        if self.rng.chance(self.weather.duplication) {
+            self.fly(frame.clone(), now);
+        }
+        self.fly(frame, now);
+    }
+
+    fn fly(&mut self, mut frame: Vec<u8>, now: Instant) {
+        let jitter = u64::try_from(self.weather.jitter.as_nanos()).unwrap_or(0);
+        let mut delay = self.weather.delay + Duration::from_nanos(self.rng.below(jitter + 1));
+        if self.rng.chance(self.weather.reordering) {
+            delay += self.weather.reorder_by;
+        }
+        if self.rng.chance(self.weather.corruption) {
+            let at = usize::try_from(self.rng.below(frame.len() as u64)).unwrap_or(0);
+            frame[at] ^= 1 << self.rng.below(8);
+        }
+        self.sent += 1;
+        self.flying.push(Reverse(((now + delay).as_nanos(), self.sent, frame)));
+    }
+
+    /// The next frame that has arrived by `now`.
+    pub fn arrived(&mut self, now: Instant) -> Option<Vec<u8>> {
+        let Reverse((at, ..)) = self.flying.peek()?;
+        if *at > now.as_nanos() {
+            return None;
+        }
+        let Reverse((at, _, frame)) = self.flying.pop()?;
+        for &byte in at.to_le_bytes().iter().chain(&frame) {
+            self.trace = (self.trace ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+        Some(frame)
+    }
+
+    pub fn next_arrival(&self) -> Option<Instant> {
+        self.flying.peek().map(|Reverse((at, ..))| Instant::from_nanos(*at))
+    }
+}

@@ -1,0 +1,153 @@
+//! A simulated network: hosts, links between them, and a clock that jumps from event to event.
+//!
+//! Everything follows from a seed; the same seed gives the same run, to the byte.
+
+#![allow(dead_code, reason = "each test file uses its part of the simulator")]
+
+pub mod app;
+pub mod link;
+pub mod rng;
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use xtcp_stack::wire::ethernet::MacAddr;
+use xtcp_stack::{
+    Accept, Acknowledge, Address, Config, Family, Gd, GroupConfig, Instant, PoolId, QueueId,
+    RxFrame, Stack, TcpConfig, Transmit,
+};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Memory as the engine would map it: zeroed and aligned to cache lines.
+#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+/// Zeroed, aligned memory for the rest of the test.
+pub fn memory(bytes: usize) -> &'static mut [u8] {
+    let lines = vec![Line([0; 64]); bytes.div_ceil(64)];
+    let memory = lines.leak().as_mut_bytes();
+    &mut memory[..bytes]
+}
+
+/// Where a stack's frames go: into a list.
+#[derive(Debug, Default)]
+pub struct Wire {
+    pub frames: Vec<Vec<u8>>,
+    /// Frames that may still be taken; the rest find no room.
+    pub room: Option<usize>,
+}
+
+impl Transmit for Wire {
+    fn frame(&mut self, len: usize) -> Option<&mut [u8]> {
+        if let Some(room) = &mut self.room {
+            *room = room.checked_sub(1)?;
+        }
+        self.frames.push(vec![0xee; len]);
+        self.frames.last_mut().map(Vec::as_mut_slice)
+    }
+}
+
+/// The configuration tests start from.
+pub fn config(worker: u8, number: u8) -> Config {
+    let mut addresses = [None; xtcp_stack::config::ADDRESSES_MAX];
+    addresses[0] = Some(Address { ip: v4(number), prefix_len: 24 });
+    addresses[1] = Some(Address { ip: v6(number), prefix_len: 64 });
+    Config {
+        worker,
+        mac: MacAddr([2, 0, 0, 0, 0, number]),
+        mtu: 1500,
+        addresses,
+        gateway_v4: None,
+        gateway_v6: None,
+        secret: [number; 32],
+        connections_max: 256,
+        ipv6_connections_max: 256,
+        active_max: 256,
+        chunks_max: 16_384,
+        transmit_bytes: 8 << 20,
+        neighbours_max: 64,
+        pools_max: 4,
+        groups_max: 8,
+        queues_max: 4,
+        tcp: TcpConfig::default(),
+    }
+}
+
+pub fn v4(number: u8) -> IpAddr {
+    IpAddr::from([10, 0, 0, number])
+}
+
+pub fn v6(number: u8) -> IpAddr {
+    IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, u16::from(number)])
+}
+
+/// One host: a stack with one pool, one queue and one group.
+pub struct Host {
+    pub stack: Stack<'static>,
+    pub pool: PoolId,
+    pub group: Gd,
+}
+
+pub const QUEUE: QueueId = QueueId(0);
+
+/// A group that an application of XTCP would open.
+pub fn xtcp_group(port: u16) -> GroupConfig {
+    GroupConfig {
+        port,
+        family: Family::Dual,
+        accept: Accept::ByApplication { timeout: Duration::from_secs(3) },
+        acknowledge: Acknowledge::ByApplication { deadline: Duration::ZERO },
+        window_max: 1 << 18,
+        nagle: true,
+    }
+}
+
+/// A group that behaves as an ordinary TCP.
+pub fn ordinary_group(port: u16) -> GroupConfig {
+    GroupConfig {
+        accept: Accept::Automatic,
+        acknowledge: Acknowledge::OnReceive,
+        ..xtcp_group(port)
+    }
+}
+
+impl Host {
+    pub fn new(config: &Config, group: &GroupConfig) -> Self {
+        Self::with_buffer(config, group, 8 << 20)
+    }
+
+    pub fn with_buffer(config: &Config, group: &GroupConfig, receive_bytes: usize) -> Self {
+        let tables = memory(Stack::memory_needed(config));
+        let transmit = memory(config.transmit_bytes);
+        let mut stack = Stack::new(config, tables, transmit, Instant::ZERO).expect("enough memory");
+        let pool = stack.open_pool(memory(receive_bytes)).expect("room for a pool");
+        let group = stack.open_group(pool, QUEUE, group).expect("room for a group");
+        Self { stack, pool, group }
+    }
+
+    /// Hands one frame in.
+    pub fn frame(&mut self, bytes: &[u8], wire: &mut Wire, now: Instant) {
+        let frame = RxFrame { bytes, checksum: xtcp_stack::Checksum::Unknown };
+        self.stack.on_burst(&[frame], wire, now);
+    }
+
+    /// Everything that is due now goes out.
+    pub fn flush(&mut self, wire: &mut Wire, now: Instant) {
+        self.stack.on_timeout(now);
+        self.stack.poll_frames(wire, now);
+    }
+
+    /// What must be true when nothing is open and all is told: all memory is back.
+    pub fn assert_nothing_held(&self) {
+        let usage = self.stack.usage();
+        assert_eq!(usage.chunks, 0, "chunks are held: {:?}", self.stack);
+        assert_eq!(usage.active, 0, "active records are held: {:?}", self.stack);
+        assert_eq!(usage.transmit_used, 0, "transmit blocks are held");
+        assert_eq!(usage.connections, usage.time_wait, "connections are held");
+        assert_eq!(usage.half_open, 0, "handshakes are counted that are over");
+        for pool in self.stack.pools() {
+            assert_eq!(pool.receive_used, 0, "receive blocks are held");
+        }
+    }
+}
