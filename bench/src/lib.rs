@@ -12,6 +12,7 @@
 //! | [`demo`] | `make demo` and `make run` |
 #![forbid(unsafe_code)]
 
+pub mod appliance;
 pub mod capture;
 pub mod client;
 pub mod clock;

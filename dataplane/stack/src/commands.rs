@@ -322,7 +322,12 @@ impl<'m> Stack<'m> {
             return Err(Misuse::StaleConnection);
         }
         let rec = &self.connections[index as usize];
-        let gone = rec.has(LISTED) || rec.state() == State::Closed && !self.is_live(index);
+        let gone = match rec.state() {
+            // What remains of it is the stack's business alone.
+            State::TimeWait => true,
+            State::Closed => rec.has(LISTED) || !self.is_live(index),
+            _ => false,
+        };
         if gone || rec.generation != connection.generation() {
             return Err(Misuse::StaleConnection);
         }

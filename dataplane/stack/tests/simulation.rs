@@ -93,8 +93,11 @@ fn exchange(seed: u64, weather: Weather, server: &GroupConfig, habit: Habit, cou
     let mut net = Net::new(seed, weather, server, habit);
     let sizes = move |port: u16| {
         let mut rng = Rng::new(seed ^ u64::from(port) << 20);
-        let size = |rng: &mut Rng| 1 + rng.below(1 << (4 + rng.below(14)));
-        (size(&mut rng), size(&mut rng))
+        let mut size = || {
+            let magnitude = 4 + rng.below(14);
+            1 + rng.below(1 << magnitude)
+        };
+        (size(), size())
     };
     let keys = move |port: u16| (seed ^ u64::from(port), !seed ^ u64::from(port) << 32);
     net.apps[1].arriving = Some(Box::new(move |port| {

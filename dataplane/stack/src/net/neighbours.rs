@@ -158,7 +158,7 @@ impl<'m> Neighbours<'m> {
             parked,
             pending: [None; PENDING_MAX],
             bucket_mask,
-            keys: [word(0) ^ word(16), word(8), word(24) | 1],
+            keys: [word(0), word(8), word(24) | 1],
             due: Instant::NEVER,
             questions_tick: 0,
             questions_left: 0,
