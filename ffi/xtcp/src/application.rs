@@ -1,0 +1,282 @@
+//! The sending half of an attached application, and how it is attached.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use xtcp_ring::message::{Reply, Request, VERSION};
+use xtcp_ring::{EndpointLayout, Mapping, ReadOnlyMapping, SharedMemory, Sleeper};
+
+use crate::control::{Control, Identity, unexpected};
+use crate::endpoint::{Endpoint, Limits};
+use crate::error::{Error, SendError};
+use crate::handle::{Connection, ConnectionInfo, Group, GroupOptions};
+use crate::inbox::{Inbox, is_hung_up};
+use crate::request::Deferred;
+
+/// Refused bytes are tried again after this time, and then after longer ones.
+const RETRY_PAUSE: Duration = Duration::from_millis(1);
+
+/// How to attach. Start from [`Attach::new`] and change what differs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attach {
+    /// The application's name, as operators see it: 1 to 64 of `A-Z a-z 0-9 . _ -`.
+    pub application: String,
+    /// The appliance's instance: `xtcp` unless it was given another name.
+    pub instance: String,
+    /// Where instances have their sockets: `/run/xtcp` unless it was set up otherwise.
+    pub run_dir: PathBuf,
+    /// Size of the pool's receive buffer in bytes (the specification's `buffer_pool_size`); 0
+    /// takes the most the appliance gives one application.
+    pub receive_bytes: u64,
+    /// Most bytes that may wait here for one client that reads slowly.
+    pub backlog_max: usize,
+    /// Most bytes that may wait here for all such clients together.
+    pub backlogs_max: usize,
+    /// How long `xtcpd` may take to answer.
+    pub timeout: Duration,
+}
+
+impl Attach {
+    /// To the instance `xtcp` below `/run/xtcp`, with a receive buffer as large as it gives.
+    #[must_use]
+    pub fn new(application: &str) -> Self {
+        Self {
+            application: application.to_owned(),
+            instance: "xtcp".to_owned(),
+            run_dir: PathBuf::from("/run/xtcp"),
+            receive_bytes: 0,
+            backlog_max: 1 << 20,
+            backlogs_max: 64 << 20,
+            timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What both halves share.
+pub(crate) struct Shared {
+    pub(crate) memory: ReadOnlyMapping,
+    pub(crate) endpoint: RefCell<Endpoint>,
+    pub(crate) sleeper: Sleeper,
+    /// Its closing tells the dataplane that we are gone; its error tells us that the dataplane is.
+    pub(crate) lifeline: OwnedFd,
+    control: RefCell<Control>,
+}
+
+impl Shared {
+    pub(crate) fn is_dataplane_gone(&self) -> bool {
+        is_hung_up(self.lifeline.as_fd())
+    }
+}
+
+/// What `xtcpd` hands over, as files and sizes.
+pub(crate) struct Handover {
+    pub(crate) layout: EndpointLayout,
+    pub(crate) receive_bytes: u64,
+    pub(crate) endpoint: OwnedFd,
+    pub(crate) receive: OwnedFd,
+    pub(crate) bell: OwnedFd,
+    pub(crate) lifeline: OwnedFd,
+}
+
+/// The sending half of an attached application: groups, answers, closing.
+///
+/// It belongs to one thread. When it and its [`Inbox`] are dropped, or the process ends, the
+/// appliance resets the application's connections and takes its memory back.
+pub struct Application {
+    shared: Rc<Shared>,
+}
+
+impl Application {
+    /// Attaches this thread to the appliance (the specification's `xtcp_initialize`): a connection
+    /// pool with its own receive buffer, and rings to every worker.
+    ///
+    /// # Errors
+    /// [`Error::Control`] when `xtcpd` is not there, [`Error::Refused`] when it does not want to,
+    /// [`Error::Handover`] when the two were not built alike.
+    pub fn attach(attach: &Attach) -> Result<(Self, Inbox), Error> {
+        let socket = attach.run_dir.join(&attach.instance).join("xtcpd.sock");
+        let mut control = Control::new(socket, attach.timeout);
+        let (reply, files) = control.ask(&Request::Attach {
+            version: VERSION,
+            application: attach.application.clone(),
+            receive_bytes: attach.receive_bytes,
+        })?;
+        let Reply::Attached { endpoint: number, key, layout, receive_bytes, .. } = reply else {
+            return Err(unexpected(&reply));
+        };
+        let count = files.len();
+        let Ok([endpoint, receive, bell, lifeline]) = <[OwnedFd; 4]>::try_from(files) else {
+            return Err(Error::Handover { what: format!("xtcpd sent {count} files of 4") });
+        };
+        control.set_identity(Identity { endpoint: number, key });
+        let handover = Handover { layout, receive_bytes, endpoint, receive, bell, lifeline };
+        Self::assemble(handover, attach, control)
+    }
+
+    pub(crate) fn assemble(
+        handover: Handover,
+        attach: &Attach,
+        control: Control,
+    ) -> Result<(Self, Inbox), Error> {
+        let Handover { layout, receive_bytes, endpoint, receive, bell, lifeline } = handover;
+        let memory = map(endpoint, "map the endpoint's memory", Mapping::writable)?;
+        let receive = map(receive, "map the receive buffer", ReadOnlyMapping::map)?;
+        if u64::try_from(receive.len()).is_ok_and(|len| len < receive_bytes) {
+            let what = format!("a receive buffer of {} bytes, not {receive_bytes}", receive.len());
+            return Err(Error::Handover { what });
+        }
+        let unfit = |unfit: xtcp_ring::Unfit| Error::Handover { what: unfit.to_string() };
+        let limits = Limits {
+            backlog_max: attach.backlog_max,
+            backlogs_max: attach.backlogs_max,
+            receive_bytes,
+            retry_pause: RETRY_PAUSE,
+        };
+        let shared = Rc::new(Shared {
+            memory: receive,
+            endpoint: RefCell::new(Endpoint::open(&memory, &layout, limits).map_err(unfit)?),
+            sleeper: Sleeper::open(&memory, bell).map_err(unfit)?,
+            lifeline,
+            control: RefCell::new(control),
+        });
+        Ok((Self { shared: Rc::clone(&shared) }, Inbox::new(shared)))
+    }
+
+    /// Opens a connection group (the specification's `xtcp_open_group`): from now on clients come.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when the appliance does not do it: no such address, too many groups.
+    pub fn open_group(&self, options: &GroupOptions) -> Result<Group, Error> {
+        match self.ask(&Request::OpenGroup(options.to_message()))? {
+            Reply::Group { gd } => {
+                let group = Group(gd);
+                self.shared.endpoint.borrow_mut().add_group(group);
+                Ok(group)
+            }
+            reply => Err(unexpected(&reply)),
+        }
+    }
+
+    /// Closes a group (the specification's `xtcp_close_group`): its connections are reset, its
+    /// handles name nothing any more, and what had come for it is forgotten.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchGroup`] when it is not open.
+    pub fn close_group(&self, group: Group) -> Result<(), Error> {
+        if !self.shared.endpoint.borrow().has_group(group) {
+            return Err(Error::NoSuchGroup);
+        }
+        match self.ask(&Request::CloseGroup { gd: group.0 })? {
+            Reply::Done => {
+                self.shared.endpoint.borrow_mut().remove_group(group);
+                Ok(())
+            }
+            reply => Err(unexpected(&reply)),
+        }
+    }
+
+    /// Who is at the other end of a connection (the specification's `xtcp_pars`). Asks `xtcpd`:
+    /// not for every request.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when the connection is gone.
+    pub fn describe(&self, connection: Connection) -> Result<ConnectionInfo, Error> {
+        match self.ask(&Request::Describe { cd: connection.cd })? {
+            Reply::Described(info) => {
+                Ok(ConnectionInfo { remote: info.remote, local: info.local, state: info.state })
+            }
+            reply => Err(unexpected(&reply)),
+        }
+    }
+
+    /// Sends bytes to a client and acknowledges nothing. They go in the order of the calls, all of
+    /// them or none; a client that reads slowly makes them wait here (see
+    /// [`crate::Event::SendRefused`]).
+    ///
+    /// The bytes are copied. The worker sees them at the next [`Inbox::receive`] or
+    /// [`Inbox::wait`], or when there are many, or at [`Self::flush`].
+    ///
+    /// # Errors
+    /// [`SendError::WouldBlock`], [`SendError::Behind`] and [`SendError::TooLong`] for want of
+    /// room, [`SendError::Closed`] when the connection is gone.
+    pub fn send(&self, connection: Connection, bytes: &[u8]) -> Result<(), SendError> {
+        self.shared.endpoint.borrow_mut().send(connection, bytes)
+    }
+
+    /// Acknowledges bytes that were deferred, and sends the answer to them.
+    ///
+    /// # Errors
+    /// As [`Self::send`]. Then nothing was done, and the deferred is to be answered again.
+    pub fn answer(&self, deferred: &Deferred, answer: &[u8]) -> Result<(), SendError> {
+        let mut endpoint = self.shared.endpoint.borrow_mut();
+        endpoint.send(deferred.connection, answer)?;
+        endpoint.acknowledge(deferred.connection, deferred.up_to)
+    }
+
+    /// Closes our direction of a connection when everything sent has gone (the specification's
+    /// `xtcp_close`). [`crate::Event::Closed`] follows when the client has closed its own.
+    ///
+    /// # Errors
+    /// [`SendError::Closed`] when it is gone, [`SendError::WouldBlock`] when the worker is more
+    /// than a whole ring behind.
+    pub fn close(&self, connection: Connection) -> Result<(), SendError> {
+        self.shared.endpoint.borrow_mut().close(connection)
+    }
+
+    /// Resets a connection; what waits for its client is thrown away. [`crate::Event::Closed`]
+    /// follows.
+    ///
+    /// # Errors
+    /// As [`Self::close`].
+    pub fn abort(&self, connection: Connection) -> Result<(), SendError> {
+        self.shared.endpoint.borrow_mut().abort(connection)
+    }
+
+    /// Shows the workers now what was asked so far. [`Inbox::receive`] and [`Inbox::wait`] do it,
+    /// too.
+    pub fn flush(&self) {
+        self.shared.endpoint.borrow_mut().flush();
+    }
+
+    /// Detaches from the appliance (the specification's `xtcp_finalize`): connections are reset,
+    /// groups and pool are gone when this returns.
+    ///
+    /// # Errors
+    /// [`Error::Control`] when `xtcpd` does not answer; the end of the process does it then.
+    pub fn detach(self, inbox: Inbox) -> Result<(), Error> {
+        drop(inbox);
+        self.flush();
+        match self.ask(&Request::Detach)? {
+            Reply::Done => Ok(()),
+            reply => Err(unexpected(&reply)),
+        }
+    }
+
+    fn ask(&self, request: &Request) -> Result<Reply, Error> {
+        self.shared.control.borrow_mut().ask(request).map(|(reply, _)| reply)
+    }
+}
+
+impl fmt::Debug for Application {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Application").field("memory", &self.shared.memory).finish_non_exhaustive()
+    }
+}
+
+fn map<M>(
+    file: OwnedFd,
+    what: &'static str,
+    map: impl FnOnce(&SharedMemory) -> io::Result<M>,
+) -> Result<M, Error> {
+    let mapped = || {
+        let size = rustix::fs::fstat(&file)?.st_size;
+        let len = usize::try_from(size).map_err(io::Error::other)?;
+        map(&SharedMemory::from_fd(file, len)?)
+    };
+    mapped().map_err(|source| Error::System { what, source })
+}

@@ -1,0 +1,237 @@
+//! What one application thread holds: a lane to each worker, what has come and was not taken yet,
+//! and what waits for a client to read.
+//!
+//! Nothing here is kept for an idle connection. Kept are: a request that was given and not
+//! acknowledged (where its bytes lie, 8 bytes a piece), bytes a worker refused, and handles of
+//! connections whose end the application has not been told yet.
+
+mod incoming;
+mod outgoing;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use xtcp_ring::{EndpointLayout, Mapping, Unfit};
+
+use crate::backlog::Backlog;
+use crate::error::Error;
+use crate::handle::{Connection, Group};
+use crate::inbox::{CloseReason, RefusalReason};
+use crate::lane::Lane;
+use crate::request::{Given, Piece};
+
+/// Lists of pieces kept for reuse.
+const SPARE_MAX: usize = 16;
+
+/// Bounds the application chose.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Bytes that may wait for one client.
+    pub(crate) backlog_max: usize,
+    /// Bytes that may wait for all clients together.
+    pub(crate) backlogs_max: usize,
+    /// Size of the receive memory.
+    pub(crate) receive_bytes: u64,
+    /// Time between two attempts to send what was refused, at first.
+    pub(crate) retry_pause: Duration,
+}
+
+/// What there is to be told of a connection, in the order it happened.
+#[derive(Clone, Copy, Debug)]
+enum Item {
+    Opened {
+        cd: u64,
+    },
+    Data {
+        cd: u64,
+        offset: u64,
+        piece: Piece,
+    },
+    /// What is held of the connection, once more.
+    Again {
+        cd: u64,
+    },
+    Finished {
+        cd: u64,
+    },
+    Closed {
+        cd: u64,
+        reason: CloseReason,
+    },
+    Refused {
+        cd: u64,
+        bytes: usize,
+        reason: RefusalReason,
+    },
+    Drained {
+        cd: u64,
+    },
+}
+
+/// One group's part of what has come.
+#[derive(Debug)]
+struct GroupQueue {
+    gd: u32,
+    items: VecDeque<Item>,
+    acceptable: VecDeque<u64>,
+    /// Those of `acceptable` that can still be accepted.
+    pending: HashSet<u64>,
+}
+
+/// Something for the application, ready to be wrapped into an event.
+#[derive(Debug)]
+pub(crate) enum Next {
+    Acceptable(Connection),
+    Opened(Connection),
+    Request(Given),
+    Finished(Connection),
+    Closed(Connection, CloseReason),
+    Refused(Connection, usize, RefusalReason),
+    Drained(Connection),
+}
+
+/// Which groups a look is at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Scope {
+    All,
+    Only(Group),
+}
+
+impl Scope {
+    fn includes(self, gd: u32) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(group) => group.0 == gd,
+        }
+    }
+}
+
+/// What the application wants with the rest of a request it lets go of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rest {
+    /// Give it again with more.
+    Hold,
+    /// Give it again at the next receive.
+    Again,
+    /// Give it again when the connection's backlog has drained.
+    WhenDrained,
+}
+
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    lanes: Vec<Lane>,
+    limits: Limits,
+    queues: Vec<GroupQueue>,
+    /// Groups the application has closed; notices of them may still come.
+    closed: HashSet<u32>,
+    /// Given and not acknowledged, by connection.
+    held: HashMap<u64, Given>,
+    /// To be given again at the next receive.
+    later: Vec<Connection>,
+    /// Connections whose `Closed` is in a queue: what stands before it is void.
+    gone: HashSet<u64>,
+    backlogs: HashMap<u64, Backlog>,
+    /// The backlogs in the order they get their turn.
+    turns: VecDeque<u64>,
+    backlog_bytes: usize,
+    spare: Vec<Vec<Piece>>,
+    /// Why the endpoint is of no more use: the worker and what it wrote.
+    broken: Option<(u8, String)>,
+}
+
+impl Endpoint {
+    pub(crate) fn open(
+        mapping: &Mapping,
+        layout: &EndpointLayout,
+        limits: Limits,
+    ) -> Result<Self, Unfit> {
+        layout.check()?;
+        let lanes: Result<Vec<Lane>, Unfit> =
+            (0..layout.workers).map(|worker| Lane::open(mapping, layout, worker)).collect();
+        Ok(Self {
+            lanes: lanes?,
+            limits,
+            queues: Vec::new(),
+            closed: HashSet::new(),
+            held: HashMap::new(),
+            later: Vec::new(),
+            gone: HashSet::new(),
+            backlogs: HashMap::new(),
+            turns: VecDeque::new(),
+            backlog_bytes: 0,
+            spare: Vec::new(),
+            broken: None,
+        })
+    }
+
+    /// An error once a worker has written what cannot be.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        match &self.broken {
+            None => Ok(()),
+            Some((worker, what)) => Err(Error::Corrupt { worker: *worker, what: what.clone() }),
+        }
+    }
+
+    pub(crate) fn has_group(&self, group: Group) -> bool {
+        self.queues.iter().any(|queue| queue.gd == group.0)
+    }
+
+    pub(crate) fn add_group(&mut self, group: Group) {
+        self.closed.remove(&group.0);
+        self.queues.push(GroupQueue {
+            gd: group.0,
+            items: VecDeque::new(),
+            acceptable: VecDeque::new(),
+            pending: HashSet::new(),
+        });
+    }
+
+    /// Forgets a group and all that is known of its connections.
+    pub(crate) fn remove_group(&mut self, group: Group) {
+        let Some(place) = self.queues.iter().position(|queue| queue.gd == group.0) else { return };
+        for item in self.queues.swap_remove(place).items {
+            if let Item::Closed { cd, .. } = item {
+                self.gone.remove(&cd);
+            }
+        }
+        self.closed.insert(group.0);
+        self.held.retain(|_, given| given.connection.gd != group.0);
+        self.later.retain(|connection| connection.gd != group.0);
+        let of_group = |backlog: &&Backlog| backlog.connection.gd == group.0;
+        let stale: Vec<u64> =
+            self.backlogs.values().filter(of_group).map(|backlog| backlog.connection.cd).collect();
+        for cd in stale {
+            self.drop_backlog(cd);
+        }
+    }
+
+    /// Whether these groups have something to receive.
+    pub(crate) fn is_readable(&self, scope: Scope) -> bool {
+        self.queues.iter().any(|queue| scope.includes(queue.gd) && !queue.items.is_empty())
+    }
+
+    /// Whether these groups have something to accept.
+    pub(crate) fn is_acceptable(&self, scope: Scope) -> bool {
+        self.queues.iter().any(|queue| scope.includes(queue.gd) && !queue.pending.is_empty())
+    }
+
+    /// Whether any worker has written something that was not taken in.
+    pub(crate) fn has_notice(&mut self) -> bool {
+        self.lanes.iter_mut().any(Lane::has_notice)
+    }
+
+    /// Whether a worker is about to take something that others wait behind.
+    pub(crate) fn is_settling(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.overflowing() > 0)
+            || self.backlogs.values().any(|backlog| backlog.barrier.is_some())
+    }
+
+    /// When refused bytes are to be tried again.
+    pub(crate) fn next_retry(&self) -> Option<Instant> {
+        self.backlogs.values().filter_map(|backlog| backlog.retry).min()
+    }
+
+    fn queue(&mut self, gd: u32) -> Option<&mut GroupQueue> {
+        self.queues.iter_mut().find(|queue| queue.gd == gd)
+    }
+}

@@ -1,0 +1,226 @@
+//! What goes out: bytes, acknowledgements and commands, and bytes that must wait.
+
+use std::time::{Duration, Instant};
+
+use xtcp_ring::layout::op;
+
+use super::{Endpoint, Item, Limits, Rest};
+use crate::backlog::Backlog;
+use crate::clock;
+use crate::error::SendError;
+use crate::handle::{Connection, worker_of};
+use crate::lane::Lane;
+
+/// Backlogs looked at in one turn, so that many slow clients do not hold up the others.
+const BACKLOGS_A_TURN: usize = 64;
+
+/// When to try again what found no room among all backlogs together.
+const ROOM_AGAIN: Duration = Duration::from_millis(5);
+
+impl Endpoint {
+    /// Sends bytes and acknowledges up to an offset: all of it or nothing.
+    pub(crate) fn send(&mut self, to: Connection, bytes: &[u8]) -> Result<(), SendError> {
+        self.usable(to)?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        if !self.backlogs.is_empty() && self.backlogs.contains_key(&to.cd) {
+            return self.send_later(to, bytes);
+        }
+        let lane = self.lane(to.cd)?;
+        if bytes.len() > lane.piece_max() {
+            return self.send_later(to, bytes);
+        }
+        if lane.is_staged(to) {
+            return if lane.grow(to, bytes) { Ok(()) } else { self.send_later(to, bytes) };
+        }
+        if !lane.may_be_busy(to.cd) && lane.send(to, bytes).is_ok() {
+            return Ok(());
+        }
+        // The worker may have come further since the last look.
+        self.look_at(worker_of(to.cd));
+        if self.backlogs.contains_key(&to.cd) || self.lane(to.cd)?.may_be_busy(to.cd) {
+            return self.send_later(to, bytes);
+        }
+        self.lane(to.cd)?.send(to, bytes).map_err(|_| SendError::WouldBlock)
+    }
+
+    /// Keeps bytes until the fate of those before them is known.
+    fn send_later(&mut self, to: Connection, bytes: &[u8]) -> Result<(), SendError> {
+        let Limits { backlog_max, backlogs_max, .. } = self.limits;
+        if bytes.len() > backlog_max {
+            return Err(SendError::TooLong { max: backlog_max });
+        }
+        let kept = self.backlog_bytes;
+        let waiting = self.backlogs.get(&to.cd).map_or(0, Backlog::len);
+        if waiting + bytes.len() > backlog_max || kept + bytes.len() > backlogs_max {
+            let backlog = self.backlog(to)?;
+            backlog.announced = true;
+            if waiting == 0 {
+                // Others have taken all the room: an empty backlog that drains in a while.
+                backlog.retry = Some(clock::now() + ROOM_AGAIN);
+            }
+            return Err(SendError::Behind { waiting });
+        }
+        let backlog = self.backlog(to)?;
+        if backlog.close {
+            return Err(SendError::Closed);
+        }
+        backlog.append(bytes);
+        self.backlog_bytes += bytes.len();
+        Ok(())
+    }
+
+    pub(crate) fn acknowledge(&mut self, to: Connection, offset: u64) -> Result<(), SendError> {
+        self.usable(to)?;
+        self.lane(to.cd)?.acknowledge(to, offset);
+        Ok(())
+    }
+
+    /// Closes our direction when everything sent so far has gone.
+    pub(crate) fn close(&mut self, to: Connection) -> Result<(), SendError> {
+        self.commandable(to)?;
+        let waits = self.backlogs.contains_key(&to.cd);
+        let lane = self.lane(to.cd)?;
+        if !waits && (lane.is_staged(to) || !lane.may_be_busy(to.cd)) {
+            lane.close(to);
+        } else {
+            // The close of a connection whose last bytes may be refused waits for their fate.
+            self.backlog(to)?.close = true;
+        }
+        Ok(())
+    }
+
+    /// Resets the connection; what waits for it is thrown away.
+    pub(crate) fn abort(&mut self, to: Connection) -> Result<(), SendError> {
+        self.commandable(to)?;
+        self.reset(to);
+        Ok(())
+    }
+
+    /// As [`Self::abort`], whatever waits for room.
+    pub(super) fn reset(&mut self, to: Connection) {
+        self.drop_backlog(to.cd);
+        self.held.remove(&to.cd);
+        if let Ok(lane) = self.lane(to.cd) {
+            lane.command(op::ABORT, to);
+        }
+    }
+
+    pub(crate) fn accept(&mut self, to: Connection, accept: bool) -> Result<(), SendError> {
+        self.commandable(to)?;
+        let op = if accept { op::ACCEPT } else { op::REFUSE };
+        self.lane(to.cd)?.command(op, to);
+        Ok(())
+    }
+
+    /// Goes on with what waits and shows the workers everything that was asked.
+    pub(crate) fn flush(&mut self) {
+        if !self.backlogs.is_empty() {
+            self.advance_backlogs();
+        }
+        for lane in &mut self.lanes {
+            lane.publish();
+        }
+    }
+
+    fn usable(&self, to: Connection) -> Result<(), SendError> {
+        if self.broken.is_some() {
+            return Err(SendError::Broken);
+        }
+        if (!self.gone.is_empty() && self.gone.contains(&to.cd)) || !self.has_group(to.group()) {
+            return Err(SendError::Closed);
+        }
+        Ok(())
+    }
+
+    /// As [`Self::usable`], and not too many commands already wait for room in the ring.
+    fn commandable(&mut self, to: Connection) -> Result<(), SendError> {
+        self.usable(to)?;
+        let lane = self.lane(to.cd)?;
+        if lane.overflowing() < lane.capacity() { Ok(()) } else { Err(SendError::WouldBlock) }
+    }
+
+    pub(super) fn lane(&mut self, cd: u64) -> Result<&mut Lane, SendError> {
+        self.lanes.get_mut(usize::from(worker_of(cd))).ok_or(SendError::Closed)
+    }
+
+    /// The connection's backlog, which may be new: then it waits for what is in flight.
+    pub(super) fn backlog(&mut self, to: Connection) -> Result<&mut Backlog, SendError> {
+        let lane = self.lanes.get_mut(usize::from(worker_of(to.cd))).ok_or(SendError::Closed)?;
+        Ok(self.backlogs.entry(to.cd).or_insert_with(|| {
+            self.turns.push_back(to.cd);
+            let mut backlog = Backlog::new(to, lane.piece_max());
+            backlog.barrier = Some(lane.barrier());
+            backlog
+        }))
+    }
+
+    pub(super) fn drop_backlog(&mut self, cd: u64) -> Option<Backlog> {
+        let dropped = self.backlogs.remove(&cd)?;
+        self.backlog_bytes -= dropped.len();
+        Some(dropped)
+    }
+
+    fn advance_backlogs(&mut self) {
+        let now = clock::now();
+        for _ in 0..self.turns.len().min(BACKLOGS_A_TURN) {
+            let Some(cd) = self.turns.pop_front() else { return };
+            let Some(backlog) = self.backlogs.get_mut(&cd) else { continue };
+            let Some(lane) = self.lanes.get_mut(usize::from(worker_of(cd))) else { continue };
+            if let Some(taken) = advance(backlog, lane, now) {
+                self.backlog_bytes -= taken;
+                if backlog.len() == 0 && backlog.barrier.is_none() {
+                    self.on_drained(cd);
+                    continue;
+                }
+            }
+            self.turns.push_back(cd);
+        }
+    }
+
+    /// Everything that waited has been taken.
+    fn on_drained(&mut self, cd: u64) {
+        let Some(drained) = self.drop_backlog(cd) else { return };
+        let connection = drained.connection;
+        if drained.close
+            && let Ok(lane) = self.lane(cd)
+        {
+            lane.close(connection);
+        }
+        if !drained.announced {
+            return;
+        }
+        let again = self.held.get(&cd).is_some_and(|given| given.rest == Rest::WhenDrained);
+        if let Some(queue) = self.queue(connection.gd) {
+            queue.items.push_back(Item::Drained { cd });
+            if again {
+                queue.items.push_back(Item::Again { cd });
+            }
+        }
+    }
+}
+
+/// Goes on with one backlog. Answers how many bytes are done with, if anything can have changed.
+fn advance(backlog: &mut Backlog, lane: &mut Lane, now: Instant) -> Option<usize> {
+    let mut taken = 0;
+    if let Some(barrier) = backlog.barrier {
+        if !lane.is_resolved(barrier) {
+            return None;
+        }
+        taken = backlog.on_resolved(lane.piece_max());
+    }
+    if backlog.retry.is_some_and(|retry| retry > now) {
+        return (backlog.len() > 0).then_some(taken);
+    }
+    if backlog.len() > 0 {
+        let to = backlog.connection;
+        let piece = backlog.piece();
+        let len = piece.len();
+        if lane.send(to, piece).is_ok() {
+            let barrier = lane.barrier();
+            backlog.on_sent(len, barrier);
+        }
+    }
+    Some(taken)
+}

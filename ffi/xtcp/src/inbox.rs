@@ -1,0 +1,421 @@
+//! What comes: events, batches of them, and waiting for them.
+
+use std::fmt;
+use std::io;
+use std::marker::PhantomData;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use xtcp_ring::Woken;
+
+use crate::application::Shared;
+use crate::clock;
+use crate::endpoint::{Endpoint, Next, Scope};
+use crate::error::{Error, SendError};
+use crate::handle::{Connection, Group, GroupSet, Ready};
+use crate::request::Request;
+
+/// Turns without news after which a thread that never sleeps asks whether anybody is there.
+const IDLE_TURNS: u32 = 4096;
+
+/// Turns to wait awake for a worker that is about to take something.
+const SPINS: u32 = 200;
+
+/// Longest sleep while a worker is about to take something: it does not ring for that.
+const SETTLING: Duration = Duration::from_millis(1);
+
+/// The receiving half of an attached application, see [`crate::Application::attach`].
+///
+/// The other half sends; so a request in hand and answers to others go together. What is given out
+/// borrows the inbox, and is gone before the next is asked for.
+pub struct Inbox {
+    shared: Rc<Shared>,
+    idle_turns: u32,
+    /// The workers were told that we sleep, by [`Self::arm`].
+    armed: bool,
+}
+
+impl Inbox {
+    pub(crate) fn new(shared: Rc<Shared>) -> Self {
+        Self { shared, idle_turns: 0, armed: false }
+    }
+
+    /// Shows the workers everything that was asked, and takes in everything that has come, of all
+    /// groups. Makes no system call while something comes.
+    ///
+    /// # Errors
+    /// [`Error::DataplaneGone`] and [`Error::Corrupt`]: attach again.
+    pub fn receive(&mut self) -> Result<Batch<'_>, Error> {
+        self.turn()?;
+        Ok(Batch { shared: &self.shared, scope: Scope::All, lifetime: PhantomData })
+    }
+
+    /// As [`Self::receive`] (the specification's `xtcp_recv`), of one group; what has come for
+    /// others stays.
+    ///
+    /// # Errors
+    /// As [`Self::receive`], and [`Error::NoSuchGroup`].
+    pub fn receive_from(&mut self, group: Group) -> Result<Batch<'_>, Error> {
+        self.turn()?;
+        self.check_group(group)?;
+        Ok(Batch { shared: &self.shared, scope: Scope::Only(group), lifetime: PhantomData })
+    }
+
+    /// Accepts the group's next connection, if one waits (the specification's `xtcp_accept`).
+    ///
+    /// Its handshake is completed by this; [`Event::Opened`] follows.
+    ///
+    /// # Errors
+    /// As [`Self::receive_from`].
+    pub fn accept(&mut self, group: Group) -> Result<Option<Connection>, Error> {
+        self.turn()?;
+        self.check_group(group)?;
+        let mut endpoint = self.shared.endpoint.borrow_mut();
+        let Some(connection) = endpoint.next_acceptable(group) else { return Ok(None) };
+        if endpoint.accept(connection, true).is_err() {
+            // Commands without room wait in our own memory; only a worker that is a whole ring
+            // behind even with those gets here, and then the client is refused in time.
+            return Ok(None);
+        }
+        endpoint.flush();
+        Ok(Some(connection))
+    }
+
+    /// Waits until something is there to receive, in any group. Says whether something is: not
+    /// when the time is over (`None`: no limit) or a signal was handled.
+    ///
+    /// # Errors
+    /// As [`Self::receive`].
+    pub fn wait(&mut self, timeout: Option<Duration>) -> Result<bool, Error> {
+        let ready = |endpoint: &Endpoint| {
+            endpoint.is_readable(Scope::All) || endpoint.is_acceptable(Scope::All)
+        };
+        self.wait_for(ready, timeout)
+    }
+
+    /// Waits until a group of `readable` has something to receive or one of `acceptable` a
+    /// connection to accept (the specification's `xtcp_select`). Says which; none when the time is
+    /// over (`None`: no limit) or a signal was handled.
+    ///
+    /// # Errors
+    /// As [`Self::receive_from`].
+    pub fn select(
+        &mut self,
+        readable: &GroupSet,
+        acceptable: &GroupSet,
+        timeout: Option<Duration>,
+    ) -> Result<Ready, Error> {
+        for group in readable.iter().chain(acceptable.iter()) {
+            self.check_group(group)?;
+        }
+        let find = |endpoint: &Endpoint| Ready {
+            readable: readable.iter().filter(|g| endpoint.is_readable(Scope::Only(*g))).collect(),
+            acceptable: acceptable
+                .iter()
+                .filter(|g| endpoint.is_acceptable(Scope::Only(*g)))
+                .collect(),
+        };
+        self.wait_for(|endpoint| !find(endpoint).is_empty(), timeout)?;
+        Ok(find(&self.shared.endpoint.borrow()))
+    }
+
+    /// For a program with an event loop of its own: tells the workers that this thread goes to
+    /// sleep on [`AsFd::as_fd`] until it is readable, at most for [`Self::sleep_max`]. `false`:
+    /// do not sleep, something is there.
+    ///
+    /// Call [`Self::receive`] after the sleep, whatever ended it.
+    ///
+    /// # Errors
+    /// As [`Self::receive`].
+    pub fn arm(&mut self) -> Result<bool, Error> {
+        self.turn()?;
+        self.shared.sleeper.announce();
+        self.armed = true;
+        let mut endpoint = self.shared.endpoint.borrow_mut();
+        let something = endpoint.is_readable(Scope::All)
+            || endpoint.is_acceptable(Scope::All)
+            || endpoint.has_notice();
+        Ok(!something)
+    }
+
+    /// How long a sleep may be before something that waits is to be tried again; `None`: no limit.
+    #[must_use]
+    pub fn sleep_max(&self) -> Option<Duration> {
+        let endpoint = self.shared.endpoint.borrow();
+        if endpoint.is_settling() {
+            return Some(SETTLING);
+        }
+        endpoint.next_retry().map(|retry| retry.saturating_duration_since(clock::now()))
+    }
+
+    fn wait_for(
+        &mut self,
+        ready: impl Fn(&Endpoint) -> bool,
+        timeout: Option<Duration>,
+    ) -> Result<bool, Error> {
+        let mut deadline: Option<Instant> = None;
+        let mut spins = 0;
+        loop {
+            self.turn()?;
+            if ready(&self.shared.endpoint.borrow()) {
+                return Ok(true);
+            }
+            if spins < SPINS && self.shared.endpoint.borrow().is_settling() {
+                spins += 1;
+                std::hint::spin_loop();
+                continue;
+            }
+            let mut sleep = self.sleep_max();
+            if let Some(timeout) = timeout {
+                let now = clock::now();
+                let deadline = *deadline.get_or_insert_with(|| now + timeout);
+                let left = deadline.saturating_duration_since(now);
+                if left.is_zero() {
+                    return Ok(false);
+                }
+                sleep = Some(sleep.map_or(left, |sleep| sleep.min(left)));
+            }
+            match self.sleep(sleep) {
+                Ok(Woken::Watched) => {
+                    // What was told before the end is told on.
+                    self.turn()?;
+                    let ready = ready(&self.shared.endpoint.borrow());
+                    return if ready { Ok(true) } else { Err(Error::DataplaneGone) };
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(false),
+                Err(source) => return Err(Error::System { what: "sleep", source }),
+            }
+        }
+    }
+
+    fn sleep(&self, timeout: Option<Duration>) -> io::Result<Woken> {
+        let something = || self.shared.endpoint.borrow_mut().has_notice();
+        self.shared.sleeper.park(something, Some(self.shared.lifeline.as_fd()), timeout)
+    }
+
+    fn turn(&mut self) -> Result<(), Error> {
+        if self.armed {
+            self.shared.sleeper.awake();
+            self.armed = false;
+        }
+        if self.shared.endpoint.borrow_mut().turn()? {
+            self.idle_turns = 0;
+            return Ok(());
+        }
+        self.idle_turns += 1;
+        if self.idle_turns < IDLE_TURNS {
+            return Ok(());
+        }
+        self.idle_turns = 0;
+        if self.shared.is_dataplane_gone() { Err(Error::DataplaneGone) } else { Ok(()) }
+    }
+
+    fn check_group(&self, group: Group) -> Result<(), Error> {
+        if self.shared.endpoint.borrow().has_group(group) {
+            Ok(())
+        } else {
+            Err(Error::NoSuchGroup)
+        }
+    }
+}
+
+impl AsFd for Inbox {
+    /// Readable when a worker has rung, see [`Inbox::arm`].
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.shared.sleeper.fd()
+    }
+}
+
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbox").field("armed", &self.armed).finish_non_exhaustive()
+    }
+}
+
+/// Whether the other side of a file has gone.
+pub(crate) fn is_hung_up(fd: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::empty())];
+    poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|count| count > 0)
+}
+
+/// Events that have come, one at a time.
+///
+/// An event borrows the batch, so a request is let go of before the next event is looked at: on
+/// each connection there is one request at a time, and its bytes come in order.
+///
+/// ```compile_fail,E0499
+/// # fn f(inbox: &mut xtcp::Inbox) -> Result<(), xtcp::Error> {
+/// let mut batch = inbox.receive()?;
+/// let first = batch.next_event();
+/// let second = batch.next_event();
+/// drop(first);
+/// # Ok(()) }
+/// ```
+///
+/// What a batch leaves is in the next one.
+pub struct Batch<'i> {
+    shared: &'i Shared,
+    scope: Scope,
+    /// The inbox is borrowed as long as there is something of its in hand.
+    lifetime: PhantomData<&'i mut Inbox>,
+}
+
+impl Batch<'_> {
+    /// The next event; `None` when there is none left.
+    pub fn next_event(&mut self) -> Option<Event<'_>> {
+        let next = self.shared.endpoint.borrow_mut().next(self.scope)?;
+        Some(match next {
+            Next::Acceptable(connection) => {
+                Event::Acceptable(Acceptable { shared: self.shared, connection })
+            }
+            Next::Opened(connection) => Event::Opened(connection),
+            Next::Request(given) => Event::Request(Request::new(self.shared, given)),
+            Next::Finished(connection) => Event::Finished(connection),
+            Next::Closed(connection, reason) => Event::Closed { connection, reason },
+            Next::Refused(connection, bytes, reason) => {
+                Event::SendRefused { connection, bytes, reason }
+            }
+            Next::Drained(connection) => Event::Drained(connection),
+        })
+    }
+}
+
+impl fmt::Debug for Batch<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch").field("scope", &self.scope).finish_non_exhaustive()
+    }
+}
+
+/// Something that happened. Events of one connection come in the order they happened.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'b> {
+    /// A client wants to connect. Its SYN is answered when it is accepted.
+    Acceptable(Acceptable<'b>),
+    /// The handshake is complete.
+    Opened(Connection),
+    /// The client has sent something.
+    Request(Request<'b>),
+    /// The client has ended its stream, and everything it sent was given. It can still be sent to.
+    Finished(Connection),
+    /// The connection is gone and its handle names nothing any more: its last event.
+    Closed {
+        /// Which connection.
+        connection: Connection,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// The dataplane had no room for bytes that were sent. Unless the connection is closed the
+    /// library keeps them, tries again and says [`Event::Drained`] when all have gone; this is
+    /// the moment to send less, or to give a client up.
+    SendRefused {
+        /// Which connection.
+        connection: Connection,
+        /// How many bytes.
+        bytes: usize,
+        /// Why.
+        reason: RefusalReason,
+    },
+    /// Everything that waited for this connection's client has gone to the dataplane.
+    Drained(Connection),
+}
+
+/// A client that waits for its connection to be accepted.
+///
+/// One that is dropped undecided is refused by the appliance when the group's time is over.
+#[must_use = "the client waits to be accepted or refused"]
+pub struct Acceptable<'b> {
+    shared: &'b Shared,
+    connection: Connection,
+}
+
+impl Acceptable<'_> {
+    /// The connection it would be.
+    #[must_use]
+    pub fn connection(&self) -> Connection {
+        self.connection
+    }
+
+    /// Accepts it: the handshake is completed, and [`Event::Opened`] follows.
+    ///
+    /// # Errors
+    /// [`SendError::WouldBlock`] when the worker is more than a whole ring behind.
+    pub fn accept(self) -> Result<Connection, SendError> {
+        self.shared.endpoint.borrow_mut().accept(self.connection, true)?;
+        Ok(self.connection)
+    }
+
+    /// Refuses it: the client gets a reset at once.
+    ///
+    /// # Errors
+    /// As [`Self::accept`].
+    pub fn refuse(self) -> Result<(), SendError> {
+        self.shared.endpoint.borrow_mut().accept(self.connection, false)
+    }
+}
+
+impl fmt::Debug for Acceptable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Acceptable").field(&self.connection).finish()
+    }
+}
+
+/// Why a connection is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// Both sides closed, and everything was acknowledged.
+    Closed,
+    /// The client reset it.
+    Reset,
+    /// The client did not acknowledge in time: the specification's *down*.
+    TimedOut,
+    /// The application, or the closing of its group, reset it.
+    Aborted,
+    /// The handshake was not completed in time.
+    Refused,
+}
+
+impl CloseReason {
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
+        [Self::Closed, Self::Reset, Self::TimedOut, Self::Aborted, Self::Refused]
+            .get(usize::from(code))
+            .copied()
+    }
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Closed => "closed by both sides",
+            Self::Reset => "reset by the client",
+            Self::TimedOut => "the client does not acknowledge any more",
+            Self::Aborted => "aborted",
+            Self::Refused => "the handshake was not completed in time",
+        })
+    }
+}
+
+/// Why bytes were refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalReason {
+    /// The client reads too slowly: its connection has too much queued already.
+    ClientBehind,
+    /// The shared transmit buffer is full.
+    NoBuffer,
+    /// The connection does not take bytes any more; they are lost.
+    Closed,
+}
+
+impl RefusalReason {
+    /// The stack's numbers of what passes; whatever else it says does not.
+    pub(crate) fn from_code(code: u8) -> Self {
+        match code {
+            8 => Self::ClientBehind,
+            7 | 11 => Self::NoBuffer,
+            _ => Self::Closed,
+        }
+    }
+}
