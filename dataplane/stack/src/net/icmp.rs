@@ -242,7 +242,8 @@ impl Interface<'_> {
     ) -> Outcome {
         let asked = Solicitation { target, source_mac: Some(self.mac) };
         let group = icmpv6::solicited_node(target);
-        let (dst, mac) = mac.map_or((group, icmpv6::multicast_mac(group)), |mac| (target, mac));
+        let everybody = || (group, icmpv6::multicast_mac(group));
+        let (dst, mac) = mac.map_or_else(everybody, |mac| (target, mac));
         let emit = |buf: &mut [u8]| asked.emit(buf, source, dst).map(|_| ());
         self.send_v6(mac, nd_header(source, dst, asked.message_len()), emit, out)?;
         counters.count(Count::SolicitationsOut);
