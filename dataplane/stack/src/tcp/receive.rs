@@ -10,7 +10,7 @@ use crate::buffer::PAGE;
 use crate::counters::{Outcome, Stop};
 use crate::event::Reason;
 use crate::table::slots::NONE;
-use crate::wire::tcp::Segment;
+use crate::wire::tcp::{Flags, Segment};
 
 /// Segments a connection may hold beyond a hole.
 const OUT_OF_ORDER_MAX: u32 = 1024;
@@ -28,6 +28,12 @@ impl Tcb<'_, '_> {
         if seg.payload.is_empty() {
             return Ok(());
         }
+        let (seq, payload) = self.trim(seg);
+        if payload.is_empty() {
+            self.act.set(ACK_NOW);
+            // A FIN may follow text that is known already.
+            return if seg.flags.contains(Flags::FIN) { Ok(()) } else { Err(Stop::DuplicateText) };
+        }
         match self.rec.state() {
             State::Established => {}
             State::FinWait1 | State::FinWait2 => {
@@ -38,11 +44,6 @@ impl Tcb<'_, '_> {
                 return Err(Stop::TextAfterClose);
             }
             _ => return Err(Stop::TextAfterFin),
-        }
-        let (seq, payload) = self.trim(seg);
-        if payload.is_empty() {
-            self.act.set(ACK_NOW);
-            return Err(Stop::DuplicateText);
         }
         if seq == self.rec.rcv_nxt {
             self.take_in_order(payload)
