@@ -1,12 +1,20 @@
 //! The wall clock of clients and tests; nothing of the appliance's data path asks it.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Now.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "a load generator measures real time")]
 pub fn now() -> Instant {
     Instant::now()
+}
+
+/// Microseconds since 1970, as captures have them.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "captures are stamped with this clock")]
+pub fn wall_us() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// A point in time by which something has to have happened.

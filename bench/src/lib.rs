@@ -16,6 +16,7 @@ pub mod appliance;
 pub mod capture;
 pub mod client;
 pub mod clock;
+pub mod demo;
 pub mod echo_server;
 pub mod machine;
 pub mod payload;
