@@ -1,0 +1,48 @@
+# XTCP's commands. `make` alone lists them. All but check, build and clean need root.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo run test check clean
+
+PACKAGES := $(shell sed -e 's/\#.*//' docker/packages.txt)
+export CARGO_TERM_PROGRESS_WHEN ?= auto
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' Makefile
+
+setup: ## install the Debian packages that are missing (docker/packages.txt)
+	@missing=(); \
+	for package in $(PACKAGES); do \
+	  status=$$(dpkg-query -W -f '$${db:Status-Abbrev}' "$$package" 2>/dev/null || true); \
+	  [[ $$status == ii* ]] || missing+=("$$package"); \
+	done; \
+	if (( $${#missing[@]} )); then \
+	  echo "installing $${missing[*]}"; \
+	  (( EUID == 0 )) || { echo "installing packages needs root: run make setup as root"; exit 1; }; \
+	  apt-get update -q && DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -q -y --no-install-recommends "$${missing[@]}"; \
+	fi; \
+	command -v cargo >/dev/null || \
+	  { echo "no Rust toolchain: install one with https://rustup.rs, then again"; exit 1; }
+
+build: setup ## build the appliance, its tools and the example server (target/release)
+	cargo build --release --workspace --bins
+	cargo build --release -p xtcp --example presence
+
+demo: build ## show it: kernel clients of a namespace served through DPDK; ends by itself
+	target/release/xtcp-demo
+
+run: build ## bring the same up and keep it until Ctrl-C
+	target/release/xtcp-demo run
+
+test: build ## run every test; the kernel's part needs root
+	bench/run-tests
+
+check: ## formatting and lints
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+clean: ## remove what was built and what the demo left for you
+	cargo clean
+	rm -rf bench/out dataplane/stack/fuzz/target dataplane/stack/fuzz/corpus dataplane/stack/fuzz/artifacts
