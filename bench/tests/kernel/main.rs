@@ -1,0 +1,10 @@
+//! The appliance against the Linux kernel. Needs root and a release build (`make test` makes it); what
+//! is missing is said, and fails.
+//!
+//! One test at a time has the machine: on two cores a polling worker and its clients need both.
+
+mod demo;
+mod devices;
+mod killing;
+mod loss;
+mod rig;
