@@ -1,0 +1,425 @@
+//! Applications at one worker: what they submit becomes verbs, what happens becomes notices.
+//!
+//! An application is as hostile as the network. Each submission is copied out once, the copy is
+//! checked field by field, and only then used. Who lies is *silenced* here, at once and for good:
+//! its rings are not looked at any more; the control thread is told and closes the endpoint. What
+//! an honest application can run into by a race (a connection that has just gone) is no lie and
+//! only counted or answered.
+
+use core::fmt;
+
+use xtcp_ring::layout::{flag, kind, op};
+use xtcp_ring::{Corrupt, DataplaneChannel, HostileArea, Notice, Ringer, Submission};
+use xtcp_stack::event::Event;
+use xtcp_stack::handle::{Cd, Gd, PoolId, QueueId};
+use xtcp_stack::time::Instant;
+use xtcp_stack::world::Payload;
+use xtcp_stack::{Misuse, Stack};
+
+use crate::stats::ApplicationCounters;
+
+/// Submissions taken from one application per turn, so that none keeps the worker for itself.
+const SUBMISSIONS_PER_TURN: u32 = 64;
+
+/// Events told to one application per turn.
+const NOTICES_PER_TURN: u32 = 64;
+
+/// Every [`Lie`], in the order of its counters.
+pub(crate) const LIES: [Lie; 7] =
+    [Lie::Operation, Lie::Flags, Lie::Reserved, Lie::Arena, Lie::Group, Lie::Connection, Lie::Ring];
+
+/// What no honest application can have submitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lie {
+    Operation,
+    Flags,
+    Reserved,
+    Arena,
+    Group,
+    Connection,
+    Ring,
+}
+
+impl Lie {
+    /// The counter's name.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Operation => "lie-operation",
+            Self::Flags => "lie-flags",
+            Self::Reserved => "lie-reserved",
+            Self::Arena => "lie-arena",
+            Self::Group => "lie-group",
+            Self::Connection => "lie-connection",
+            Self::Ring => "lie-ring",
+        }
+    }
+}
+
+impl fmt::Display for Lie {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Operation => "it submitted an operation that does not exist",
+            Self::Flags => "it set flags that its operation does not have",
+            Self::Reserved => "it did not leave the reserved field zero",
+            Self::Arena => "it wants bytes sent that do not lie in its arena",
+            Self::Group => "it named a group of another application",
+            Self::Connection => "it named a connection that is not of its group or worker",
+            Self::Ring => "a ring position of its cannot be",
+        })
+    }
+}
+
+impl From<Corrupt> for Lie {
+    fn from(_: Corrupt) -> Self {
+        Self::Ring
+    }
+}
+
+/// What a checked submission asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verb {
+    Accept,
+    Refuse,
+    Close,
+    Abort,
+    Send {
+        /// Acknowledge up to this offset, and whether to give again what stays unacknowledged.
+        acknowledge: Option<(u64, bool)>,
+        /// Bytes of the arena, from and how many; inside it.
+        at: u32,
+        len: u32,
+        close_after: bool,
+    },
+}
+
+/// An endpoint as a worker gets it from the control thread.
+#[derive(Debug)]
+pub(crate) struct NewEndpoint {
+    /// Its number, which is its event queue's, too.
+    pub(crate) number: u16,
+    pub(crate) channel: DataplaneChannel,
+    pub(crate) ringer: Ringer,
+    /// This worker's part of the pool's receive memory.
+    pub(crate) receive: &'static mut [u8],
+    /// Where that part begins in the memory as the application maps it.
+    pub(crate) receive_from: u64,
+}
+
+/// One application at this worker.
+#[derive(Debug)]
+struct Endpoint {
+    number: u16,
+    pool: PoolId,
+    channel: DataplaneChannel,
+    ringer: Ringer,
+    receive_from: u64,
+    /// Places of the notice ring known to be free.
+    room: u32,
+    /// The notice ring's position when it was last published.
+    published: u32,
+    /// Places kept for refusals, so that a submission's outcome can always be told.
+    reserve: u32,
+    silenced: bool,
+}
+
+/// All applications at this worker.
+#[derive(Debug)]
+pub(crate) struct Applications {
+    worker: u8,
+    endpoints: Vec<Endpoint>,
+}
+
+impl Applications {
+    pub(crate) const fn new(worker: u8) -> Self {
+        Self { worker, endpoints: Vec::new() }
+    }
+
+    /// Takes an application in. The pool is the stack's number for it.
+    pub(crate) fn open(
+        &mut self,
+        new: NewEndpoint,
+        stack: &mut Stack<'static>,
+    ) -> Result<PoolId, Misuse> {
+        let pool = stack.open_pool(new.receive)?;
+        let reserve = new.channel.notices.capacity() / 8;
+        let published = new.channel.notices.position();
+        self.endpoints.push(Endpoint {
+            number: new.number,
+            pool,
+            channel: new.channel,
+            ringer: new.ringer,
+            receive_from: new.receive_from,
+            room: 0,
+            published,
+            reserve,
+            silenced: false,
+        });
+        Ok(pool)
+    }
+
+    /// Lets an application go: resets its connections, closes its groups and gives back its part
+    /// of the receive memory.
+    pub(crate) fn close(
+        &mut self,
+        number: u16,
+        stack: &mut Stack<'static>,
+        now: Instant,
+    ) -> Option<&'static mut [u8]> {
+        let at = self.endpoints.iter().position(|endpoint| endpoint.number == number)?;
+        let endpoint = self.endpoints.swap_remove(at);
+        stack.close_pool(endpoint.pool, now)
+    }
+
+    /// Does what the applications have submitted. `liar` is called once for each that is found
+    /// lying. Says how many submissions there were.
+    pub(crate) fn drain(
+        &mut self,
+        stack: &mut Stack<'static>,
+        counters: &mut ApplicationCounters,
+        mut liar: impl FnMut(u16, Lie),
+        now: Instant,
+    ) -> usize {
+        let mut done = 0;
+        for endpoint in self.endpoints.iter_mut().filter(|endpoint| !endpoint.silenced) {
+            match endpoint.drain(self.worker, stack, counters, now) {
+                Ok(count) => done += count,
+                Err(lie) => endpoint.silence(lie, counters, &mut liar),
+            }
+        }
+        done
+    }
+
+    /// Tells the applications what has happened. Says how many notices there were.
+    pub(crate) fn publish(
+        &mut self,
+        stack: &mut Stack<'static>,
+        counters: &mut ApplicationCounters,
+        mut liar: impl FnMut(u16, Lie),
+    ) -> usize {
+        let mut told = 0;
+        for endpoint in self.endpoints.iter_mut().filter(|endpoint| !endpoint.silenced) {
+            match endpoint.publish(stack, counters) {
+                Ok(count) => told += count,
+                Err(lie) => endpoint.silence(lie, counters, &mut liar),
+            }
+        }
+        told
+    }
+}
+
+impl Endpoint {
+    fn silence(
+        &mut self,
+        lie: Lie,
+        counters: &mut ApplicationCounters,
+        liar: &mut impl FnMut(u16, Lie),
+    ) {
+        self.silenced = true;
+        if let Some(at) = LIES.iter().position(|known| *known == lie) {
+            counters.lies[at] += 1;
+        }
+        liar(self.number, lie);
+    }
+
+    fn drain(
+        &mut self,
+        worker: u8,
+        stack: &mut Stack<'static>,
+        counters: &mut ApplicationCounters,
+        now: Instant,
+    ) -> Result<usize, Lie> {
+        let mut done = 0;
+        while done < SUBMISSIONS_PER_TURN {
+            // Each may have to be answered by a refusal: without a place for it, it waits.
+            if self.room == 0 && self.look_for_room()? == 0 {
+                break;
+            }
+            let Some(submission) = self.channel.submissions.pop()? else { break };
+            done += 1;
+            let verb = check(&submission, worker, &self.channel.arena)?;
+            self.act(&submission, verb, stack, counters, now)?;
+        }
+        if done > 0 {
+            self.channel.submissions.release();
+            counters.submissions += u64::from(done);
+        }
+        Ok(done as usize)
+    }
+
+    fn act(
+        &mut self,
+        submission: &Submission,
+        verb: Verb,
+        stack: &mut Stack<'static>,
+        counters: &mut ApplicationCounters,
+        now: Instant,
+    ) -> Result<(), Lie> {
+        let gd = Gd::from_bits(submission.gd);
+        let cd = Cd::from_bits(submission.cd);
+        if stack.group_queue(gd).is_some_and(|queue| queue != QueueId(self.number)) {
+            return Err(Lie::Group);
+        }
+        match verb {
+            Verb::Accept => judge(stack.accept(gd, cd, now), &mut counters.stale),
+            Verb::Refuse => judge(stack.refuse(gd, cd, now), &mut counters.stale),
+            Verb::Close => judge(stack.close(gd, cd, now), &mut counters.stale),
+            Verb::Abort => judge(stack.abort(gd, cd, now), &mut counters.stale),
+            Verb::Send { acknowledge, at, len, close_after } => {
+                if let Some((up_to, again)) = acknowledge {
+                    let outcome = stack.commit(gd, cd, up_to, again, now);
+                    judge(outcome, &mut counters.commits_refused)?;
+                }
+                if len > 0 {
+                    let payload = ArenaBytes { arena: &self.channel.arena, at, len };
+                    if let Err(misuse) = stack.send(gd, cd, &payload, now) {
+                        counters.sends_refused += 1;
+                        self.tell_refusal(submission, misuse);
+                        // What was refused is submitted again, and comes before the end.
+                        return judge(Err(misuse), &mut 0);
+                    }
+                }
+                if close_after {
+                    judge(stack.close(gd, cd, now), &mut counters.stale)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// There is room: nothing is popped without it.
+    fn tell_refusal(&mut self, submission: &Submission, misuse: Misuse) {
+        let notice = Notice {
+            kind: kind::SEND_REFUSED,
+            reason: misuse as u8,
+            gd: submission.gd,
+            cd: submission.cd,
+            offset: u64::from(submission.len),
+            ..Notice::default()
+        };
+        self.push(&notice);
+    }
+
+    fn push(&mut self, notice: &Notice) {
+        // `room` is what the application has shown to be free: the ring cannot be full.
+        if self.room > 0 && self.channel.notices.push(notice).is_ok() {
+            self.room -= 1;
+        }
+    }
+
+    fn look_for_room(&mut self) -> Result<u32, Lie> {
+        self.room = self.channel.notices.room()?;
+        Ok(self.room)
+    }
+
+    fn publish(
+        &mut self,
+        stack: &mut Stack<'static>,
+        counters: &mut ApplicationCounters,
+    ) -> Result<usize, Lie> {
+        let before = self.published;
+        for _ in 0..NOTICES_PER_TURN {
+            // The application's position is looked at only when what it has shown is used up.
+            if self.room <= self.reserve && self.look_for_room()? <= self.reserve {
+                break;
+            }
+            let Some(event) = stack.poll_event(QueueId(self.number)) else { break };
+            self.push(&notice_of(event, self.receive_from));
+        }
+        let told = self.channel.notices.position().wrapping_sub(before);
+        if told > 0 {
+            self.published = self.channel.notices.position();
+            self.channel.notices.publish();
+            counters.notices += u64::from(told);
+            counters.bells += u64::from(self.ringer.ring_if_parked());
+        }
+        Ok(told as usize)
+    }
+}
+
+/// A refused command: by a lie, or by a race, which is counted.
+fn judge(outcome: Result<(), Misuse>, races: &mut u64) -> Result<(), Lie> {
+    match outcome {
+        Ok(()) => Ok(()),
+        // A `cd` never changes its group, and a reused one has another generation.
+        Err(Misuse::NotInGroup) => Err(Lie::Connection),
+        Err(_) => {
+            *races += 1;
+            Ok(())
+        }
+    }
+}
+
+/// What the submission asks for, if an honest application can ask it.
+fn check(submission: &Submission, worker: u8, arena: &HostileArea) -> Result<Verb, Lie> {
+    let Submission { op, flags, reserved, cd, offset, at, len, .. } = *submission;
+    if reserved != 0 {
+        return Err(Lie::Reserved);
+    }
+    if Cd::from_bits(cd).worker() != worker {
+        return Err(Lie::Connection);
+    }
+    let (verb, known_flags) = match op {
+        op::ACCEPT => (Verb::Accept, 0),
+        op::REFUSE => (Verb::Refuse, 0),
+        op::CLOSE => (Verb::Close, 0),
+        op::ABORT => (Verb::Abort, 0),
+        op::SEND => {
+            arena.check(at, len as usize).map_err(|_| Lie::Arena)?;
+            let again = flags & flag::AGAIN != 0;
+            // To be given something again without acknowledging anything is to acknowledge
+            // nothing new.
+            let up_to = if flags & flag::ACKNOWLEDGE != 0 { offset } else { 0 };
+            let acknowledge =
+                (flags & (flag::ACKNOWLEDGE | flag::AGAIN) != 0).then_some((up_to, again));
+            let close_after = flags & flag::CLOSE_AFTER != 0;
+            let known_flags = flag::ACKNOWLEDGE | flag::AGAIN | flag::CLOSE_AFTER;
+            (Verb::Send { acknowledge, at, len, close_after }, known_flags)
+        }
+        _ => return Err(Lie::Operation),
+    };
+    if flags & !known_flags != 0 {
+        return Err(Lie::Flags);
+    }
+    Ok(verb)
+}
+
+fn notice_of(event: Event, receive_from: u64) -> Notice {
+    let of = |kind, group: Gd, connection: Cd| Notice {
+        kind,
+        gd: group.to_bits(),
+        cd: connection.to_bits(),
+        ..Notice::default()
+    };
+    match event {
+        Event::Acceptable { group, connection } => of(kind::ACCEPTABLE, group, connection),
+        Event::Opened { group, connection } => of(kind::OPENED, group, connection),
+        Event::Data { group, connection, at, len, offset } => {
+            Notice { at: receive_from + at, len, offset, ..of(kind::DATA, group, connection) }
+        }
+        Event::Finished { group, connection, offset } => {
+            Notice { offset, ..of(kind::FINISHED, group, connection) }
+        }
+        Event::Closed { group, connection, reason } => {
+            Notice { reason: reason as u8, ..of(kind::CLOSED, group, connection) }
+        }
+    }
+}
+
+/// Bytes of an arena; the range has been checked.
+struct ArenaBytes<'a> {
+    arena: &'a HostileArea,
+    at: u32,
+    len: u32,
+}
+
+impl Payload for ArenaBytes<'_> {
+    fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    fn copy_to(&self, at: usize, into: &mut [u8]) {
+        let from = self.at as usize + at;
+        let copied = u32::try_from(from).ok().map(|from| self.arena.copy_out(from, into));
+        assert!(matches!(copied, Some(Ok(()))), "the range was checked when it was submitted");
+    }
+}

@@ -1,0 +1,463 @@
+//! The control thread: `xtcpd`'s commands, applications' lifelines, the prompt, signals.
+//!
+//! One loop over `poll`; whatever it does, the workers go on. It may log, allocate and wait, they
+//! may not.
+
+use core::time::Duration;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use xtcp_ring::message::{Answer, Command, State, VERSION};
+use xtcp_ring::transport::{FILES_MAX, MESSAGE_MAX, Partial};
+use xtcp_ring::{Listener, Seqpacket, TransportError};
+use xtcp_stack::Instant;
+
+use crate::engine::{EndpointFiles, Engine, Prepared};
+use crate::error::EngineError;
+use crate::prompt::{self, Next, PROMPT};
+use crate::say::{note, warn};
+use crate::show;
+use crate::stats::{Snapshot, rates, table};
+
+/// How often the link is looked at.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How long `xtcpd` may take to read an answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Bytes a command at the prompt can have.
+const TYPED_MAX: usize = 4096;
+
+/// How far the dataplane is.
+#[derive(Debug)]
+enum Stage {
+    /// It waits for `xtcpd`'s memory.
+    Waiting(Box<Prepared>),
+    Running(Box<Engine>),
+    /// It is being started, or could not be.
+    Nothing,
+}
+
+/// The control thread's world.
+#[derive(Debug)]
+pub(crate) struct Control {
+    stage: Stage,
+    signals: UnixStream,
+    listener: Option<Listener>,
+    session: Option<Session>,
+    prompt: Option<Vec<u8>>,
+    periodic: Option<Periodic>,
+    next_tick: Instant,
+    clock: crate::clock::Clock,
+    link_up: Option<bool>,
+}
+
+/// `xtcpd`, connected.
+#[derive(Debug)]
+struct Session {
+    socket: Seqpacket,
+    partial: Partial,
+}
+
+/// `--stats-period`.
+#[derive(Debug)]
+struct Periodic {
+    period: Duration,
+    next: Instant,
+    before: Vec<Snapshot>,
+    since: Instant,
+}
+
+/// Which file has something to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Signal,
+    Liar,
+    Listener,
+    Session,
+    Input,
+    Lifeline(u16),
+}
+
+/// Whether to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Go {
+    On,
+    End,
+}
+
+impl Control {
+    /// A dataplane that waits for `xtcpd`.
+    pub(crate) fn waiting(prepared: Prepared, listener: Listener, signals: UnixStream) -> Self {
+        let interactive = prepared.line().options.interactive;
+        let clock = prepared.clock();
+        let mut control = Self::new(clock, interactive, signals);
+        control.stage = Stage::Waiting(Box::new(prepared));
+        control.listener = Some(listener);
+        control
+    }
+
+    /// A dataplane that has all it needs.
+    pub(crate) fn running(engine: Engine, signals: UnixStream) -> Self {
+        let mut control = Self::new(engine.clock, engine.line.options.interactive, signals);
+        control.run_engine(engine);
+        control
+    }
+
+    fn new(clock: crate::clock::Clock, interactive: bool, signals: UnixStream) -> Self {
+        Self {
+            stage: Stage::Nothing,
+            signals,
+            listener: None,
+            session: None,
+            prompt: interactive.then(Vec::new),
+            periodic: None,
+            next_tick: clock.now() + TICK,
+            clock,
+            link_up: None,
+        }
+    }
+
+    fn run_engine(&mut self, engine: Engine) {
+        let now = self.clock.now();
+        self.periodic = engine.line.options.stats_period.map(|seconds| {
+            let period = Duration::from_secs(seconds.into());
+            let before = engine.snapshots().unwrap_or_default();
+            Periodic { period, next: now + period, before, since: now }
+        });
+        self.stage = Stage::Running(Box::new(engine));
+    }
+
+    /// Serves until a signal, `quit` or `xtcpd` ends it; then stops everything.
+    pub(crate) fn run(mut self) -> Result<(), EngineError> {
+        self.look_at_link();
+        if self.prompt.is_some() {
+            print(PROMPT);
+        }
+        let mut served = Ok(Go::On);
+        while let Ok(Go::On) = served {
+            served = self.turn();
+        }
+        // Nobody is to connect to what is going away.
+        self.listener = None;
+        self.session = None;
+        let ended = match self.stage {
+            Stage::Running(engine) => engine.end(),
+            Stage::Waiting(_) | Stage::Nothing => Ok(()),
+        };
+        served.and(ended)
+    }
+
+    fn turn(&mut self) -> Result<Go, EngineError> {
+        let ready = self.wait()?;
+        for source in ready {
+            let go = match source {
+                Source::Signal => Go::End,
+                Source::Liar => self.on_liars(),
+                Source::Lifeline(endpoint) => self.on_lifeline(endpoint),
+                Source::Listener => self.on_connect(),
+                Source::Session => self.on_session()?,
+                Source::Input => self.on_input()?,
+            };
+            if go == Go::End {
+                return Ok(Go::End);
+            }
+        }
+        let now = self.clock.now();
+        if now >= self.next_tick {
+            self.next_tick = now + TICK;
+            self.look_at_link();
+        }
+        self.show_rates(now)?;
+        Ok(Go::On)
+    }
+
+    /// Waits until something has something to say, or it is time for something.
+    fn wait(&self) -> Result<Vec<Source>, EngineError> {
+        let mut sources: Vec<(Source, BorrowedFd<'_>, PollFlags)> =
+            vec![(Source::Signal, self.signals.as_fd(), PollFlags::IN)];
+        if let Stage::Running(engine) = &self.stage {
+            sources.push((Source::Liar, engine.wake().as_fd(), PollFlags::IN));
+            let lifelines = engine.endpoints().map(|endpoint| {
+                let source = Source::Lifeline(endpoint.record.endpoint);
+                (source, endpoint.lifeline.as_fd(), PollFlags::empty())
+            });
+            sources.extend(lifelines);
+        }
+        if let Some(listener) = &self.listener {
+            sources.push((Source::Listener, listener.fd(), PollFlags::IN));
+        }
+        if let Some(session) = &self.session {
+            sources.push((Source::Session, session.socket.fd(), PollFlags::IN));
+        }
+        if self.prompt.is_some() {
+            sources.push((Source::Input, rustix::stdio::stdin(), PollFlags::IN));
+        }
+        let until = self
+            .periodic
+            .as_ref()
+            .map_or(self.next_tick, |periodic| periodic.next.min(self.next_tick));
+        // A millisecond more, so that the time has come when it is over.
+        let left = until.since(self.clock.now()) + Duration::from_millis(1);
+        let left = Timespec {
+            tv_sec: left.as_secs().try_into().unwrap_or(1),
+            tv_nsec: left.subsec_nanos().into(),
+        };
+        let mut polled: Vec<PollFd<'_>> =
+            sources.iter().map(|(_, fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
+        match poll(&mut polled, Some(&left)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => {
+                return Err(EngineError::System { what: "poll", error: errno.into() });
+            }
+        }
+        let ready = sources.iter().zip(&polled).filter(|(_, fd)| !fd.revents().is_empty());
+        Ok(ready.map(|((source, ..), _)| *source).collect())
+    }
+
+    fn on_liars(&mut self) -> Go {
+        let Stage::Running(engine) = &mut self.stage else { return Go::On };
+        for liar in engine.liars() {
+            if let Some(record) = engine.close_endpoint(liar.endpoint) {
+                warn(&format!(
+                    "application `{}` (process {}) is cut off by worker {}: {}",
+                    record.application, record.pid, liar.worker, liar.lie
+                ));
+            }
+        }
+        Go::On
+    }
+
+    fn on_lifeline(&mut self, endpoint: u16) -> Go {
+        let Stage::Running(engine) = &mut self.stage else { return Go::On };
+        if let Some(record) = engine.close_endpoint(endpoint) {
+            note(&format!(
+                "application `{}` (process {}) is gone; its connections are reset",
+                record.application, record.pid
+            ));
+        }
+        Go::On
+    }
+
+    fn on_connect(&mut self) -> Go {
+        let Some(listener) = &self.listener else { return Go::On };
+        match listener.accept() {
+            // Only one xtcpd has the instance's lock: a new one comes when the old one has gone.
+            Ok(Some(socket)) => match socket.set_timeout(Some(PATIENCE)) {
+                Ok(()) => {
+                    let partial = Partial::new(MESSAGE_MAX, FILES_MAX);
+                    self.session = Some(Session { socket, partial });
+                }
+                Err(error) => warn(&format!("xtcpd's connection: {error}")),
+            },
+            Ok(None) => {}
+            Err(error) => warn(&format!("dataplane.sock: {error}")),
+        }
+        Go::On
+    }
+
+    fn on_session(&mut self) -> Result<Go, EngineError> {
+        let Some(mut session) = self.session.take() else { return Ok(Go::On) };
+        let (answer, go) = match session.socket.try_recv::<Command>(&mut session.partial) {
+            Ok(None) => {
+                self.session = Some(session);
+                return Ok(Go::On);
+            }
+            Ok(Some((command, files))) => self.obey(command, files)?,
+            Err(TransportError::Malformed(why)) => (refuse(why), Go::On),
+            Err(TransportError::Closed) => {
+                note("xtcpd is gone; traffic goes on");
+                return Ok(Go::On);
+            }
+            Err(error) => {
+                warn(&format!("xtcpd's connection: {error}"));
+                return Ok(Go::On);
+            }
+        };
+        match session.socket.send(&answer, &[]) {
+            Ok(()) => self.session = Some(session),
+            Err(error) => warn(&format!("xtcpd did not take an answer: {error}")),
+        }
+        Ok(go)
+    }
+
+    /// Does what `xtcpd` commands.
+    fn obey(&mut self, command: Command, files: Vec<OwnedFd>) -> Result<(Answer, Go), EngineError> {
+        match (command, &mut self.stage) {
+            (Command::Hello { version }, _) if version != VERSION => Ok((
+                refuse(format!("the dataplane speaks version {VERSION} and xtcpd {version}")),
+                Go::On,
+            )),
+            (Command::Hello { .. }, _) => Ok((self.welcome(), Go::On)),
+            (Command::Stop, _) => {
+                note("xtcpd says stop");
+                Ok((Answer::Done, Go::End))
+            }
+            (Command::Memory { tables_bytes }, Stage::Waiting(_)) => {
+                self.start(&tables_bytes, files)
+            }
+            (Command::Memory { .. }, _) => {
+                Ok((refuse("the dataplane has its memory already".to_owned()), Go::On))
+            }
+            (command, Stage::Running(engine)) => Ok((obey(command, files, engine)?, Go::On)),
+            (_, _) => Ok((refuse("the dataplane has no memory yet".to_owned()), Go::On)),
+        }
+    }
+
+    fn welcome(&self) -> Answer {
+        let (state, workers) = match &self.stage {
+            Stage::Running(engine) => {
+                let endpoints = engine.endpoints().map(|endpoint| endpoint.record.clone());
+                let groups = engine.groups().cloned();
+                let state =
+                    State::Running { endpoints: endpoints.collect(), groups: groups.collect() };
+                (state, engine.worker_count())
+            }
+            Stage::Waiting(prepared) => {
+                let tables_bytes_per_worker = prepared.memory_bytes();
+                (State::Fresh { tables_bytes_per_worker }, prepared.workers())
+            }
+            Stage::Nothing => (State::Fresh { tables_bytes_per_worker: Vec::new() }, 0),
+        };
+        let workers = u8::try_from(workers).unwrap_or(u8::MAX);
+        Answer::Welcome { state, pid: std::process::id(), workers }
+    }
+
+    /// Starts the workers in the memory `xtcpd` has brought.
+    fn start(&mut self, bytes: &[u64], files: Vec<OwnedFd>) -> Result<(Answer, Go), EngineError> {
+        let prepared = match core::mem::replace(&mut self.stage, Stage::Nothing) {
+            Stage::Waiting(prepared) => prepared,
+            other => {
+                self.stage = other;
+                return Ok((refuse("not now".to_owned()), Go::On));
+            }
+        };
+        let needed = prepared.memory_bytes();
+        let fits = files.len() == needed.len()
+            && bytes.len() == needed.len()
+            && bytes.iter().zip(&needed).all(|(given, needed)| given >= needed);
+        if !fits {
+            let count = files.len();
+            self.stage = Stage::Waiting(prepared);
+            let why = format!("{count} files of {bytes:?} bytes do not do for {needed:?}");
+            return Ok((refuse(why), Go::On));
+        }
+        match prepared.start_with(bytes, files) {
+            Ok(engine) => {
+                note("at work");
+                self.run_engine(engine);
+                Ok((Answer::Done, Go::On))
+            }
+            Err(error) => {
+                warn(&error.to_string());
+                Ok((refuse(error.to_string()), Go::End))
+            }
+        }
+    }
+
+    fn on_input(&mut self) -> Result<Go, EngineError> {
+        let Some(typed) = &mut self.prompt else { return Ok(Go::On) };
+        let mut chunk = [0; 1024];
+        match rustix::io::read(rustix::stdio::stdin(), &mut chunk) {
+            Ok(0) => return Ok(Go::End),
+            Ok(count) if typed.len() + count <= TYPED_MAX => {
+                typed.extend_from_slice(&chunk[..count]);
+            }
+            Ok(_) => typed.clear(),
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            Err(_) => self.prompt = None,
+        }
+        while let Some(line) = self.next_line() {
+            let Stage::Running(engine) = &mut self.stage else {
+                print("the dataplane waits for xtcpd and its memory\n");
+                print(PROMPT);
+                continue;
+            };
+            let (text, next) = prompt::obey(&line, engine)?;
+            if next == Next::Quit {
+                return Ok(Go::End);
+            }
+            print(&text);
+            print(PROMPT);
+        }
+        Ok(Go::On)
+    }
+
+    fn next_line(&mut self) -> Option<String> {
+        let typed = self.prompt.as_mut()?;
+        let end = typed.iter().position(|byte| *byte == b'\n')?;
+        let line: Vec<u8> = typed.drain(..=end).collect();
+        Some(String::from_utf8_lossy(&line).into_owned())
+    }
+
+    /// Says when the link has changed.
+    fn look_at_link(&mut self) {
+        let link = match &self.stage {
+            Stage::Running(engine) => engine.port().link(),
+            Stage::Waiting(_) | Stage::Nothing => return,
+        };
+        let Ok(link) = link else { return };
+        if self.link_up.replace(link.up) != Some(link.up) {
+            note(if link.up { "the link is up" } else { "the link is down" });
+        }
+    }
+
+    /// Shows what has happened per second since it was last shown, if it is time.
+    fn show_rates(&mut self, now: Instant) -> Result<(), EngineError> {
+        let (Some(periodic), Stage::Running(engine)) = (&mut self.periodic, &self.stage) else {
+            return Ok(());
+        };
+        if now < periodic.next {
+            return Ok(());
+        }
+        let after = engine.snapshots()?;
+        let seconds = now.since(periodic.since).as_secs_f64();
+        print(&prompt::port_stats(engine)?);
+        print(&table(&rates(&periodic.before, &after, seconds)));
+        periodic.before = after;
+        periodic.since = now;
+        periodic.next = now + periodic.period;
+        Ok(())
+    }
+}
+
+/// What a running dataplane does for `xtcpd`.
+fn obey(command: Command, files: Vec<OwnedFd>, engine: &mut Engine) -> Result<Answer, EngineError> {
+    let done = |outcome: Result<(), String>| outcome.map_or_else(refuse, |()| Answer::Done);
+    Ok(match command {
+        Command::OpenEndpoint(record) => {
+            let Ok([endpoint, receive, bell, lifeline]) = <[OwnedFd; 4]>::try_from(files) else {
+                return Ok(refuse("an endpoint comes with four files".to_owned()));
+            };
+            let files = EndpointFiles { endpoint, receive, bell, lifeline };
+            done(engine.open_endpoint(record, files))
+        }
+        Command::OpenGroup { endpoint, options } => {
+            engine.open_group(endpoint, options).map_or_else(refuse, |gd| Answer::Group { gd })
+        }
+        Command::CloseGroup { endpoint, gd } => done(engine.close_group(endpoint, gd)),
+        Command::CloseEndpoint { endpoint } => match engine.close_endpoint(endpoint) {
+            Some(_) => Answer::Done,
+            None => refuse(format!("there is no endpoint {endpoint}")),
+        },
+        Command::Describe { endpoint, cd } => engine
+            .describe(endpoint, cd)
+            .map_or_else(refuse, |info| Answer::Described(show::described(&info))),
+        Command::Show { topic, limit } => Answer::Shown { rows: show::rows(engine, topic, limit)? },
+        // Dealt with before.
+        Command::Hello { .. } | Command::Memory { .. } | Command::Stop => Answer::Done,
+    })
+}
+
+fn refuse(reason: String) -> Answer {
+    Answer::Refused { reason }
+}
+
+/// To standard output; nobody may be listening any more, which is no reason to end.
+fn print(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}

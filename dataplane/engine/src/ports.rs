@@ -1,0 +1,165 @@
+//! The port: queues, pools, and who spreads the flows.
+
+use dpdk::{Eal, Pool, Port, PortConfig, PortInfo, StartedPort};
+
+use crate::cli::{Options, SpreadChoice};
+use crate::error::EngineError;
+use crate::spread::SpreadBy;
+
+/// Frames each worker keeps from its pool at hand.
+const CACHE: u32 = 256;
+
+/// Bytes a frame has beside its IP packet: Ethernet's header and two VLAN tags.
+const OVERHEAD: u16 = 22;
+
+/// A started port and what goes with it.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) started: StartedPort,
+    pub(crate) info: PortInfo,
+    /// One pool per worker.
+    pub(crate) pools: Vec<Pool>,
+    pub(crate) by: SpreadBy,
+}
+
+/// Opens, configures and starts the port for `workers` workers.
+pub(crate) fn open(eal: &Eal, options: &Options, workers: u16) -> Result<Opened, EngineError> {
+    let ports = Port::all(eal);
+    if !ports.contains(&options.port) {
+        return Err(EngineError::NoPort { port: options.port, ports });
+    }
+    let port = Port::open(eal, options.port)?;
+    let info = port.info()?;
+    if info.max_mtu != 0 && options.mtu > info.max_mtu {
+        let (device, most) = (info.name, info.max_mtu);
+        return Err(EngineError::Mtu { device, most, mtu: options.mtu });
+    }
+    let rx_queues = rx_queues(options, &info, workers)?;
+    let wants_rss = wants_rss(options.spread, &info, rx_queues)?;
+    let pools = pools(eal, options, workers)?;
+    let config = PortConfig {
+        tx_queues: workers,
+        rx_descriptors: options.rxd,
+        tx_descriptors: options.txd,
+        mtu: options.mtu,
+        rss: wants_rss,
+        // Devices that do it in software would do what the stack does in passing.
+        rx_checksums: !is_virtual(&info),
+        promiscuous: false,
+        all_multicast: true,
+        ..PortConfig::new(pools[..usize::from(rx_queues)].to_vec())
+    };
+    let started = port.configure(&config)?;
+    let by = if wants_rss && started.control.rss_hashes() == (true, true) {
+        SpreadBy::Device
+    } else {
+        SpreadBy::Workers
+    };
+    let info = started.control.info()?;
+    Ok(Opened { started, info, pools, by })
+}
+
+/// As many receive queues as workers if the device can, else one.
+fn rx_queues(options: &Options, info: &PortInfo, workers: u16) -> Result<u16, EngineError> {
+    let refuse =
+        |kind, most, needed| EngineError::Queues { device: info.name.clone(), kind, most, needed };
+    if workers > info.max_tx_queues {
+        return Err(refuse("transmit", info.max_tx_queues, workers));
+    }
+    match options.rxq {
+        Some(rxq) if rxq > info.max_rx_queues => Err(refuse("receive", info.max_rx_queues, rxq)),
+        Some(rxq) => Ok(rxq),
+        None if workers <= info.max_rx_queues => Ok(workers),
+        None => Ok(1),
+    }
+}
+
+/// Whether the device is to spread the flows.
+fn wants_rss(choice: SpreadChoice, info: &PortInfo, rx_queues: u16) -> Result<bool, EngineError> {
+    let can = info.spreads_tcp() && info.reta_size > 0;
+    match choice {
+        SpreadChoice::Software => Ok(false),
+        SpreadChoice::Hardware if can => Ok(true),
+        SpreadChoice::Hardware => Err(EngineError::NoRss(info.name.clone())),
+        // Virtual devices claim RSS and do something else.
+        SpreadChoice::Auto => Ok(can && rx_queues > 1 && !is_virtual(info)),
+    }
+}
+
+/// Whether the device is on no bus: its name is not a bus address.
+fn is_virtual(info: &PortInfo) -> bool {
+    !info.name.contains(':')
+}
+
+/// One pool per worker, so that no two cores share a free list.
+fn pools(eal: &Eal, options: &Options, workers: u16) -> Result<Vec<Pool>, EngineError> {
+    let count = options.total_num_mbufs / u32::from(workers);
+    let room = (options.mtu + OVERHEAD).next_multiple_of(64).max(Pool::DATA_ROOM);
+    let cache = CACHE.min(count / 4);
+    (0..workers)
+        .map(|worker| Ok(Pool::create(eal, &format!("xtcp-mbufs-{worker}"), count, cache, room)?))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(name: &str, rx: u16, tx: u16) -> PortInfo {
+        PortInfo {
+            id: 0,
+            name: name.to_owned(),
+            driver: "test".to_owned(),
+            mac: [2; 6],
+            socket: None,
+            mtu: 1500,
+            min_mtu: 68,
+            max_mtu: 9000,
+            max_rx_queues: rx,
+            max_tx_queues: tx,
+            rx_descriptors: (0, 4096),
+            tx_descriptors: (0, 4096),
+            rss_offloads: u64::MAX,
+            reta_size: 128,
+            rx_offloads: 0,
+            tx_offloads: 0,
+            link: dpdk::Link { up: true, mbps: None, full_duplex: true },
+        }
+    }
+
+    fn options(line: &str) -> Options {
+        let words = format!("-- --ip 10.0.0.1/8 {line}");
+        let words: Vec<String> = words.split_whitespace().map(str::to_owned).collect();
+        crate::cli::parse(&words).unwrap().options
+    }
+
+    #[test]
+    fn queues_follow_workers_as_far_as_the_device_goes() {
+        let plain = options("");
+        assert_eq!(rx_queues(&plain, &info("net_tap0", 16, 16), 3).unwrap(), 3);
+        assert_eq!(rx_queues(&plain, &info("net_tap0", 2, 16), 3).unwrap(), 1);
+        assert_eq!(rx_queues(&options("--rxq 1"), &info("net_tap0", 16, 16), 1).unwrap(), 1);
+        let refused = rx_queues(&plain, &info("net_pcap0", 16, 1), 2).unwrap_err().to_string();
+        assert!(
+            refused.contains("net_pcap0 has 1 transmit") && refused.contains("-l"),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn rss_is_believed_of_devices_on_a_bus_only() {
+        for (name, queues, reta, choice, expected) in [
+            ("0000:03:00.0", 4, 128, SpreadChoice::Auto, Some(true)),
+            ("0000:03:00.0", 1, 128, SpreadChoice::Auto, Some(false)),
+            ("0000:03:00.0", 4, 0, SpreadChoice::Auto, Some(false)),
+            ("0000:03:00.0", 4, 0, SpreadChoice::Hardware, None),
+            ("0000:03:00.0", 4, 128, SpreadChoice::Software, Some(false)),
+            ("net_null0", 4, 128, SpreadChoice::Auto, Some(false)),
+            ("net_null0", 4, 128, SpreadChoice::Hardware, Some(true)),
+        ] {
+            let info = PortInfo { reta_size: reta, ..info(name, 8, 8) };
+            let wants = wants_rss(choice, &info, queues).ok();
+            assert_eq!(wants, expected, "{name} {queues} {reta} {choice:?}");
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! One core's loop. A worker owns everything of its core and shares nothing.
+
+use std::sync::mpsc::{Receiver, Sender, TryRecvError};
+
+use arrayvec::ArrayVec;
+use dpdk::{BURST, Burst, Mbuf, RxChecksum, RxQueue, TxQueue};
+use xtcp_stack::Stack;
+use xtcp_stack::time::Instant;
+use xtcp_stack::world::{Checksum, RxFrame};
+
+use crate::applications::Applications;
+use crate::clock::Clock;
+use crate::command::{Alarm, Ask, Tell};
+use crate::exchange::Exchange;
+use crate::modes::Builtin;
+use crate::stats::{Snapshot, WorkerCounters};
+use crate::tx::TxSink;
+
+/// Turns between two looks at what the control thread asks.
+const TURNS_PER_LOOK: u64 = 256;
+
+/// What is done with the frames.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// They go to the stack, and its events to the applications.
+    Applications(Applications),
+    /// They go to the stack, and its events to a built-in application, if any.
+    Builtin(Option<Builtin>),
+    /// They go back where they came from; the stack sees none.
+    Macswap,
+}
+
+/// Everything of one core.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    // Read only.
+    pub(crate) number: usize,
+    pub(crate) clock: Clock,
+    /// Frames received at once, at most.
+    pub(crate) burst_max: usize,
+
+    // Its own.
+    /// `None`: the device has fewer queues than there are workers; all comes by the exchange.
+    pub(crate) rx: Option<RxQueue>,
+    pub(crate) tx: TxSink,
+    pub(crate) frames: Burst,
+    pub(crate) exchange: Option<Exchange>,
+    pub(crate) stack: Stack<'static>,
+    pub(crate) work: Work,
+    pub(crate) counters: WorkerCounters,
+
+    // To and from the control thread.
+    pub(crate) asks: Receiver<Ask>,
+    pub(crate) tells: Sender<Tell>,
+    pub(crate) alarm: Alarm,
+}
+
+/// What a worker's end leaves.
+#[derive(Debug)]
+pub(crate) struct Remains {
+    pub(crate) rx: Option<RxQueue>,
+    pub(crate) tx: TxQueue,
+}
+
+/// What the control thread wants of the loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    GoOn,
+    Pause,
+    End,
+}
+
+impl Worker {
+    /// Ends before it began.
+    pub(crate) fn rest(self) -> Remains {
+        Remains { rx: self.rx, tx: self.tx.into_queue() }
+    }
+
+    /// Works until it is told to end.
+    pub(crate) fn run(mut self) -> Remains {
+        let mut started = self.clock.ticks();
+        loop {
+            let now = self.clock.at(started);
+            let mut done = self.receive(now);
+            done += self.obey(now);
+            self.stack.on_timeout(now);
+            self.stack.poll_frames(&mut self.tx, now);
+            done += self.tell(now);
+            done += self.tx.flush();
+            self.counters.turns += 1;
+            if self.counters.turns % TURNS_PER_LOOK == 0 && self.attend(now) == Wish::End {
+                return self.rest();
+            }
+            started = self.account(started, done);
+        }
+    }
+
+    /// Frames in: from the device and from other workers to the stack.
+    fn receive(&mut self, now: Instant) -> usize {
+        let from_device = match &mut self.rx {
+            Some(rx) => rx.receive_at_most(&mut self.frames, self.burst_max),
+            None => 0,
+        };
+        self.counters.bursts.count(from_device);
+        self.counters.rx_frames += from_device as u64;
+        self.counters.rx_bytes += self.frames.iter().map(|mbuf| mbuf.len() as u64).sum::<u64>();
+        let mut received = from_device;
+        if let Some(exchange) = &mut self.exchange {
+            exchange.hand_over(&mut self.frames);
+            received += exchange.receive(&mut self.frames);
+        }
+        if self.frames.is_empty() {
+            return received;
+        }
+        if matches!(self.work, Work::Macswap) {
+            self.swap_and_send();
+        } else {
+            self.hand_to_stack(now);
+        }
+        self.frames.clear();
+        received
+    }
+
+    fn hand_to_stack(&mut self, now: Instant) {
+        for mbuf in &mut self.frames {
+            if !mbuf.is_linear() && mbuf.linearize().is_err() {
+                // Its first piece goes to the stack, which will find it cut short.
+                self.counters.rx_not_linear += 1;
+            }
+        }
+        let frames: ArrayVec<RxFrame<'_>, BURST> = self.frames.iter().map(rx_frame).collect();
+        self.stack.on_burst(&frames, &mut self.tx, now);
+    }
+
+    fn swap_and_send(&mut self) {
+        for mbuf in &mut self.frames {
+            if let Some(addresses) = mbuf.bytes_mut().first_chunk_mut::<12>() {
+                addresses.rotate_left(6);
+            }
+        }
+        self.tx.forward(&mut self.frames);
+    }
+
+    /// What applications submit becomes the stack's verbs.
+    fn obey(&mut self, now: Instant) -> usize {
+        let Work::Applications(applications) = &mut self.work else { return 0 };
+        let counters = &mut self.counters.applications;
+        let alarm = &self.alarm;
+        applications.drain(
+            &mut self.stack,
+            counters,
+            |endpoint, lie| alarm.raise(endpoint, lie),
+            now,
+        )
+    }
+
+    /// What has happened becomes notices, or is answered here.
+    fn tell(&mut self, now: Instant) -> usize {
+        let counters = &mut self.counters.applications;
+        let alarm = &self.alarm;
+        match &mut self.work {
+            Work::Applications(applications) => {
+                applications.publish(&mut self.stack, counters, |endpoint, lie| {
+                    alarm.raise(endpoint, lie);
+                })
+            }
+            Work::Builtin(Some(builtin)) => builtin.turn(&mut self.stack, now),
+            Work::Builtin(None) | Work::Macswap => 0,
+        }
+    }
+
+    /// Books the turn's ticks; the end of one turn is the beginning of the next.
+    fn account(&mut self, started: u64, done: usize) -> u64 {
+        let ended = self.clock.ticks();
+        let ticks = ended.saturating_sub(started);
+        if done > 0 {
+            self.counters.busy_ticks += ticks;
+        } else {
+            self.counters.idle_ticks += ticks;
+        }
+        ended
+    }
+
+    /// Answers what the control thread asks; while it wants us to pause, waits for the next.
+    fn attend(&mut self, now: Instant) -> Wish {
+        let mut wish = Wish::GoOn;
+        loop {
+            let ask = if wish == Wish::Pause {
+                self.asks.recv().map_err(|_| TryRecvError::Disconnected)
+            } else {
+                self.asks.try_recv()
+            };
+            let ask = match ask {
+                Ok(ask) => ask,
+                Err(TryRecvError::Empty) => return wish,
+                // The control thread is gone: so is the reason to work.
+                Err(TryRecvError::Disconnected) => return Wish::End,
+            };
+            match ask {
+                Ask::Pause => wish = Wish::Pause,
+                Ask::Resume => wish = Wish::GoOn,
+                Ask::End => wish = Wish::End,
+                _ => {}
+            }
+            let tell = self.answer(ask, now);
+            if self.tells.send(tell).is_err() || wish == Wish::End {
+                return Wish::End;
+            }
+        }
+    }
+
+    fn answer(&mut self, ask: Ask, now: Instant) -> Tell {
+        let stack = &mut self.stack;
+        match (ask, &mut self.work) {
+            (Ask::OpenEndpoint(new), Work::Applications(applications)) => {
+                Tell::Pool(applications.open(*new, stack))
+            }
+            (Ask::OpenEndpoint(_), _) => Tell::Pool(Err(xtcp_stack::Misuse::NoSuchQueue)),
+            (Ask::CloseEndpoint(number), Work::Applications(applications)) => {
+                Tell::Memory(applications.close(number, stack, now))
+            }
+            (Ask::CloseEndpoint(_), _) => Tell::Memory(None),
+            (Ask::OpenGroup(pool, queue, config), _) => {
+                Tell::Group(stack.open_group(pool, queue, &config))
+            }
+            (Ask::CloseGroup(group), _) => Tell::Done(stack.close_group(group, now)),
+            (Ask::Describe(connection), _) => Tell::Connection(stack.connection(connection)),
+            (Ask::Connections(mut list), _) => {
+                let room = list.capacity();
+                list.extend(stack.connections().take(room));
+                Tell::Connections(list)
+            }
+            (Ask::Snapshot(mut snapshot), _) => {
+                self.fill(&mut snapshot);
+                Tell::Snapshot(snapshot)
+            }
+            (Ask::Pause | Ask::Resume | Ask::End, _) => Tell::Done(Ok(())),
+        }
+    }
+
+    fn fill(&self, snapshot: &mut Snapshot) {
+        snapshot.worker = self.number;
+        snapshot.counters = self.counters;
+        snapshot.counters.tx = self.tx.counters;
+        if let Some(exchange) = &self.exchange {
+            snapshot.counters.exchange = exchange.counters;
+        }
+        snapshot.stack.clear();
+        snapshot.stack.extend(self.stack.counters().rows());
+        snapshot.usage = self.stack.usage();
+        snapshot.pools.clear();
+        snapshot.pools.extend(self.stack.pools());
+        snapshot.groups.clear();
+        snapshot.groups.extend(self.stack.groups());
+    }
+}
+
+fn rx_frame(mbuf: &Mbuf) -> RxFrame<'_> {
+    let checksum = match mbuf.checksum() {
+        RxChecksum::Unknown => Checksum::Unknown,
+        RxChecksum::Good => Checksum::Good,
+        RxChecksum::Bad => Checksum::Bad,
+    };
+    RxFrame { bytes: mbuf.bytes(), checksum }
+}
