@@ -188,7 +188,7 @@ fn collect(
         }
     }
     report.seconds = started.elapsed().as_secs_f64();
-    report.latency = report::latency(&histogram);
+    report.latency = Latency::of(&histogram);
     if let Order::Load(Load { hgrm: Some(path), .. }) = order {
         report::write_hgrm(&histogram, path)?;
     }

@@ -66,21 +66,24 @@ pub(super) fn empty_histogram() -> io::Result<Histogram<u64>> {
     Histogram::new_with_bounds(1, 1_000_000_000_000, 3).map_err(io::Error::other)
 }
 
-/// The percentiles of a histogram of nanoseconds; `None` when it is empty.
-pub(super) fn latency(histogram: &Histogram<u64>) -> Option<Latency> {
-    if histogram.is_empty() {
-        return None;
+impl Latency {
+    /// The percentiles of a histogram of nanoseconds; `None` when it is empty.
+    #[must_use]
+    pub fn of(histogram: &Histogram<u64>) -> Option<Self> {
+        if histogram.is_empty() {
+            return None;
+        }
+        let us = |quantile| histogram.value_at_quantile(quantile) as f64 / 1000.0;
+        Some(Self {
+            mean_us: histogram.mean() / 1000.0,
+            p50_us: us(0.5),
+            p90_us: us(0.9),
+            p99_us: us(0.99),
+            p99_9_us: us(0.999),
+            p99_99_us: us(0.9999),
+            max_us: histogram.max() as f64 / 1000.0,
+        })
     }
-    let us = |quantile| histogram.value_at_quantile(quantile) as f64 / 1000.0;
-    Some(Latency {
-        mean_us: histogram.mean() / 1000.0,
-        p50_us: us(0.5),
-        p90_us: us(0.9),
-        p99_us: us(0.99),
-        p99_9_us: us(0.999),
-        p99_99_us: us(0.9999),
-        max_us: histogram.max() as f64 / 1000.0,
-    })
 }
 
 /// Writes the distribution in the text form HdrHistogram's plotter reads, values in microseconds.
