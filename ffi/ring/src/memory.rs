@@ -97,6 +97,12 @@ impl SharedMemory {
         self.fd.as_fd()
     }
 
+    /// The file, to be kept open until it was sent.
+    #[must_use]
+    pub fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+
     /// Length in bytes, a whole number of pages.
     #[expect(clippy::len_without_is_empty, reason = "a memory is never empty")]
     #[must_use]

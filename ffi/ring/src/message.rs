@@ -225,7 +225,8 @@ impl Topic {
 /// `xtcpd` to the dataplane, over `dataplane.sock`. Each is answered by one [`Answer`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
-    /// The first word on a connection. Answered by [`Answer::Welcome`].
+    /// The first word on a connection, and again whenever `xtcpd` wants to know what has become of
+    /// its applications. Answered by [`Answer::Welcome`].
     Hello {
         /// [`VERSION`].
         version: u32,

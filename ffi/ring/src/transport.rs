@@ -203,6 +203,14 @@ impl Seqpacket {
         }
     }
 
+    /// The user who runs the process at the other end.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn peer_user(&self) -> io::Result<u32> {
+        Ok(sockopt::socket_peercred(&self.fd)?.uid.as_raw())
+    }
+
     fn send_record(
         &self,
         record: &[u8],

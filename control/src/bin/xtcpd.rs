@@ -1,0 +1,97 @@
+//! The control plane's daemon.
+
+#![forbid(unsafe_code)]
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+use xtcp_control::config::{Config, INSTANCE_NAME_RULE, instance_name_is_valid};
+use xtcp_control::instance::RUN_DIR;
+use xtcp_control::service::{self, Place};
+use xtcp_control::{command_line, memory};
+
+/// Runs an XTCP appliance: its memory, its dataplane, its applications' pools and groups.
+///
+/// Ctrl-C or SIGTERM stops all of it. Killed (kill -9) it stops no traffic; started again it takes
+/// over the dataplane that runs.
+#[derive(Debug, Parser)]
+#[command(name = "xtcpd", version, term_width = 100)]
+struct Options {
+    /// Configuration file
+    #[arg(long, value_name = "FILE", default_value = "configs/xtcp.toml")]
+    config: PathBuf,
+    /// Name of this instance, in place of the configuration's
+    #[arg(long, value_name = "NAME", value_parser = instance_name)]
+    name: Option<String>,
+    /// Directory that holds the instances' run-time directories
+    #[arg(long, value_name = "DIR", default_value = RUN_DIR)]
+    run_dir: PathBuf,
+    /// Check the configuration, show the dataplane's command line, and end
+    #[arg(long)]
+    check: bool,
+    /// The dataplane's program [default: xtcp-dataplane beside this one]
+    #[arg(long, value_name = "PATH")]
+    dataplane: Option<PathBuf>,
+}
+
+fn instance_name(name: &str) -> Result<String, String> {
+    if instance_name_is_valid(name) { Ok(name.into()) } else { Err(INSTANCE_NAME_RULE.into()) }
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+    match work(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn work(options: Options) -> Result<(), Box<dyn Display>> {
+    fn fatal(error: impl Display + 'static) -> Box<dyn Display> {
+        Box::new(error)
+    }
+    let config = Config::read(&options.config).map_err(fatal)?;
+    let name = options.name.unwrap_or_else(|| config.name.clone());
+    if options.check {
+        check(&config, &name, &options.run_dir);
+        return Ok(());
+    }
+    config.check_cores(&available_cores()).map_err(fatal)?;
+    let dataplane = match options.dataplane {
+        Some(path) => path,
+        None => std::env::current_exe().map_err(fatal)?.with_file_name("xtcp-dataplane"),
+    };
+    service::run(config, Place { name, run_dir: options.run_dir, dataplane }).map_err(fatal)
+}
+
+fn check(config: &Config, name: &str, run_dir: &Path) {
+    let huge = match config.memory.hugepages {
+        xtcp_control::config::Hugepages::Never => false,
+        xtcp_control::config::Hugepages::Require => true,
+        xtcp_control::config::Hugepages::Auto => memory::free_hugepages() > 0,
+    };
+    let line = command_line::dataplane(config, name, run_dir, huge);
+    println!("{}: good; the dataplane would be started as", config.path.display());
+    println!("xtcp-dataplane {}", line.join(" "));
+}
+
+/// Cores the scheduler lets this process use.
+fn available_cores() -> Vec<u16> {
+    use rustix::thread::{CpuSet, sched_getaffinity};
+    let set = sched_getaffinity(None).unwrap_or_else(|_| CpuSet::new());
+    (0..1024u16).filter(|core| set.is_set(usize::from(*core))).collect()
+}

@@ -1,0 +1,151 @@
+//! The configuration as `xtcp-dataplane`'s command line: EAL arguments, `--`, its own.
+
+use std::path::Path;
+
+use crate::config::{Config, Device};
+
+/// Bytes EAL needs beside the frames: queues, rings, devices.
+const EAL_BYTES: u64 = 128 << 20;
+
+/// Bytes a frame buffer takes beside its packet: mbuf, headroom, mempool header, rounding.
+const FRAME_OVERHEAD: u64 = 640;
+
+/// Megabytes of memory EAL is to have.
+#[must_use]
+pub fn eal_megabytes(config: &Config) -> u64 {
+    let room = u64::from(config.port.mtu).next_multiple_of(2048) + FRAME_OVERHEAD;
+    (u64::from(config.memory.frames) * room + EAL_BYTES).div_ceil(1 << 20)
+}
+
+/// The dataplane's arguments, its program's name not among them.
+#[must_use]
+pub fn dataplane(config: &Config, name: &str, run_dir: &Path, hugepages: bool) -> Vec<String> {
+    let mut line = eal(config, name, hugepages);
+    line.push("--".into());
+    let mut own = |option: &str, value: String| {
+        line.push(format!("--{option}"));
+        line.push(value);
+    };
+    own("name", name.into());
+    own("run-dir", run_dir.display().to_string());
+    let port = &config.port;
+    for address in &port.addresses {
+        own("ip", address.to_string());
+    }
+    for gateway in port.gateway_v4.iter().map(ToString::to_string) {
+        own("gateway", gateway);
+    }
+    for gateway in port.gateway_v6.iter().map(ToString::to_string) {
+        own("gateway", gateway);
+    }
+    own("mtu", port.mtu.to_string());
+    own("workers-cores", list(&config.workers.cores));
+    own("rxd", port.rx_descriptors.to_string());
+    own("txd", port.tx_descriptors.to_string());
+    own("burst", port.burst.to_string());
+    let memory = &config.memory;
+    own("total-num-mbufs", memory.frames.to_string());
+    own("connections", memory.connections.to_string());
+    let counts = [
+        ("ipv6-connections", memory.ipv6_connections),
+        ("active", memory.active),
+        ("chunks", memory.chunks),
+    ];
+    for (option, count) in counts {
+        if let Some(count) = count {
+            own(option, count.to_string());
+        }
+    }
+    own("transmit-bytes", memory.transmit.to_string());
+    own("pools", config.applications.max.to_string());
+    own("groups", config.applications.groups.to_string());
+    for (key, number) in &config.tcp.given {
+        own(&key.replace('_', "-"), number.to_string());
+    }
+    line.push("--control".into());
+    if !config.tcp.nagle {
+        line.push("--no-nagle".into());
+    }
+    line
+}
+
+fn eal(config: &Config, name: &str, hugepages: bool) -> Vec<String> {
+    let mut line = vec!["-l".into(), config.workers.control_core.to_string()];
+    match &config.port.device {
+        Device::Pci(address) => line.extend(["-a".into(), address.clone()]),
+        Device::Virtual(device) => {
+            line.extend(["--no-pci".into(), format!("--vdev={device}")]);
+            // memif's zero copy and vhost hand whole memory files to the other side.
+            let shares = ["net_memif", "net_vhost", "net_virtio_user"];
+            if hugepages && shares.iter().any(|driver| device.starts_with(driver)) {
+                line.push("--single-file-segments".into());
+            }
+        }
+    }
+    let pages: &[&str] =
+        if hugepages { &["--in-memory", "--iova-mode=va"] } else { &["--no-huge", "--no-shconf"] };
+    line.extend(pages.iter().map(ToString::to_string));
+    line.extend(["--no-telemetry".into(), "-m".into(), eal_megabytes(config).to_string()]);
+    line.push(format!("--file-prefix=xtcp-{name}"));
+    line
+}
+
+fn list(cores: &[u16]) -> String {
+    cores.iter().map(u16::to_string).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> Config {
+        Config::parse(Path::new("x.toml"), text).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    const LEAST: &str = "[port]\ndevice = \"net_tap0\"\naddresses = [\"10.0.0.1/8\"]\n";
+
+    #[test]
+    fn a_virtual_device_on_ordinary_pages() {
+        let line = dataplane(&config(LEAST), "one", Path::new("/run/x"), false);
+        assert_eq!(
+            line.join(" "),
+            "-l 0 --no-pci --vdev=net_tap0 --no-huge --no-shconf --no-telemetry -m 149 \
+             --file-prefix=xtcp-one -- --name one --run-dir /run/x --ip 10.0.0.1/8 --mtu 1500 \
+             --workers-cores 1 --rxd 1024 --txd 1024 --burst 32 --total-num-mbufs 8192 \
+             --connections 100000 --transmit-bytes 67108864 --pools 64 --groups 1024 --control"
+        );
+    }
+
+    #[test]
+    fn a_card_on_huge_pages_with_everything_said() {
+        let text = "
+[port]
+device = \"0000:03:00.0\"
+addresses = [\"10.0.0.1/8\", \"fd77::2/64\"]
+gateway_v4 = \"10.0.0.2\"
+gateway_v6 = \"fe80::1\"
+mtu = 9000
+[workers]
+cores = [2, 3]
+control_core = 1
+[memory]
+ipv6_connections = 1000
+active = 2000
+chunks = 3000
+[tcp]
+rto_min_ms = 100
+nagle = false
+send_queue_max = \"1MiB\"
+";
+        let line = dataplane(&config(text), "two", Path::new("/run/x"), true).join(" ");
+        for part in [
+            "-l 1 -a 0000:03:00.0 --in-memory --iova-mode=va --no-telemetry -m 213",
+            "--ip 10.0.0.1/8 --ip fd77::2/64 --gateway 10.0.0.2 --gateway fe80::1 --mtu 9000",
+            "--workers-cores 2,3",
+            "--ipv6-connections 1000 --active 2000 --chunks 3000",
+            "--rto-min-ms 100 --send-queue-max 1048576 --control --no-nagle",
+        ] {
+            assert!(line.contains(part), "{part}\n{line}");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The memory the appliance gives out, and the pages it is made of.
+
+use std::fmt;
+use std::fs;
+use std::io;
+
+use tracing::{info, warn};
+use xtcp_ring::{PageSize, SharedMemory};
+
+use crate::config::Hugepages;
+
+const HUGE: u64 = PageSize::Huge2M.bytes() as u64;
+
+/// Makes memory, of huge pages where that is wanted and possible.
+#[derive(Debug)]
+pub struct Pages {
+    policy: Hugepages,
+    warned: bool,
+}
+
+/// Memory that could not be had.
+#[derive(Debug)]
+pub struct NoMemory {
+    what: String,
+    bytes: u64,
+    page: PageSize,
+    error: io::Error,
+}
+
+impl fmt::Display for NoMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { what, bytes, page, error } = self;
+        match page {
+            PageSize::Huge2M => write!(
+                f,
+                "no huge pages for {what} ({error}): {} of 2 MiB are needed and {} are free; \
+                 reserve them with `sysctl -w vm.nr_hugepages=N`, or set hugepages = \"auto\" in \
+                 [memory]",
+                bytes.div_ceil(HUGE),
+                free_hugepages()
+            ),
+            PageSize::Ordinary => {
+                write!(f, "no memory for {what}: {error} ({bytes} bytes); give less in [memory]")
+            }
+        }
+    }
+}
+
+impl std::error::Error for NoMemory {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+impl Pages {
+    /// Memory by this policy.
+    #[must_use]
+    pub fn new(policy: Hugepages) -> Self {
+        Self { policy, warned: false }
+    }
+
+    /// Whether the dataplane's EAL is to take its `megabytes` from huge pages.
+    pub fn eal_takes_huge(&mut self, megabytes: u64) -> bool {
+        match self.policy {
+            Hugepages::Never => false,
+            Hugepages::Require => true,
+            Hugepages::Auto => {
+                let needed = (megabytes << 20).div_ceil(HUGE);
+                let there = free_hugepages() >= needed;
+                if !there {
+                    self.warn("the frames", needed);
+                }
+                there
+            }
+        }
+    }
+
+    /// The page memory is rounded to: what huge pages would need, wherever they may be used.
+    #[must_use]
+    pub fn granule(&self) -> u64 {
+        match self.policy {
+            Hugepages::Never => PageSize::Ordinary.bytes() as u64,
+            Hugepages::Auto | Hugepages::Require => HUGE,
+        }
+    }
+
+    /// Makes memory of at least `bytes`; `what` names it, in sentences and in `/proc`.
+    ///
+    /// # Errors
+    /// There is none, or not of the pages that are required.
+    pub fn create(&mut self, what: &str, bytes: u64) -> Result<SharedMemory, NoMemory> {
+        let len = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let make = |page| {
+            SharedMemory::create(&format!("xtcp-{what}"), len, page).map_err(|error| NoMemory {
+                what: what.to_owned(),
+                bytes,
+                page,
+                error,
+            })
+        };
+        match self.policy {
+            Hugepages::Never => make(PageSize::Ordinary),
+            Hugepages::Require => make(PageSize::Huge2M),
+            Hugepages::Auto => make(PageSize::Huge2M).or_else(|_| {
+                self.warn(what, bytes.div_ceil(HUGE));
+                make(PageSize::Ordinary)
+            }),
+        }
+    }
+
+    /// Once, and plainly: everything works, it is only slower.
+    fn warn(&mut self, what: &str, needed: u64) {
+        let free = free_hugepages();
+        if self.warned {
+            info!("{what}: ordinary pages ({needed} huge pages wanted, {free} free)");
+            return;
+        }
+        self.warned = true;
+        warn!(
+            "{what} would need {needed} huge pages of 2 MiB and {free} are free: running on \
+             ordinary pages, which is slower with very many connections (`sysctl -w \
+             vm.nr_hugepages=N` reserves huge ones; hugepages = \"never\" in [memory] silences this)"
+        );
+    }
+}
+
+/// Memory of one endpoint. Never of huge pages: the application could punch a hole into it, and
+/// with no huge page left to fill that, whoever touches it next is killed by SIGBUS.
+///
+/// # Errors
+/// There is no memory.
+pub fn endpoint(bytes: usize) -> Result<SharedMemory, NoMemory> {
+    SharedMemory::create("xtcp-endpoint", bytes, PageSize::Ordinary).map_err(|error| NoMemory {
+        what: "an endpoint".into(),
+        bytes: bytes as u64,
+        page: PageSize::Ordinary,
+        error,
+    })
+}
+
+/// Huge pages of 2 MiB nobody has taken or reserved.
+#[must_use]
+pub fn free_hugepages() -> u64 {
+    let count = |file: &str| {
+        let path = format!("/sys/kernel/mm/hugepages/hugepages-2048kB/{file}");
+        fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or(0)
+    };
+    count("free_hugepages").saturating_sub(count("resv_hugepages"))
+}

@@ -1,0 +1,235 @@
+//! `xtcpd`'s loop: signals, the dataplane, applications and operators, one after another.
+//!
+//! One thread is enough: nothing here is on a data path, and every wait has an end.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use tracing::{info, warn};
+use xtcp_ring::Listener;
+
+use crate::client::Client;
+use crate::clock;
+use crate::config::Config;
+use crate::dataplane::{Dataplane, DataplaneError, Plan};
+use crate::desk::Desk;
+use crate::instance::{Instance, InstanceError};
+use crate::memory::Pages;
+
+/// Connections of applications and operators at once.
+const CLIENTS_MAX: usize = 2048;
+
+/// Where `xtcpd` runs and what it starts.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The instance's name.
+    pub name: String,
+    /// Directory of the instances' directories.
+    pub run_dir: PathBuf,
+    /// The dataplane's program.
+    pub dataplane: PathBuf,
+}
+
+/// Why `xtcpd` ends other than by a signal.
+#[derive(Debug)]
+pub enum ServiceError {
+    /// The name.
+    Instance(InstanceError),
+    /// The dataplane.
+    Dataplane(DataplaneError),
+    /// The operating system, and what it was asked for.
+    System(String, io::Error),
+}
+
+impl fmt::Display for ServiceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Instance(error) => write!(f, "{error}"),
+            Self::Dataplane(error) => write!(f, "{error}"),
+            Self::System(what, error) => write!(f, "{what}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ServiceError {}
+
+fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> ServiceError {
+    let what = what.into();
+    move |error| ServiceError::System(what, error)
+}
+
+/// Runs the appliance until a signal ends it.
+///
+/// # Errors
+/// [`ServiceError`]: what must be mended before another start.
+pub fn run(config: Config, place: Place) -> Result<(), ServiceError> {
+    let signals = signals().map_err(system("signals"))?;
+    let instance = Instance::hold(&place.run_dir, &place.name).map_err(ServiceError::Instance)?;
+    let plan = Plan { program: place.dataplane, name: place.name.clone(), run_dir: place.run_dir };
+    let dataplane = Dataplane::find(plan, &instance).map_err(system("dataplane.lock"))?;
+    let pages = Pages::new(config.memory.hugepages);
+    let desk = Desk::new(config, place.name, dataplane, pages);
+    let mut service =
+        Service { signals, instance, desk, listener: None, clients: BTreeMap::new(), next: 0 };
+    let ended = service.turn_until_signal();
+    info!("stopping");
+    service.listener = None;
+    service.clients.clear();
+    service.desk.dataplane.stop(service.signals.as_fd());
+    service.instance.clear_dataplane();
+    ended
+}
+
+/// A socket that is readable when a signal wants us to end.
+fn signals() -> io::Result<UnixStream> {
+    let (reader, writer) = UnixStream::pair()?;
+    reader.set_nonblocking(true)?;
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::low_level::pipe::register(signal, writer.try_clone()?)?;
+    }
+    Ok(reader)
+}
+
+struct Service {
+    signals: UnixStream,
+    instance: Instance,
+    desk: Desk,
+    /// There from the moment the appliance is ready for the first time.
+    listener: Option<Listener>,
+    clients: BTreeMap<u64, Client>,
+    next: u64,
+}
+
+/// What was ready.
+struct Ready {
+    signal: bool,
+    listener: bool,
+    clients: Vec<u64>,
+}
+
+impl Service {
+    fn turn_until_signal(&mut self) -> Result<(), ServiceError> {
+        loop {
+            let Self { desk, instance, signals, .. } = self;
+            let stepped = desk.step(instance, signals.as_fd());
+            match stepped {
+                Ok(()) => {}
+                Err(DataplaneError::Interrupted) => {
+                    self.take_signals();
+                    return Ok(());
+                }
+                Err(error) => return Err(ServiceError::Dataplane(error)),
+            }
+            for client in self.clients.values_mut() {
+                self.desk.forget_lost_endpoint(client);
+            }
+            self.open_door()?;
+            let ready = self.wait().map_err(system("poll"))?;
+            if ready.signal {
+                self.take_signals();
+                return Ok(());
+            }
+            for number in ready.clients {
+                self.serve(number);
+            }
+            if ready.listener {
+                self.admit();
+            }
+        }
+    }
+
+    /// Empties the pipe, so that only a further signal is another.
+    fn take_signals(&mut self) {
+        let mut bytes = [0; 64];
+        while self.signals.read(&mut bytes).is_ok_and(|count| count > 0) {}
+    }
+
+    fn open_door(&mut self) -> Result<(), ServiceError> {
+        if self.listener.is_some() || self.desk.dataplane.up().is_none() {
+            return Ok(());
+        }
+        let path = self.instance.control_socket();
+        let mode = self.desk.config.applications.socket_mode;
+        let listener = Listener::bind(&path, mode).map_err(system(path.display().to_string()))?;
+        self.listener = Some(listener);
+        info!("ready: applications and xtcpctl come to {}", path.display());
+        Ok(())
+    }
+
+    fn wait(&self) -> io::Result<Ready> {
+        let watch = |fd, flags| PollFd::from_borrowed_fd(fd, flags);
+        let mut files = vec![watch(self.signals.as_fd(), PollFlags::IN)];
+        let door = self.listener.as_ref().filter(|_| self.clients.len() < CLIENTS_MAX);
+        files.extend(door.map(|listener| watch(listener.fd(), PollFlags::IN)));
+        let first_client = files.len();
+        files.extend(self.clients.values().map(|client| watch(client.fd(), client.interest())));
+        let behind_clients = files.len();
+        let dataplane = self.desk.dataplane.files();
+        files.extend(dataplane.into_iter().map(|fd| watch(fd, PollFlags::IN)));
+        let timeout = self.desk.dataplane.deadline().map(until);
+        match poll(&mut files, timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let is_ready = |file: &PollFd<'_>| !file.revents().is_empty();
+        let ready_clients = files[first_client..behind_clients].iter().map(is_ready);
+        Ok(Ready {
+            signal: is_ready(&files[0]),
+            listener: door.is_some() && is_ready(&files[1]),
+            clients: self
+                .clients
+                .keys()
+                .zip(ready_clients)
+                .filter_map(|(number, ready)| ready.then_some(*number))
+                .collect(),
+        })
+    }
+
+    fn serve(&mut self, number: u64) {
+        let Some(client) = self.clients.get_mut(&number) else { return };
+        let held = |other: &Client| other.endpoint;
+        let result = client.turn(&mut self.desk, self.signals.as_fd());
+        if let Err(why) = result {
+            let client = self.clients.remove(&number);
+            if let Some(endpoint) = client.as_ref().and_then(held) {
+                info!("application at endpoint {endpoint} has left: {why}");
+                self.desk.close_endpoint(endpoint, self.signals.as_fd());
+            }
+        }
+    }
+
+    fn admit(&mut self) {
+        let Some(listener) = &self.listener else { return };
+        match listener.accept() {
+            Ok(Some(link)) => match Client::new(link) {
+                Ok(client) => {
+                    self.clients.insert(self.next, client);
+                    self.next += 1;
+                }
+                Err(error) => warn!("a connection is turned away: {error}"),
+            },
+            Ok(None) => {}
+            Err(error) => warn!("a connection cannot be accepted: {error}"),
+        }
+    }
+}
+
+fn until(at: Instant) -> Timespec {
+    timespec(at.saturating_duration_since(clock::now()))
+}
+
+/// A duration as the kernel wants it.
+pub(crate) fn timespec(duration: Duration) -> Timespec {
+    Timespec {
+        tv_sec: duration.as_secs().try_into().unwrap_or(i64::MAX),
+        tv_nsec: duration.subsec_nanos().into(),
+    }
+}
