@@ -1,0 +1,397 @@
+//! Every virtual driver that the bill of hardware names carries frames, both ways.
+//!
+//! EAL starts once per process, so each device has a process of its own, and in it two ports with a
+//! wire between them, or a loop. Devices on kernel interfaces get a network namespace of their own,
+//! which takes its interfaces along when the process ends, however it ends.
+
+use std::env;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitCode, Output};
+use std::time::{Duration, Instant};
+
+use dpdk::{BURST, Burst, DRIVERS, Eal, EalArgs, Kind, Pool, Port, PortConfig, StartedPort};
+
+/// Devices that a second process starts before the scenario does, to send back what it gets: the
+/// scenario's driver, the other's driver, its device, the file it makes when it is ready.
+const REFLECTORS: &[[&str; 4]] =
+    &[["net_virtio", "net_vhost", "net_vhost0,iface=DIR/vhost.sock", "vhost.sock"]];
+
+/// How a device is tried.
+struct Scenario {
+    /// Its name, and the driver's.
+    driver: &'static str,
+    /// What makes its interfaces, if it needs any, in its own namespace.
+    interfaces: &'static [&'static str],
+    /// The virtual devices; `DIR` is a directory of the scenario's own.
+    devices: &'static [&'static str],
+    /// What is done with the ports.
+    run: fn(&Pool, Vec<StartedPort>, &Paths),
+}
+
+const NO_IPV6: &[&str] = &["sysctl -qw net.ipv6.conf.default.disable_ipv6=1"];
+const VETH: &[&str] = &[
+    NO_IPV6[0],
+    "ip link add xa0 type veth peer name xb0",
+    "ip link set xa0 up",
+    "ip link set xb0 up",
+];
+
+const SCENARIOS: &[Scenario] = &[
+    Scenario { driver: "net_null", interfaces: &[], devices: &["net_null0"], run: starts },
+    Scenario { driver: "net_ring", interfaces: &[], devices: &["net_ring0"], run: loops },
+    Scenario {
+        driver: "net_memif",
+        interfaces: &[],
+        devices: &[
+            "net_memif0,role=server,socket=DIR/memif.sock,socket-abstract=no",
+            "net_memif1,role=client,socket=DIR/memif.sock,socket-abstract=no",
+        ],
+        run: talk,
+    },
+    Scenario {
+        driver: "net_pcap",
+        interfaces: &[],
+        devices: &["net_pcap0,rx_pcap=DIR/in.pcap,tx_pcap=DIR/out.pcap"],
+        run: copies_a_capture,
+    },
+    Scenario {
+        driver: "net_bond",
+        interfaces: NO_IPV6,
+        devices: &[
+            "net_tap0,iface=xt0",
+            "net_af_packet0,iface=xt0",
+            "net_bonding0,mode=1,slave=net_tap0",
+        ],
+        run: talk,
+    },
+    // The guest's end connects when EAL starts, so the switch's end is in another process.
+    Scenario {
+        driver: "net_virtio",
+        interfaces: &[],
+        devices: &["net_virtio_user0,path=DIR/vhost.sock"],
+        run: loops,
+    },
+    Scenario {
+        driver: "net_tap",
+        interfaces: NO_IPV6,
+        devices: &["net_tap0,iface=xt0", "net_af_packet0,iface=xt0"],
+        run: talk,
+    },
+    Scenario {
+        driver: "net_af_packet",
+        interfaces: VETH,
+        devices: &["net_af_packet0,iface=xa0", "net_af_packet1,iface=xb0"],
+        run: talk,
+    },
+    Scenario {
+        driver: "net_af_xdp",
+        interfaces: VETH,
+        devices: &["net_af_xdp0,iface=xa0", "net_af_packet0,iface=xb0"],
+        run: talk,
+    },
+];
+
+/// Frames each way.
+const FRAMES: usize = 2_000;
+/// What guards against waiting for ever; nothing is decided by it but that a device is broken.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// The Ethernet type for experiments, which no kernel sends.
+const EXPERIMENT: [u8; 2] = [0x88, 0xb5];
+
+fn main() -> ExitCode {
+    let words: Vec<String> = env::args().skip(1).collect();
+    if let [first, name, dir] = &words[..]
+        && first == "--child"
+    {
+        child(name, &Paths { dir: dir.into() });
+        return ExitCode::SUCCESS;
+    }
+    if let [first, device, dir] = &words[..]
+        && first == "--reflector"
+    {
+        reflector(device, &Paths { dir: dir.into() });
+    }
+    if words.iter().any(|word| word == "--list") {
+        return ExitCode::SUCCESS;
+    }
+    every_virtual_driver_has_a_scenario();
+    let wanted: Vec<&String> = words.iter().filter(|word| !word.starts_with('-')).collect();
+    let mut failed = 0;
+    for scenario in SCENARIOS {
+        let name = scenario.driver;
+        if !wanted.is_empty() && !wanted.iter().any(|word| name.contains(word.as_str())) {
+            continue;
+        }
+        match parent(scenario) {
+            Ok(()) => println!("device {name} ... ok"),
+            Err(why) => {
+                println!("device {name} ... FAILED\n{why}");
+                failed += 1;
+            }
+        }
+    }
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn every_virtual_driver_has_a_scenario() {
+    for driver in DRIVERS.iter().filter(|driver| driver.kind == Kind::Virtual) {
+        let tried = SCENARIOS.iter().any(|scenario| scenario.driver == driver.library)
+            || REFLECTORS.iter().any(|reflector| reflector[1] == driver.library);
+        assert!(tried, "{} is linked, but nothing tries it", driver.library);
+    }
+}
+
+/// Runs a scenario in a process of its own.
+fn parent(scenario: &Scenario) -> Result<(), String> {
+    let program = env::current_exe().map_err(|error| error.to_string())?;
+    let name = format!("xtcp-device-{}-{}", std::process::id(), scenario.driver);
+    let dir = env::temp_dir().join(name);
+    fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+    // A guard against drivers that wait for ever, in places where the scenario cannot look.
+    let mut command = Command::new("timeout");
+    command.arg("60");
+    if !scenario.interfaces.is_empty() {
+        command.args(["unshare", "--net"]);
+        if !rustix::process::geteuid().is_root() {
+            command.args(["--user", "--map-root-user"]);
+        }
+    }
+    let output = command.arg(&program).args(["--child", scenario.driver]).arg(&dir).output();
+    let removed = fs::remove_dir_all(&dir);
+    let output = output.map_err(|error| format!("{command:?}: {error}"))?;
+    removed.map_err(|error| format!("{}: {error}", dir.display()))?;
+    if output.status.success() { Ok(()) } else { Err(said(&output)) }
+}
+
+fn said(output: &Output) -> String {
+    let (out, err) = (&output.stdout, &output.stderr);
+    format!("{}{}{}", String::from_utf8_lossy(out), String::from_utf8_lossy(err), output.status)
+}
+
+/// Where a scenario keeps its files.
+struct Paths {
+    dir: PathBuf,
+}
+
+impl Paths {
+    fn file(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+}
+
+fn child(name: &str, paths: &Paths) {
+    let scenario = SCENARIOS.iter().find(|scenario| scenario.driver == name).unwrap();
+    for line in scenario.interfaces {
+        let mut words = line.split(' ');
+        let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
+        assert!(output.status.success(), "{line}: {}", said(&output));
+    }
+    fs::write(paths.file("in.pcap"), capture(FRAMES)).unwrap();
+
+    let reflector = REFLECTORS.iter().find(|reflector| reflector[0] == name);
+    let _reflector = reflector.map(|[_, _, device, file]| {
+        let program = env::current_exe().unwrap();
+        let arguments = ["--reflector", device, paths.dir.to_str().unwrap()];
+        let reflector = Reflector(Command::new(program).args(arguments).spawn().unwrap());
+        wait(|| paths.file(file).exists(), "the other process is ready");
+        reflector
+    });
+    let (pool, started) = start(scenario.devices, paths);
+    for port in &started {
+        println!("{:?}", port.control.info().unwrap());
+    }
+    (scenario.run)(&pool, started, paths);
+}
+
+/// Starts EAL with `devices` and all their ports.
+fn start(devices: &[&str], paths: &Paths) -> (Pool, Vec<StartedPort>) {
+    let mut line: Vec<String> = ["-l", "0", "--no-huge", "-m", "128"].map(String::from).into();
+    for device in devices {
+        line.push("--vdev".into());
+        line.push(device.replace("DIR", paths.dir.to_str().unwrap()));
+    }
+    let eal = Eal::init(&EalArgs::parse(&line).unwrap()).unwrap();
+    let pool = Pool::create(&eal, "frames", 8_191, 64, Pool::DATA_ROOM).unwrap();
+    let mut config = PortConfig::new(vec![pool.clone()]);
+    config.promiscuous = true;
+    // Ports are numbered as they were named. A bond starts and stops its members itself.
+    let is_member = |id: &u16| {
+        let name = devices[usize::from(*id)].split(',').next().unwrap();
+        devices.iter().any(|device| device.ends_with(&format!("slave={name}")))
+    };
+    let ids = Port::all(&eal).into_iter().filter(|id| !is_member(id));
+    let start = |id| Port::open(&eal, id).unwrap().configure(&config).unwrap();
+    (pool, ids.map(start).collect())
+}
+
+/// Another process, which ends with the scenario.
+struct Reflector(Child);
+
+impl Drop for Reflector {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Sends back what arrives, until it is killed or the scenario has died.
+fn reflector(device: &str, paths: &Paths) -> ! {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).unwrap();
+    let (_pool, mut started) = start(&[device], paths);
+    let StartedPort { rx, tx, .. } = &mut started[0];
+    let mut burst = Burst::new();
+    loop {
+        rx[0].receive(&mut burst);
+        tx[0].send(&mut burst);
+        if burst.is_empty() {
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// The device starts, takes frames to send without fault, stops, and starts again.
+fn starts(pool: &Pool, started: Vec<StartedPort>, _paths: &Paths) {
+    for StartedPort { rx, mut tx, control } in started {
+        let mut burst = numbered(pool, 0, BURST);
+        tx[0].send(&mut burst);
+        let port = control.stop(rx, tx).unwrap();
+        let again = port.configure(&PortConfig::new(vec![pool.clone()])).unwrap();
+        assert_eq!(again.control.descriptors(), (1_024, 1_024));
+    }
+}
+
+/// What the device sends, it receives.
+fn loops(pool: &Pool, mut started: Vec<StartedPort>, _paths: &Paths) {
+    let StartedPort { rx, tx, control } = &mut started[0];
+    wait(|| control.link().unwrap().up, "the link is up");
+    exchange(pool, |burst| tx[0].send(burst), |burst| rx[0].receive(burst));
+}
+
+/// What either of two devices sends, the other receives.
+fn talk(pool: &Pool, mut started: Vec<StartedPort>, _paths: &Paths) {
+    for port in &started {
+        wait(|| port.control.link().unwrap().up, "the link is up");
+    }
+    let [one, other] = &mut started[..] else { panic!("{} ports", started.len()) };
+    exchange(pool, |burst| one.tx[0].send(burst), |burst| other.rx[0].receive(burst));
+    exchange(pool, |burst| other.tx[0].send(burst), |burst| one.rx[0].receive(burst));
+    for port in &started {
+        let stats = port.control.stats().unwrap();
+        assert!(stats.rx_frames >= FRAMES as u64, "{stats:?}");
+        // net_tap counts a burst that its kernel interface did not take at once as errors.
+        assert!(stats.tx_frames + stats.tx_errors >= FRAMES as u64, "{stats:?}");
+    }
+}
+
+/// What is in one capture file comes out in the other.
+fn copies_a_capture(_pool: &Pool, mut started: Vec<StartedPort>, paths: &Paths) {
+    let StartedPort { rx, tx, .. } = &mut started[0];
+    let (mut burst, mut copied) = (Burst::new(), 0);
+    while rx[0].receive(&mut burst) > 0 {
+        copied += tx[0].send(&mut burst);
+        assert!(burst.is_empty());
+    }
+    assert_eq!(copied, FRAMES);
+    drop(started);
+    // Time stamps differ: 24 bytes of file header, then 16 and the frame for each.
+    let frames = |file| {
+        let bytes = fs::read(paths.file(file)).unwrap();
+        let mut frames = Vec::new();
+        let mut rest = &bytes[24..];
+        while !rest.is_empty() {
+            let len = u32::from_le_bytes(rest[8..12].try_into().unwrap()) as usize;
+            frames.push(rest[16..16 + len].to_vec());
+            rest = &rest[16 + len..];
+        }
+        frames
+    };
+    assert!(frames("in.pcap") == frames("out.pcap"), "the captures differ");
+}
+
+/// Sends numbered frames of many lengths, a few at a time, and checks that each arrives once, whole
+/// and in order.
+fn exchange(
+    pool: &Pool,
+    mut send: impl FnMut(&mut Burst) -> usize,
+    mut receive: impl FnMut(&mut Burst) -> usize,
+) {
+    let (mut out, mut back) = (Burst::new(), Burst::new());
+    let (mut sent, mut seen) = (0, 0);
+    let before = pool.in_use();
+    let begin = now();
+    while seen < FRAMES {
+        // No more than a few are on the way, so that no device has a reason to lose one.
+        if out.is_empty() && sent < FRAMES && sent - seen < BURST {
+            out = numbered(pool, sent, 8.min(FRAMES - sent));
+            sent += out.len();
+        }
+        send(&mut out);
+        receive(&mut back);
+        for mbuf in back.drain() {
+            let bytes = mbuf.bytes();
+            if bytes[12..14] == EXPERIMENT {
+                let expected = frame(seen);
+                assert!(bytes == expected, "frame {seen} arrived as {:?}", &bytes[..24]);
+                seen += 1;
+            }
+        }
+        assert!(begin.elapsed() < PATIENCE, "{sent} frames were sent, {seen} arrived");
+    }
+    drop(out);
+    // Devices keep some frames in their rings, but not without bound.
+    let kept = pool.in_use().saturating_sub(before);
+    assert!(kept <= 2_048, "{kept} frames more are out than before");
+}
+
+/// Frame `number`: its length depends on the number, its bytes are the number's.
+fn frame(number: usize) -> Vec<u8> {
+    let mut frame = vec![number as u8; 60 + number * 7 % 1_455];
+    frame[..6].copy_from_slice(&[0xff; 6]);
+    frame[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 9]);
+    frame[12..14].copy_from_slice(&EXPERIMENT);
+    frame[14..22].copy_from_slice(&(number as u64).to_be_bytes());
+    frame
+}
+
+fn numbered(pool: &Pool, first: usize, count: usize) -> Burst {
+    let mut burst = Burst::new();
+    pool.alloc_into(&mut burst, count);
+    for (number, mbuf) in (first..).zip(&mut burst) {
+        let bytes = frame(number);
+        mbuf.set_len(bytes.len()).unwrap();
+        mbuf.bytes_mut().copy_from_slice(&bytes);
+    }
+    burst
+}
+
+/// A capture file with `count` frames.
+fn capture(count: usize) -> Vec<u8> {
+    let mut file = Vec::new();
+    file.extend(0xa1b2_c3d4_u32.to_le_bytes());
+    file.extend([2, 0, 4, 0]);
+    file.extend([0; 8]);
+    file.extend(65_535_u32.to_le_bytes());
+    file.extend(1_u32.to_le_bytes());
+    for number in 0..count {
+        let frame = frame(number);
+        file.extend([0; 8]);
+        file.extend((frame.len() as u32).to_le_bytes());
+        file.extend((frame.len() as u32).to_le_bytes());
+        file.extend(frame);
+    }
+    file
+}
+
+fn wait(mut condition: impl FnMut() -> bool, what: &str) {
+    let begin = now();
+    while !condition() {
+        assert!(begin.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        std::thread::yield_now();
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "guards against waiting for ever")]
+fn now() -> Instant {
+    Instant::now()
+}
