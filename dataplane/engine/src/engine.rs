@@ -104,7 +104,7 @@ impl Prepared {
         let workers = u16::try_from(line.workers()).unwrap_or(u16::MAX);
         let opened = ports::open(&eal, &line.options, workers)?;
         let secret = fresh_secret()?;
-        let mac = MacAddr(opened.info.mac);
+        let mac = MacAddr(ports::own_mac(&opened.info));
         let configs =
             (0..line.workers()).map(|worker| config(&line, worker, mac, secret)).collect();
         let hz = NonZeroU64::new(eal.tsc_hz()).or_else(xtcp_cpu::tsc_hz);
@@ -117,6 +117,11 @@ impl Prepared {
     pub(crate) fn memory_bytes(&self) -> Vec<u64> {
         let bytes = |config: &Config| (tables_bytes(config) + config.transmit_bytes) as u64;
         self.configs.iter().map(bytes).collect()
+    }
+
+    /// Our address on the link.
+    pub(crate) fn mac(&self) -> MacAddr {
+        MacAddr(ports::own_mac(&self.opened.info))
     }
 
     pub(crate) fn info(&self) -> &PortInfo {

@@ -153,7 +153,7 @@ fn eal_args(line: &mut CommandLine) -> Result<EalArgs, EngineError> {
     if line.worker_cores.is_empty() {
         // Without -l: the second core that we may use, or the only one.
         let cores = args.cores();
-        line.worker_cores.extend(cores.get(1).or(cores.first()));
+        line.worker_cores.extend(cores.get(1).or_else(|| cores.first()));
     }
     Ok(args)
 }
@@ -176,7 +176,7 @@ fn introduce(prepared: &Prepared) {
         info.id,
         info.name,
         info.driver,
-        xtcp_stack::wire::ethernet::MacAddr(info.mac),
+        prepared.mac(),
         line.mode,
         cores.join(","),
         show::spread_name(prepared.spread_by()),

@@ -59,6 +59,20 @@ pub(crate) fn open(eal: &Eal, options: &Options, workers: u16) -> Result<Opened,
     Ok(Opened { started, info, pools, by })
 }
 
+/// The address we have on the link.
+///
+/// A tap is a cable with the kernel at its other end, and net_tap says that our end has the
+/// kernel's address. Two stations of one address do not talk: ours is one bit further, and
+/// locally administered. A tap filters nothing, so it need not be told.
+pub(crate) fn own_mac(info: &PortInfo) -> [u8; 6] {
+    let mut mac = info.mac;
+    if info.driver == "net_tap" {
+        mac[0] |= 2;
+        mac[5] ^= 1;
+    }
+    mac
+}
+
 /// As many receive queues as workers if the device can, else one.
 fn rx_queues(options: &Options, info: &PortInfo, workers: u16) -> Result<u16, EngineError> {
     let refuse =
@@ -144,6 +158,13 @@ mod tests {
             refused.contains("net_pcap0 has 1 transmit") && refused.contains("-l"),
             "{refused}"
         );
+    }
+
+    #[test]
+    fn a_tap_and_its_other_end_have_different_addresses() {
+        let tap = PortInfo { driver: "net_tap".to_owned(), ..info("net_tap0", 1, 1) };
+        assert_eq!(own_mac(&tap), [2, 2, 2, 2, 2, 3]);
+        assert_eq!(own_mac(&info("net_af_packet0", 1, 1)), [2; 6]);
     }
 
     #[test]

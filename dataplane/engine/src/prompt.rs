@@ -3,9 +3,11 @@
 use core::fmt::Write;
 
 use xtcp_ring::message::Topic;
+use xtcp_stack::wire::ethernet::MacAddr;
 
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::ports::own_mac;
 use crate::show;
 use crate::stats::table;
 
@@ -147,7 +149,7 @@ fn pause(engine: &mut Engine, pause: bool) -> Result<String, EngineError> {
 pub(crate) fn port_info(engine: &Engine) -> Result<String, EngineError> {
     let info = engine.port().info()?;
     let (rxd, txd) = engine.port().descriptors();
-    let mac = xtcp_stack::wire::ethernet::MacAddr(info.mac);
+    let mac = MacAddr(own_mac(&info));
     let speed = info.link.mbps.map_or_else(|| "unknown".to_owned(), |mbps| format!("{mbps} Mbps"));
     let mut text = String::new();
     let _ =

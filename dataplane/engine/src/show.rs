@@ -8,6 +8,7 @@ use xtcp_stack::wire::ethernet::MacAddr;
 
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::ports::own_mac;
 use crate::spread::SpreadBy;
 use crate::stats::{Snapshot, counter_rows, percent, row};
 
@@ -138,11 +139,12 @@ fn port(engine: &Engine) -> Result<Row, EngineError> {
     let port = engine.port();
     let (info, stats) = (port.info()?, port.stats()?);
     let (rxd, txd) = port.descriptors();
+    let mac = MacAddr(own_mac(&info)).to_string();
     Ok(row([
         ("port", info.id.into()),
         ("device", info.name.into()),
         ("driver", info.driver.into()),
-        ("mac", MacAddr(info.mac).to_string().into()),
+        ("mac", mac.into()),
         ("link", if info.link.up { "up" } else { "down" }.into()),
         ("speed (Mb/s)", info.link.mbps.map_or(Value::Null, Value::from)),
         ("mtu (bytes)", engine.line.options.mtu.into()),
