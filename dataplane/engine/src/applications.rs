@@ -399,8 +399,9 @@ fn notice_of(event: Event, receive_from: u64) -> Notice {
         Event::Finished { group, connection, offset } => {
             Notice { offset, ..of(kind::FINISHED, group, connection) }
         }
-        Event::Closed { group, connection, reason } => {
-            Notice { reason: reason as u8, ..of(kind::CLOSED, group, connection) }
+        Event::Closed { group, connection, reason, held } => {
+            let offset = u64::from(held);
+            Notice { reason: reason as u8, offset, ..of(kind::CLOSED, group, connection) }
         }
     }
 }

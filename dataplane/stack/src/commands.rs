@@ -386,7 +386,8 @@ impl<'m> Stack<'m> {
             tcb.act.clear(TELL_CLOSED);
             let code = u8::try_from(tcb.act.reason).unwrap_or(u8::MAX);
             let reason = Reason::from_code(code).unwrap_or(Reason::Aborted);
-            return Some(Event::Closed { group, connection, reason });
+            let held = tcb.act.rcv_given.since(tcb.act.rcv_committed);
+            return Some(Event::Closed { group, connection, reason, held });
         }
         None
     }

@@ -45,7 +45,7 @@ pub enum Event {
         /// The stream's length in bytes.
         offset: u64,
     },
-    /// The connection is gone and its handle is stale. The last event of a connection.
+    /// The connection is gone; unless something is `held`, its handle is stale. Its last event.
     Closed {
         /// The connection's group.
         group: Gd,
@@ -53,6 +53,9 @@ pub enum Event {
         connection: Cd,
         /// Why it is gone.
         reason: Reason,
+        /// Bytes that were given and not committed. They stay readable in place, and their blocks
+        /// taken, until they are committed or the connection is closed once more.
+        held: u32,
     },
 }
 

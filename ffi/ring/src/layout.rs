@@ -117,7 +117,8 @@ pub mod kind {
     pub const DATA: u8 = 3;
     /// The client has ended its stream at `offset`.
     pub const FINISHED: u8 = 4;
-    /// `cd` is gone; its last notice.
+    /// `cd` is gone; its last notice. `offset` bytes of it were given and not acknowledged: they
+    /// stay as they are until [`super::op::CLOSE`], or an acknowledgement of all, gives them up.
     pub const CLOSED: u8 = 5;
     /// A [`super::op::SEND`] could not be queued; its acknowledgement counts all the same.
     pub const SEND_REFUSED: u8 = 6;

@@ -1,7 +1,7 @@
 //! What comes in: notices are checked and sorted by group, and given out in order.
 
 use xtcp_ring::Notice;
-use xtcp_ring::layout::kind;
+use xtcp_ring::layout::{kind, op};
 
 use super::{Endpoint, Item, Next, Rest, SPARE_MAX, Scope};
 use crate::clock;
@@ -113,6 +113,13 @@ impl Endpoint {
         self.gone.insert(cd);
         self.held.remove(&cd);
         self.drop_backlog(cd);
+        if notice.offset > 0
+            && let Ok(lane) = self.lane(cd)
+        {
+            // Nothing of the connection is in the application's hands while notices are taken
+            // in: the worker may have the memory of what was given and not acknowledged.
+            lane.command(op::CLOSE, Connection { gd, cd });
+        }
         Ok(())
     }
 
