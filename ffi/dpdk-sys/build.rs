@@ -97,10 +97,11 @@ const LIBRARIES: &[&str] = &[
 /// Shared libraries of the system, with what needs them.
 const SYSTEM: &[&str] = &["pcap", "xdp", "bpf", "ibverbs", "mlx5", "numa", "bsd", "m"];
 
-/// Ends the build in one sentence.
+/// Ends the build in one sentence: cargo prints it and fails. (It would also print everything else
+/// if the script failed itself.)
 fn refuse(cause: &str) -> ! {
     println!("cargo::error={cause}; install what the build needs with: {REMEDY}");
-    exit(1)
+    exit(0)
 }
 
 fn pkg_config(arguments: &[&str]) -> Option<String> {
@@ -114,6 +115,7 @@ fn main() {
     println!("cargo::rerun-if-changed=src/shim.h");
     println!("cargo::rerun-if-changed=src/drivers.rs");
     println!("cargo::rerun-if-env-changed=PKG_CONFIG_PATH");
+    println!("cargo::rerun-if-env-changed=PKG_CONFIG_LIBDIR");
 
     if pkg_config(&["--version"]).is_none() {
         refuse("pkg-config is not installed");
@@ -162,12 +164,15 @@ fn require(libdir: &Path, file: &str) {
 
 fn compile_shim(cflags: &[&str]) {
     let mut build = cc::Build::new();
-    build.file("src/shim.c").std("gnu11").opt_level(3).warnings(false);
+    build.file("src/shim.c").std("gnu11").opt_level(3).warnings(false).cargo_warnings(false);
     for flag in cflags {
         build.flag(flag);
     }
-    if let Err(error) = build.try_compile("xtcp_dpdk_shim") {
-        refuse(&format!("the C compiler could not compile src/shim.c ({error})"));
+    if build.try_get_compiler().is_err() {
+        refuse("no C compiler was found");
+    }
+    if build.try_compile("xtcp_dpdk_shim").is_err() {
+        refuse("the C compiler could not compile src/shim.c against DPDK's headers");
     }
 }
 

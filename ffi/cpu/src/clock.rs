@@ -48,21 +48,27 @@ pub fn tsc_hz() -> Option<NonZeroU64> {
 
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 fn rate() -> Option<NonZeroU64> {
-    use core::arch::x86_64::__cpuid;
-
     // Leaf 0 says which leaves there are; 0x15 is the ratio of counter to crystal and its rate.
-    if __cpuid(0).eax >= 0x15 {
-        let leaf = __cpuid(0x15);
+    if cpuid(0).eax >= 0x15 {
+        let leaf = cpuid(0x15);
         if leaf.eax != 0 && leaf.ebx != 0 && leaf.ecx != 0 {
             let hz = u64::from(leaf.ecx) * u64::from(leaf.ebx) / u64::from(leaf.eax);
             return NonZeroU64::new(hz);
         }
     }
     // A hypervisor (bit 31 of leaf 1's ecx) may say the rate in kHz in its own leaf.
-    if __cpuid(1).ecx >> 31 == 1 && __cpuid(0x4000_0000).eax >= 0x4000_0010 {
-        return NonZeroU64::new(u64::from(__cpuid(0x4000_0010).eax) * 1_000);
+    if cpuid(1).ecx >> 31 == 1 && cpuid(0x4000_0000).eax >= 0x4000_0010 {
+        return NonZeroU64::new(u64::from(cpuid(0x4000_0010).eax) * 1_000);
     }
     None
+}
+
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[expect(unused_unsafe, reason = "unsafe to older compilers, safe to newer ones")]
+fn cpuid(leaf: u32) -> core::arch::x86_64::CpuidResult {
+    // SAFETY: every x86-64 processor has the instruction, and a leaf it lacks answers zeros or
+    // another leaf's numbers.
+    unsafe { core::arch::x86_64::__cpuid(leaf) }
 }
 
 #[cfg(all(target_arch = "aarch64", not(miri)))]
