@@ -98,11 +98,7 @@ impl Programs {
         let directory = target.map(|target| target.join("release")).ok_or_else(|| {
             ApplianceError::NotBuilt(PathBuf::from("target/release/xtcp-dataplane"))
         })?;
-        let programs = Self { directory };
-        for name in ["xtcpd", "xtcpctl", "xtcp-dataplane", "xtcp-bench", "examples/presence"] {
-            programs.path(name)?;
-        }
-        Ok(programs)
+        Ok(Self { directory })
     }
 
     /// The path of a program.

@@ -1,14 +1,19 @@
 //! The dataplane alone, its TCP echo, against clients of the Linux kernel, over each virtual device a
 //! kernel can be at the other end of.
 
-use crate::rig::{Rig, targets};
-use xtcp_bench::process::Running;
+use std::time::Duration;
+
+use xtcp_bench::process::{Launch, Running};
+
+use crate::rig::{CLIENT_V4, CLIENT_V6, Rig, SERVER_V4, SERVER_V6, START, steps, targets};
+
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Starts the dataplane's echo on a device and waits until it forwards.
 fn start_echo(rig: &Rig, eal: &str) -> Running {
     let launch = rig.dataplane("echo", eal, "--forward-mode=echo --listen-port 7");
     let mut dataplane = launch.start().unwrap_or_else(|error| panic!("{error}"));
-    crate::rig::wait_until_forwarding(&mut dataplane);
+    crate::rig::wait_until_up(&mut dataplane);
     dataplane
 }
 
@@ -57,4 +62,28 @@ fn over_a_tap() {
     exchange(&rig);
     let status = dataplane.stop().unwrap();
     assert!(status.success(), "{status}\n{}", dataplane.tail());
+}
+
+#[test]
+fn two_dataplanes_over_memif() {
+    let rig = Rig::new();
+    let memif = |role: &str| {
+        format!("--vdev=net_memif0,role={role},socket={}/m.sock", rig.directory.display())
+    };
+    let echo = rig.dataplane("echo", &memif("server"), "--forward-mode=echo --listen-port 7");
+    let mut echo = echo.start().unwrap_or_else(|error| panic!("{error}"));
+    // Its link is up when the other end comes.
+    echo.wait_for_line(0, "its addresses", START, |line| line.contains("addresses"))
+        .unwrap_or_else(|error| panic!("{error}"));
+    let client = Launch::new("client", rig.programs.path("xtcp-stack-client").unwrap())
+        .arguments(&format!("-l 0 --no-pci --no-huge -m 256 {} --", memif("client")))
+        .arguments(&format!("--ip {CLIENT_V4}/24 --ip {CLIENT_V6}/64"))
+        .arguments(&format!("--server {SERVER_V4}:7 --server [{SERVER_V6}]:7"))
+        .arguments("--connections 200 --rounds 50 --sizes log:1..100000");
+    let said = client.finish(PATIENCE).unwrap_or_else(|error| panic!("{error}"));
+    let report = &steps(&said)[0];
+    assert_eq!((report.done, report.failed), (10_000, 0), "{report:?}");
+    assert_eq!(report.bytes_sent, report.bytes_received);
+    let status = echo.stop().unwrap();
+    assert!(status.success(), "{status}\n{}", echo.tail());
 }

@@ -16,7 +16,7 @@ fn a_thousand_clients_get_every_byte_over_a_bad_wire() {
     let own = "--forward-mode=echo --listen-port 7 --receive-bytes 256MiB --transmit-bytes 256MiB";
     let mut dataplane =
         rig.dataplane("echo", &eal, own).start().unwrap_or_else(|error| panic!("{error}"));
-    crate::rig::wait_until_forwarding(&mut dataplane);
+    crate::rig::wait_until_up(&mut dataplane);
 
     let seed = crate::rig::seed();
     println!("XTCP_SEED={seed} replays the sizes and bytes");

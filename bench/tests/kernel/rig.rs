@@ -230,10 +230,10 @@ fn tell_logs(directory: &Path) {
     }
 }
 
-/// Waits until a dataplane without xtcpd says that it forwards.
-pub(crate) fn wait_until_forwarding(dataplane: &mut Running) {
+/// Waits until a dataplane without xtcpd says that there is somebody at the other end.
+pub(crate) fn wait_until_up(dataplane: &mut Running) {
     dataplane
-        .wait_for_line(0, "that it forwards", START, |line| line.contains("forwarding"))
+        .wait_for_line(0, "`the link is up`", START, |line| line.contains("the link is up"))
         .unwrap_or_else(|error| panic!("{error}"));
 }
 
