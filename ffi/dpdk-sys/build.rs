@@ -17,6 +17,7 @@ const REMEDY: &str = "apt-get install --no-install-recommends gcc pkg-config lib
 const FUNCTIONS: &[&str] = &[
     "rte_eal_init",
     "rte_eal_cleanup",
+    "rte_eal_get_runtime_dir",
     "rte_eal_has_hugepages",
     "rte_get_tsc_hz",
     "rte_thread_register",

@@ -95,17 +95,16 @@ pub const LEFT_OUT: &[LeftOut] = &[
             "net_enetc",
             "net_enetfec",
             "net_octeontx",
+            "net_pfe",
+            "net_thunderx",
         ],
         why: "Part of a system on chip with Arm cores, whose ports do not exist beside the x86-64 \
               cores the appliance runs on.",
     },
     LeftOut {
-        libraries: &["net_pfe", "net_thunderx"],
-        why: "Part of a system on chip with Arm cores; removed from or frozen in later DPDK.",
-    },
-    LeftOut {
-        libraries: &["net_octeon_ep", "net_ipn3ke", "net_liquidio"],
-        why: "An endpoint of an accelerator card that needs the vendor's firmware on the card.",
+        libraries: &["net_ipn3ke", "net_liquidio", "net_octeon_ep"],
+        why: "A port of an accelerator card, which works only with what the vendor loads onto the \
+              card.",
     },
     LeftOut {
         libraries: &["net_failsafe", "net_netvsc", "net_vdev_netvsc"],
@@ -117,9 +116,10 @@ pub const LEFT_OUT: &[LeftOut] = &[
         why: "ConnectX-3: out of the vendor's support; ConnectX-4 and later are linked.",
     },
     LeftOut {
-        libraries: &["net_avp", "net_bnx2x", "net_fm10k", "net_nfp", "net_qede"],
-        why: "Out of production, or needs a firmware file that Debian does not ship.",
+        libraries: &["net_bnx2x", "net_nfp", "net_qede"],
+        why: "Needs a firmware file that Debian's free archive does not have.",
     },
+    LeftOut { libraries: &["net_avp", "net_fm10k"], why: "Out of production." },
     LeftOut {
         libraries: &[
             "net_ark",

@@ -175,6 +175,11 @@ impl EalArgs {
         !matches!(self.memory, Memory::Ordinary { .. })
     }
 
+    /// Whether EAL keeps its memory in files that other processes could open.
+    pub(crate) const fn has_files(&self) -> bool {
+        matches!(self.memory, Memory::Files { .. })
+    }
+
     /// With ordinary pages, makes them at least `megabytes`: what pools need
     /// ([`crate::Pool::memory_needed`]) and some for the devices. Hugepages grow by themselves.
     pub fn ensure_megabytes(&mut self, megabytes: u32) {

@@ -1,9 +1,11 @@
 //! DPDK's environment: one per process, and everything of DPDK lives inside it.
 
-use std::ffi::{CString, c_char};
+use std::ffi::{CStr, CString, OsStr, c_char};
 use std::fmt;
+use std::fs;
 use std::io;
 use std::marker::PhantomData;
+use std::os::unix::ffi::OsStrExt;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -80,6 +82,9 @@ impl Eal {
         let parsed = unsafe { sys::rte_eal_init(count, pointers.as_mut_ptr()) };
         if parsed < 0 {
             return Err(EalError::Init { line: args.to_string(), errno: Errno::last() });
+        }
+        if !args.has_files() {
+            remove_runtime_dir();
         }
         // SAFETY: EAL is initialised.
         let has_hugepages = unsafe { sys::rte_eal_has_hugepages() } != 0;
@@ -211,6 +216,17 @@ impl Drop for Hold {
     }
 }
 
+/// Removes the directory that EAL makes for files even if it has none, so that nothing is left of a
+/// process that is killed.
+fn remove_runtime_dir() {
+    // SAFETY: EAL is initialised.
+    let dir = unsafe { sys::rte_eal_get_runtime_dir() };
+    // SAFETY: the function gives a string that lives as long as EAL.
+    let dir = unsafe { CStr::from_ptr(dir) };
+    // It stays if another process has files in it.
+    let _ = fs::remove_dir(OsStr::from_bytes(dir.to_bytes()));
+}
+
 /// A thread that DPDK knows; dropped, it is forgotten.
 #[derive(Debug)]
 pub struct RegisteredThread {
@@ -307,7 +323,8 @@ pub enum NotClosed {
         /// How many.
         holders: usize,
     },
-    /// Frames have not come home to their pool.
+    /// Frames have not come home to their pool. Some drivers keep those in their rings when they
+    /// are closed (net_af_xdp, net_memif, net_ring).
     FramesOut {
         /// How many, in the first pool that misses any.
         count: u32,
