@@ -149,7 +149,7 @@ fn finish(lanes: [u64; LANES], rest: &[u8], partial: u32) -> u32 {
 }
 
 /// A sum brought to 16 bits by adding the carries back (end-around carry).
-const fn fold(total: u64) -> u32 {
+pub(super) const fn fold(total: u64) -> u32 {
     let total = (total >> 32) + (total & 0xffff_ffff);
     let total = (total >> 32) + (total & 0xffff_ffff);
     let total = (total >> 16) + (total & 0xffff);
