@@ -31,7 +31,7 @@ pub struct Tally {
     /// Frames sent twice.
     pub twice: u64,
     /// All frames that came to the wire.
-    pub all: u64,
+    pub frames: u64,
 }
 
 /// The wire between the dataplane's end here and the clients' end in the namespace.
@@ -100,7 +100,7 @@ impl LossyWire {
                         Some("lost") => tally.lost += count,
                         Some("late") => tally.late += count,
                         Some("twice") => tally.twice += count,
-                        Some("all") => tally.all += count,
+                        Some("frames") => tally.frames += count,
                         _ => {}
                     }
                 }
@@ -116,13 +116,13 @@ fn rules(way: &str, from: &str, to: &str, impairments: Impairments) -> String {
     let Impairments { lost, late, twice } = impairments;
     format!(
         "table netdev {way} {{
-  counter all {{ }}
+  counter frames {{ }}
   counter lost {{ }}
   counter late {{ }}
   counter twice {{ }}
   chain wire {{
     type filter hook ingress device \"{from}\" priority 0; policy drop;
-    counter name all
+    counter name frames
     numgen random mod 1000 < {lost} counter name lost drop
     numgen random mod 1000 < {late} counter name late fwd to \"{way}0\"
     numgen random mod 1000 < {twice} counter name twice dup to \"{to}\"
