@@ -228,7 +228,7 @@ impl<'m> Buffer<'m> {
 }
 
 fn class_for(len: usize) -> u8 {
-    debug_assert!(len >= 1 && len <= PAGE);
+    debug_assert!((1..=PAGE).contains(&len));
     let units = len.div_ceil(UNIT).next_power_of_two();
     u8::try_from(units.trailing_zeros()).unwrap_or(u8::MAX)
 }

@@ -9,24 +9,32 @@ use std::time::Duration;
 use sim::app::{App, Habit, Stream};
 use sim::link::{Link, Weather};
 use sim::rng::Rng;
-use sim::{Host, Wire, config, ordinary_group, v4, v6, xtcp_group};
+use sim::{Host, Memory, RECEIVE_BYTES, Wire, config, ordinary_group, v4, v6, xtcp_group};
 use xtcp_stack::{GroupConfig, Instant, Reason};
 
 const PORT: u16 = 7;
 
 /// A client's host, a server's host, and what is between them.
-struct Net {
-    hosts: [Host; 2],
+struct Net<'m> {
+    hosts: [Host<'m>; 2],
     apps: [App; 2],
     links: [Link; 2],
     now: Instant,
 }
 
-impl Net {
-    fn new(seed: u64, weather: Weather, server: &GroupConfig, habit: Habit) -> Self {
-        let client = ordinary_group(0);
+impl<'m> Net<'m> {
+    fn new(
+        memory: &'m mut [Memory; 2],
+        (seed, weather): (u64, Weather),
+        server: &GroupConfig,
+        habit: Habit,
+    ) -> Self {
+        let [client_memory, server_memory] = memory;
         Self {
-            hosts: [Host::new(&config(0, 1), &client), Host::new(&config(1, 2), server)],
+            hosts: [
+                Host::new(client_memory, &config(0, 1), &ordinary_group(0)),
+                Host::new(server_memory, &config(1, 2), server),
+            ],
             apps: [App::new(Habit::Prompt, seed ^ 1), App::new(habit, seed ^ 2)],
             links: [Link::new(weather, seed ^ 3), Link::new(weather, seed ^ 4)],
             now: Instant::from_millis(1_000),
@@ -90,7 +98,8 @@ fn assert_well_formed(frame: &[u8]) {
 
 /// Opens `count` connections, streams in both directions, and waits until all is over.
 fn exchange(seed: u64, weather: Weather, server: &GroupConfig, habit: Habit, count: u64) -> u64 {
-    let mut net = Net::new(seed, weather, server, habit);
+    let mut memory = [0, 1].map(|n| Memory::for_host(&config(n, n + 1), RECEIVE_BYTES));
+    let mut net = Net::new(&mut memory, (seed, weather), server, habit);
     let sizes = move |port: u16| {
         let mut rng = Rng::new(seed ^ u64::from(port) << 20);
         let mut size = || {
@@ -181,7 +190,7 @@ fn many_connections_in_fair_weather() {
 
 #[test]
 fn streams_are_equal_in_any_weather() {
-    for_each_seed(300, |seed| {
+    for_each_seed(2_000, |seed| {
         let group = if seed % 2 == 0 { xtcp_group(PORT) } else { ordinary_group(PORT) };
         exchange(seed, any_weather(seed), &group, Habit::Prompt, 1 + seed % 7);
     });
@@ -189,7 +198,7 @@ fn streams_are_equal_in_any_weather() {
 
 #[test]
 fn a_sloppy_application_loses_nothing() {
-    for_each_seed(200, |seed| {
+    for_each_seed(1_000, |seed| {
         let group = if seed % 3 == 0 { ordinary_group(PORT) } else { xtcp_group(PORT) };
         exchange(seed, any_weather(seed ^ 77), &group, Habit::Sloppy, 1 + seed % 3);
     });

@@ -143,11 +143,11 @@ impl Tcb<'_, '_> {
     fn text_segment(&self, what: What, seq: SeqNum, len: u32, fin: bool) -> Plan {
         let mut flags = Flags::ACK;
         if fin {
-            flags = flags | Flags::FIN;
+            flags |= Flags::FIN;
         }
         if len > 0 && seq + len == self.act.snd_end {
             // RFC 9293 MUST-61.
-            flags = flags | Flags::PSH;
+            flags |= Flags::PSH;
         }
         self.segment(what, seq, flags, u16::try_from(len).unwrap_or(u16::MAX))
     }

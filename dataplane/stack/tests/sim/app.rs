@@ -10,7 +10,7 @@ use super::{Host, QUEUE};
 
 /// How an application treats what it is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Habit {
+pub(crate) enum Habit {
     /// Commits every piece when it gets it.
     Prompt,
     /// Commits a random part of what it has, and asks for the rest again now and then.
@@ -19,23 +19,23 @@ pub enum Habit {
 
 /// One connection as its application sees it.
 #[derive(Clone, Debug)]
-pub struct Stream {
+pub(crate) struct Stream {
     /// Names the bytes sent and the bytes expected.
     send_key: u64,
     receive_key: u64,
-    pub to_send: u64,
-    pub to_receive: u64,
-    pub sent: u64,
-    pub received: u64,
-    pub committed: u64,
-    pub opened: bool,
-    pub finished: bool,
-    pub closing: bool,
-    pub closed: Option<Reason>,
+    pub(crate) to_send: u64,
+    pub(crate) to_receive: u64,
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
+    pub(crate) committed: u64,
+    pub(crate) opened: bool,
+    pub(crate) finished: bool,
+    pub(crate) closing: bool,
+    pub(crate) closed: Option<Reason>,
 }
 
 impl Stream {
-    pub fn new(keys: (u64, u64), to_send: u64, to_receive: u64) -> Self {
+    pub(crate) fn new(keys: (u64, u64), to_send: u64, to_receive: u64) -> Self {
         Self {
             send_key: keys.0,
             receive_key: keys.1,
@@ -57,17 +57,17 @@ impl Stream {
 }
 
 /// The application of one host.
-pub struct App {
-    pub streams: HashMap<Cd, Stream>,
-    pub ended: Vec<Stream>,
+pub(crate) struct App {
+    pub(crate) streams: HashMap<Cd, Stream>,
+    pub(crate) ended: Vec<Stream>,
     habit: Habit,
     rng: Rng,
     /// Makes the stream of a client that arrives: by its port, which both sides know.
-    pub arriving: Option<Box<dyn Fn(u16) -> Stream>>,
+    pub(crate) arriving: Option<Box<dyn Fn(u16) -> Stream>>,
 }
 
 impl App {
-    pub fn new(habit: Habit, seed: u64) -> Self {
+    pub(crate) fn new(habit: Habit, seed: u64) -> Self {
         Self {
             streams: HashMap::new(),
             ended: Vec::new(),
@@ -78,7 +78,7 @@ impl App {
     }
 
     /// Takes all events, sends what can be sent, closes what is done.
-    pub fn run(&mut self, host: &mut Host, now: Instant) {
+    pub(crate) fn run(&mut self, host: &mut Host<'_>, now: Instant) {
         while let Some(event) = host.stack.poll_event(QUEUE) {
             self.on_event(event, host, now);
         }
@@ -89,7 +89,7 @@ impl App {
         }
     }
 
-    fn on_event(&mut self, event: Event, host: &mut Host, now: Instant) {
+    fn on_event(&mut self, event: Event, host: &mut Host<'_>, now: Instant) {
         match event {
             Event::Acceptable { connection, .. } => {
                 self.arrive(connection, host);
@@ -122,7 +122,7 @@ impl App {
         }
     }
 
-    fn arrive(&mut self, connection: Cd, host: &Host) {
+    fn arrive(&mut self, connection: Cd, host: &Host<'_>) {
         let info = host.stack.connection(connection).expect("it is there");
         let make = self.arriving.as_ref().expect("a server");
         self.streams.insert(connection, make(info.remote.port()));
@@ -132,7 +132,7 @@ impl App {
         &mut self,
         connection: Cd,
         (at, len, offset): (u64, u16, u64),
-        host: &mut Host,
+        host: &mut Host<'_>,
         now: Instant,
     ) {
         let stream = self.streams.get_mut(&connection).expect("known");
@@ -155,7 +155,14 @@ impl App {
         }
     }
 
-    fn commit(&mut self, connection: Cd, most: u64, again: bool, host: &mut Host, now: Instant) {
+    fn commit(
+        &mut self,
+        connection: Cd,
+        most: u64,
+        again: bool,
+        host: &mut Host<'_>,
+        now: Instant,
+    ) {
         let stream = self.streams.get_mut(&connection).expect("known");
         let up_to = stream.received.min(stream.committed.saturating_add(most));
         host.stack.commit(host.group, connection, up_to, again, now).expect("it was given");
@@ -165,7 +172,7 @@ impl App {
         }
     }
 
-    fn work(&mut self, connection: Cd, host: &mut Host, now: Instant) {
+    fn work(&mut self, connection: Cd, host: &mut Host<'_>, now: Instant) {
         if self.habit == Habit::Sloppy && self.rng.chance(400_000) {
             self.commit(connection, u64::MAX, false, host, now);
         }
@@ -186,7 +193,7 @@ impl App {
     }
 
     /// Whether an application that must be asked again without an event has work left.
-    pub fn is_restless(&self) -> bool {
+    pub(crate) fn is_restless(&self) -> bool {
         self.habit == Habit::Sloppy && self.streams.values().any(|s| s.committed < s.received)
             || self.streams.values().any(|s| s.opened && s.sent < s.to_send)
     }

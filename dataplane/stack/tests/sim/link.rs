@@ -10,39 +10,39 @@ use super::rng::Rng;
 
 /// What a link does to frames; shares are per million.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Weather {
-    pub delay: Duration,
+pub(crate) struct Weather {
+    pub(crate) delay: Duration,
     /// Up to this much more, evenly: frames overtake each other.
-    pub jitter: Duration,
-    pub loss: u32,
-    pub duplication: u32,
-    pub corruption: u32,
+    pub(crate) jitter: Duration,
+    pub(crate) loss: u32,
+    pub(crate) duplication: u32,
+    pub(crate) corruption: u32,
     /// Frames that wait this much longer than the others.
-    pub reordering: u32,
-    pub reorder_by: Duration,
+    pub(crate) reordering: u32,
+    pub(crate) reorder_by: Duration,
 }
 
 /// One direction of a link.
-pub struct Link {
+pub(crate) struct Link {
     weather: Weather,
     rng: Rng,
     /// Arrival time, order of sending, bytes.
     flying: BinaryHeap<Reverse<(u64, u64, Vec<u8>)>>,
     sent: u64,
     /// A hash over all that arrived and when: two runs of one seed have the same.
-    pub trace: u64,
+    pub(crate) trace: u64,
 }
 
 impl Link {
-    pub fn new(weather: Weather, seed: u64) -> Self {
+    pub(crate) fn new(weather: Weather, seed: u64) -> Self {
         Self { weather, rng: Rng::new(seed), flying: BinaryHeap::new(), sent: 0, trace: seed }
     }
 
-    pub fn set_weather(&mut self, weather: Weather) {
+    pub(crate) fn set_weather(&mut self, weather: Weather) {
         self.weather = weather;
     }
 
-    pub fn send(&mut self, frame: Vec<u8>, now: Instant) {
+    pub(crate) fn send(&mut self, frame: Vec<u8>, now: Instant) {
         if self.rng.chance(self.weather.loss) {
             return;
         }
@@ -67,7 +67,7 @@ impl Link {
     }
 
     /// The next frame that has arrived by `now`.
-    pub fn arrived(&mut self, now: Instant) -> Option<Vec<u8>> {
+    pub(crate) fn arrived(&mut self, now: Instant) -> Option<Vec<u8>> {
         let Reverse((at, ..)) = self.flying.peek()?;
         if *at > now.as_nanos() {
             return None;
@@ -79,7 +79,7 @@ impl Link {
         Some(frame)
     }
 
-    pub fn next_arrival(&self) -> Option<Instant> {
+    pub(crate) fn next_arrival(&self) -> Option<Instant> {
         self.flying.peek().map(|Reverse((at, ..))| Instant::from_nanos(*at))
     }
 }

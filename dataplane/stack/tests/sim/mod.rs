@@ -4,9 +4,9 @@
 
 #![allow(dead_code, reason = "each test file uses its part of the simulator")]
 
-pub mod app;
-pub mod link;
-pub mod rng;
+pub(crate) mod app;
+pub(crate) mod link;
+pub(crate) mod rng;
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -16,26 +16,38 @@ use xtcp_stack::{
     Accept, Acknowledge, Address, Config, Family, Gd, GroupConfig, Instant, PoolId, QueueId,
     RxFrame, Stack, TcpConfig, Transmit,
 };
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Memory as the engine would map it: zeroed and aligned to cache lines.
-#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable)]
-#[repr(C, align(64))]
-struct Line([u8; 64]);
+/// Memory as the engine would map it: zeroed and aligned to cache lines. The system gives it page
+/// by page when it is first touched, so that a host that does little costs little.
+pub(crate) struct Memory {
+    bytes: Vec<u8>,
+}
 
-/// Zeroed, aligned memory for the rest of the test.
-pub fn memory(bytes: usize) -> &'static mut [u8] {
-    let lines = vec![Line([0; 64]); bytes.div_ceil(64)];
-    let memory = lines.leak().as_mut_bytes();
-    &mut memory[..bytes]
+impl Memory {
+    const ALIGNMENT: usize = 64;
+
+    pub(crate) fn new(bytes: usize) -> Self {
+        Self { bytes: vec![0; bytes + Self::ALIGNMENT] }
+    }
+
+    /// All a host needs in one piece.
+    pub(crate) fn for_host(config: &Config, receive_bytes: usize) -> Self {
+        let tables = Stack::memory_needed(config).next_multiple_of(Self::ALIGNMENT);
+        Self::new(tables + config.transmit_bytes + receive_bytes)
+    }
+
+    fn aligned(&mut self) -> &mut [u8] {
+        let skip = self.bytes.as_ptr().align_offset(Self::ALIGNMENT);
+        &mut self.bytes[skip..]
+    }
 }
 
 /// Where a stack's frames go: into a list.
 #[derive(Debug, Default)]
-pub struct Wire {
-    pub frames: Vec<Vec<u8>>,
+pub(crate) struct Wire {
+    pub(crate) frames: Vec<Vec<u8>>,
     /// Frames that may still be taken; the rest find no room.
-    pub room: Option<usize>,
+    pub(crate) room: Option<usize>,
 }
 
 impl Transmit for Wire {
@@ -49,7 +61,7 @@ impl Transmit for Wire {
 }
 
 /// The configuration tests start from.
-pub fn config(worker: u8, number: u8) -> Config {
+pub(crate) fn config(worker: u8, number: u8) -> Config {
     let mut addresses = [None; xtcp_stack::config::ADDRESSES_MAX];
     addresses[0] = Some(Address { ip: v4(number), prefix_len: 24 });
     addresses[1] = Some(Address { ip: v6(number), prefix_len: 64 });
@@ -74,25 +86,25 @@ pub fn config(worker: u8, number: u8) -> Config {
     }
 }
 
-pub fn v4(number: u8) -> IpAddr {
+pub(crate) fn v4(number: u8) -> IpAddr {
     IpAddr::from([10, 0, 0, number])
 }
 
-pub fn v6(number: u8) -> IpAddr {
+pub(crate) fn v6(number: u8) -> IpAddr {
     IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, u16::from(number)])
 }
 
 /// One host: a stack with one pool, one queue and one group.
-pub struct Host {
-    pub stack: Stack<'static>,
-    pub pool: PoolId,
-    pub group: Gd,
+pub(crate) struct Host<'m> {
+    pub(crate) stack: Stack<'m>,
+    pub(crate) pool: PoolId,
+    pub(crate) group: Gd,
 }
 
-pub const QUEUE: QueueId = QueueId(0);
+pub(crate) const QUEUE: QueueId = QueueId(0);
 
 /// A group that an application of XTCP would open.
-pub fn xtcp_group(port: u16) -> GroupConfig {
+pub(crate) fn xtcp_group(port: u16) -> GroupConfig {
     GroupConfig {
         port,
         family: Family::Dual,
@@ -104,7 +116,7 @@ pub fn xtcp_group(port: u16) -> GroupConfig {
 }
 
 /// A group that behaves as an ordinary TCP.
-pub fn ordinary_group(port: u16) -> GroupConfig {
+pub(crate) fn ordinary_group(port: u16) -> GroupConfig {
     GroupConfig {
         accept: Accept::Automatic,
         acknowledge: Acknowledge::OnReceive,
@@ -112,34 +124,37 @@ pub fn ordinary_group(port: u16) -> GroupConfig {
     }
 }
 
-impl Host {
-    pub fn new(config: &Config, group: &GroupConfig) -> Self {
-        Self::with_buffer(config, group, 8 << 20)
-    }
+/// Bytes of a host's receive buffer where a test does not say otherwise.
+pub(crate) const RECEIVE_BYTES: usize = 8 << 20;
 
-    pub fn with_buffer(config: &Config, group: &GroupConfig, receive_bytes: usize) -> Self {
-        let tables = memory(Stack::memory_needed(config));
-        let transmit = memory(config.transmit_bytes);
+impl<'m> Host<'m> {
+    /// A host in `memory`, of [`Memory::for_host`].
+    pub(crate) fn new(memory: &'m mut Memory, config: &Config, group: &GroupConfig) -> Self {
+        let tables = Stack::memory_needed(config).next_multiple_of(Memory::ALIGNMENT);
+        let (tables, buffers) = memory.aligned().split_at_mut(tables);
+        let (transmit, receive) = buffers.split_at_mut(config.transmit_bytes);
+        let receive_bytes = receive.len() / Memory::ALIGNMENT * Memory::ALIGNMENT;
+        let receive = &mut receive[..receive_bytes];
         let mut stack = Stack::new(config, tables, transmit, Instant::ZERO).expect("enough memory");
-        let pool = stack.open_pool(memory(receive_bytes)).expect("room for a pool");
+        let pool = stack.open_pool(receive).expect("room for a pool");
         let group = stack.open_group(pool, QUEUE, group).expect("room for a group");
         Self { stack, pool, group }
     }
 
     /// Hands one frame in.
-    pub fn frame(&mut self, bytes: &[u8], wire: &mut Wire, now: Instant) {
+    pub(crate) fn frame(&mut self, bytes: &[u8], wire: &mut Wire, now: Instant) {
         let frame = RxFrame { bytes, checksum: xtcp_stack::Checksum::Unknown };
         self.stack.on_burst(&[frame], wire, now);
     }
 
     /// Everything that is due now goes out.
-    pub fn flush(&mut self, wire: &mut Wire, now: Instant) {
+    pub(crate) fn flush(&mut self, wire: &mut Wire, now: Instant) {
         self.stack.on_timeout(now);
         self.stack.poll_frames(wire, now);
     }
 
     /// What must be true when nothing is open and all is told: all memory is back.
-    pub fn assert_nothing_held(&self) {
+    pub(crate) fn assert_nothing_held(&self) {
         let usage = self.stack.usage();
         assert_eq!(usage.chunks, 0, "chunks are held: {:?}", self.stack);
         assert_eq!(usage.active, 0, "active records are held: {:?}", self.stack);

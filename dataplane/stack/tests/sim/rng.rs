@@ -1,25 +1,25 @@
 //! Random numbers from a seed (SplitMix64).
 
 #[derive(Clone, Debug)]
-pub struct Rng(u64);
+pub(crate) struct Rng(u64);
 
 impl Rng {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.0)
     }
 
     /// 0 to `bound` - 1.
-    pub fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound.max(1)
     }
 
     /// Whether something of this many per million happens.
-    pub fn chance(&mut self, per_million: u32) -> bool {
+    pub(crate) fn chance(&mut self, per_million: u32) -> bool {
         self.below(1_000_000) < u64::from(per_million)
     }
 }
@@ -31,6 +31,6 @@ fn mix(mut z: u64) -> u64 {
 }
 
 /// The byte at `offset` of the stream that `key` names: both ends compute it, none keeps it.
-pub fn pattern(key: u64, offset: u64) -> u8 {
+pub(crate) fn pattern(key: u64, offset: u64) -> u8 {
     mix(key ^ mix(offset / 8)).to_le_bytes()[(offset % 8) as usize]
 }
