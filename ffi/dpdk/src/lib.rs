@@ -12,6 +12,29 @@
 //! * **Memory that ends before its frames.** Every object holds the [`Eal`]; pools live until the
 //!   last of them is gone, and EAL's memory is only given back when every frame has come home.
 //!
+//! The compiler refuses, each for one of these reasons:
+//! ```compile_fail,E0382
+//! fn used_after_it_was_given_away(burst: &mut dpdk::Burst, mbuf: dpdk::Mbuf) {
+//!     let _ = burst.push(mbuf);
+//!     mbuf.len();
+//! }
+//! ```
+//! ```compile_fail,E0599
+//! fn freed_twice(mbuf: dpdk::Mbuf) -> (dpdk::Mbuf, dpdk::Mbuf) {
+//!     (mbuf.clone(), mbuf)
+//! }
+//! ```
+//! ```compile_fail,E0277
+//! fn shared_by_threads<T: Sync>() {}
+//! shared_by_threads::<dpdk::TxQueue>();
+//! ```
+//! ```compile_fail,E0382
+//! fn sent_on_a_stopped_device(mut port: dpdk::StartedPort, burst: &mut dpdk::Burst) {
+//!     let stopped = port.control.stop(port.rx, port.tx);
+//!     port.tx[0].send(burst);
+//! }
+//! ```
+//!
 //! # Signatures
 //! ```text
 //! EalArgs::parse(&[impl AsRef<str>]) -> Result<EalArgs, EalArgError>     .cores() .line() .file_prefix() ...
