@@ -166,10 +166,14 @@ impl Application {
     /// handles name nothing any more, and what had come for it is forgotten.
     ///
     /// # Errors
-    /// [`Error::NoSuchGroup`] when it is not open.
+    /// [`Error::NoSuchGroup`] when it is not open, [`Error::InHand`] while a request of its is in
+    /// hand.
     pub fn close_group(&self, group: Group) -> Result<(), Error> {
         if !self.shared.endpoint.borrow().has_group(group) {
             return Err(Error::NoSuchGroup);
+        }
+        if self.shared.endpoint.borrow().has_in_hand(group) {
+            return Err(Error::InHand);
         }
         match self.ask(&Request::CloseGroup { gd: group.0 })? {
             Reply::Done => {
@@ -218,8 +222,12 @@ impl Application {
         endpoint.acknowledge(deferred.connection, deferred.up_to)
     }
 
-    /// Closes our direction of a connection when everything sent has gone (the specification's
-    /// `xtcp_close`). [`crate::Event::Closed`] follows when the client has closed its own.
+    /// Closes a connection when everything sent has gone (the specification's `xtcp_close`).
+    /// [`crate::Event::Closed`] follows when the client has closed its side.
+    ///
+    /// This is the end: nothing more of the client's is given. If it sent something that was not
+    /// acknowledged, or sends more, it gets a reset, so that it knows that nobody read it. A request
+    /// of the connection that is in hand can be read and acknowledged to its end.
     ///
     /// # Errors
     /// [`SendError::Closed`] when it is gone, [`SendError::WouldBlock`] when the worker is more

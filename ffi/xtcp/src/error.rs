@@ -36,6 +36,8 @@ pub enum Error {
     },
     /// The group's handle is not of an open group of this application.
     NoSuchGroup,
+    /// The group has a request in hand, whose bytes would go with it.
+    InHand,
     /// The operating system does not do what the library needs.
     System {
         /// What was tried.
@@ -70,6 +72,9 @@ impl fmt::Display for Error {
             Self::NoSuchGroup => {
                 f.write_str("the group is not (any more) one of this application; open it first")
             }
+            Self::InHand => f.write_str(
+                "a request of this group is in hand; let go of it, then close the group",
+            ),
             Self::System { what, source } => write!(f, "could not {what}: {source}"),
         }
     }

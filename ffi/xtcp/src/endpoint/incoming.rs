@@ -1,9 +1,9 @@
 //! What comes in: notices are checked and sorted by group, and given out in order.
 
 use xtcp_ring::Notice;
-use xtcp_ring::layout::{kind, op};
+use xtcp_ring::layout::kind;
 
-use super::{Endpoint, Item, Next, Rest, SPARE_MAX, Scope};
+use super::{Ending, Endpoint, Item, Next, Rest, SPARE_MAX, Scope};
 use crate::clock;
 use crate::error::{Error, SendError};
 use crate::handle::{Connection, Group, worker_of};
@@ -13,10 +13,6 @@ use crate::request::{Given, Piece};
 impl Endpoint {
     /// One turn: what was asked goes out, what was read makes room, what has come is taken in.
     /// Answers whether anything has come.
-    ///
-    /// Only when the application has no request in hand: a worker whose notice of a closing is
-    /// released may put other bytes where the connection's were. What is queued and held of such a
-    /// connection is not given any more.
     pub(crate) fn turn(&mut self) -> Result<bool, Error> {
         self.check()?;
         for lane in &mut self.lanes {
@@ -79,6 +75,9 @@ impl Endpoint {
         let piece = Piece { at: notice.at, len: u32::from(notice.len) };
         if notice.kind == kind::DATA {
             self.check_piece(piece, notice.offset)?;
+            if !self.ending.is_empty() && self.is_unwanted(Connection { gd, cd }) {
+                return Ok(());
+            }
         }
         let closed = self.closed.contains(&gd);
         let Some(queue) = self.queues.iter_mut().find(|queue| queue.gd == gd) else {
@@ -100,6 +99,16 @@ impl Endpoint {
         Ok(())
     }
 
+    /// Whether these are bytes of a connection the application has ended. If they come after the
+    /// end, the client is to know that nobody reads them.
+    fn is_unwanted(&mut self, from: Connection) -> bool {
+        let Some(ending) = self.ending.get(&from) else { return false };
+        if *ending == Ending::Closing && !self.backlogs.contains_key(&from.cd) {
+            self.end(from, Ending::Aborting);
+        }
+        true
+    }
+
     fn on_closed(&mut self, notice: &Notice) -> Result<(), String> {
         let Notice { cd, gd, reason, .. } = *notice;
         let reason = CloseReason::from_code(reason)
@@ -110,16 +119,10 @@ impl Endpoint {
             return Ok(());
         }
         queue.items.push_back(Item::Closed { cd, reason });
-        self.gone.insert(cd);
+        self.gone.insert(cd, notice.offset > 0);
+        self.ending.remove(&Connection { gd, cd });
         self.held.remove(&cd);
         self.drop_backlog(cd);
-        if notice.offset > 0
-            && let Ok(lane) = self.lane(cd)
-        {
-            // Nothing of the connection is in the application's hands while notices are taken
-            // in: the worker may have the memory of what was given and not acknowledged.
-            lane.command(op::CLOSE, Connection { gd, cd });
-        }
         Ok(())
     }
 
@@ -141,7 +144,7 @@ impl Endpoint {
     fn on_send_refused(&mut self, notice: &Notice) -> Result<(), String> {
         let Notice { cd, gd, .. } = *notice;
         let connection = Connection { gd, cd };
-        if !self.has_group(connection.group()) || self.gone.contains(&cd) {
+        if !self.has_group(connection.group()) || self.gone.contains_key(&cd) {
             return Ok(());
         }
         let reason = RefusalReason::from_code(notice.reason);
@@ -204,8 +207,12 @@ impl Endpoint {
                 return Some(Next::Acceptable(connection));
             }
             while let Some(item) = self.queues.get_mut(index)?.items.pop_front() {
-                if let Some(next) = self.on_item(index, gd, item) {
-                    return Some(next);
+                let next = self.on_item(index, gd, item);
+                if let Some(Next::Request(given)) = &next {
+                    self.in_hand = Some(given.connection);
+                }
+                if next.is_some() {
+                    return next;
                 }
             }
         }
@@ -225,21 +232,16 @@ impl Endpoint {
 
     fn on_item(&mut self, index: usize, gd: u32, item: Item) -> Option<Next> {
         let connection = |cd| Connection { gd, cd };
-        let is_gone = |cd| !self.gone.is_empty() && self.gone.contains(&cd);
+        if self.is_void(gd, item) {
+            return None;
+        }
         match item {
             Item::Opened { cd } => Some(Next::Opened(connection(cd))),
             Item::Closed { cd, reason } => {
-                self.gone.remove(&cd);
+                if self.gone.remove(&cd).unwrap_or(false) {
+                    self.give_up(connection(cd));
+                }
                 Some(Next::Closed(connection(cd), reason))
-            }
-            Item::Data { cd, .. }
-            | Item::Again { cd }
-            | Item::Finished { cd }
-            | Item::Refused { cd, .. }
-            | Item::Drained { cd }
-                if is_gone(cd) =>
-            {
-                None
             }
             Item::Data { cd, offset, piece } => self.on_data(index, connection(cd), offset, piece),
             Item::Again { cd } => {
@@ -258,6 +260,19 @@ impl Endpoint {
             }
             Item::Drained { cd } => Some(Next::Drained(connection(cd))),
         }
+    }
+
+    /// Whether an item has no meaning any more, because its connection is gone or was ended.
+    fn is_void(&self, gd: u32, item: Item) -> bool {
+        if self.gone.is_empty() && self.ending.is_empty() {
+            return false;
+        }
+        let cd = match item {
+            Item::Opened { .. } | Item::Closed { .. } => return false,
+            Item::Refused { cd, .. } | Item::Drained { cd } => return self.gone.contains_key(&cd),
+            Item::Data { cd, .. } | Item::Again { cd } | Item::Finished { cd } => cd,
+        };
+        self.gone.contains_key(&cd) || self.ending.contains_key(&Connection { gd, cd })
     }
 
     /// New bytes: with what is held of the connection, and with the pieces that follow at once.
@@ -296,16 +311,33 @@ impl Endpoint {
     /// The application lets go of a request.
     pub(crate) fn put_down(&mut self, given: Given) {
         let connection = given.connection;
-        let known = self.has_group(connection.group()) && !self.gone.contains(&connection.cd);
-        if given.last && known && (given.is_empty() || given.rest == Rest::Hold) {
+        self.in_hand = None;
+        match self.ending.get(&connection) {
+            Some(Ending::CloseLater) => self.end(connection, Ending::Closing),
+            Some(Ending::AbortLater) => self.end(connection, Ending::Aborting),
+            Some(Ending::Closing | Ending::Aborting) => {}
+            None => return self.put_down_open(given),
+        }
+        self.reuse(given);
+    }
+
+    fn put_down_open(&mut self, given: Given) {
+        let connection = given.connection;
+        if self.gone.contains_key(&connection.cd) {
+            // Its bytes are given up with its `Closed`.
+        } else if given.last && (given.is_empty() || given.rest == Rest::Hold) {
             // Nothing more will come, and what is left is not wanted again: this was the end.
             if let Some(queue) = self.queue(connection.gd) {
                 queue.items.push_front(Item::Finished { cd: connection.cd });
             }
-        } else if known && !given.is_empty() {
+        } else if !given.is_empty() && self.has_group(connection.group()) {
             self.hold(given);
             return;
         }
+        self.reuse(given);
+    }
+
+    fn reuse(&mut self, given: Given) {
         if self.spare.len() < SPARE_MAX {
             self.spare.push(given.into_list());
         }

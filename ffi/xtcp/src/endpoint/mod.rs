@@ -117,6 +117,20 @@ pub(crate) enum Rest {
     WhenDrained,
 }
 
+/// How far the ending of a connection by the application has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// To be closed when the application lets go of the request in hand: a worker that is told to
+    /// close takes back what was given and not acknowledged.
+    CloseLater,
+    /// To be reset then.
+    AbortLater,
+    /// The close is asked for, or waits behind the connection's backlog.
+    Closing,
+    /// The reset is asked for.
+    Aborting,
+}
+
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     lanes: Vec<Lane>,
@@ -128,8 +142,13 @@ pub(crate) struct Endpoint {
     held: HashMap<u64, Given>,
     /// To be given again at the next receive.
     later: Vec<Connection>,
-    /// Connections whose `Closed` is in a queue: what stands before it is void.
-    gone: HashSet<u64>,
+    /// The connection of the request the application has in hand: there is at most one.
+    in_hand: Option<Connection>,
+    /// Connections the application has ended and whose `Closed` has not come.
+    ending: HashMap<Connection, Ending>,
+    /// Connections whose `Closed` is in a queue, and whether bytes of theirs were given and not
+    /// acknowledged: a worker keeps them as they are until they are given up.
+    gone: HashMap<u64, bool>,
     backlogs: HashMap<u64, Backlog>,
     /// The backlogs in the order they get their turn.
     turns: VecDeque<u64>,
@@ -155,7 +174,9 @@ impl Endpoint {
             closed: HashSet::new(),
             held: HashMap::new(),
             later: Vec::new(),
-            gone: HashSet::new(),
+            in_hand: None,
+            ending: HashMap::new(),
+            gone: HashMap::new(),
             backlogs: HashMap::new(),
             turns: VecDeque::new(),
             backlog_bytes: 0,
@@ -186,6 +207,11 @@ impl Endpoint {
         });
     }
 
+    /// Whether the application has a request of this group in hand.
+    pub(crate) fn has_in_hand(&self, group: Group) -> bool {
+        self.in_hand.is_some_and(|connection| connection.group() == group)
+    }
+
     /// Forgets a group and all that is known of its connections.
     pub(crate) fn remove_group(&mut self, group: Group) {
         let Some(place) = self.queues.iter().position(|queue| queue.gd == group.0) else { return };
@@ -197,6 +223,7 @@ impl Endpoint {
         self.closed.insert(group.0);
         self.held.retain(|_, given| given.connection.gd != group.0);
         self.later.retain(|connection| connection.gd != group.0);
+        self.ending.retain(|connection, _| connection.gd != group.0);
         let of_group = |backlog: &&Backlog| backlog.connection.gd == group.0;
         let stale: Vec<u64> =
             self.backlogs.values().filter(of_group).map(|backlog| backlog.connection.cd).collect();

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use xtcp_ring::layout::op;
 
-use super::{Endpoint, Item, Limits, Rest};
+use super::{Ending, Endpoint, Item, Limits, Rest};
 use crate::backlog::Backlog;
 use crate::clock;
 use crate::error::SendError;
@@ -21,6 +21,9 @@ impl Endpoint {
     /// Sends bytes and acknowledges up to an offset: all of it or nothing.
     pub(crate) fn send(&mut self, to: Connection, bytes: &[u8]) -> Result<(), SendError> {
         self.usable(to)?;
+        if !self.ending.is_empty() && self.ending.contains_key(&to) {
+            return Err(SendError::Closed);
+        }
         if bytes.is_empty() {
             return Ok(());
         }
@@ -62,11 +65,7 @@ impl Endpoint {
             }
             return Err(SendError::Behind { waiting });
         }
-        let backlog = self.backlog(to)?;
-        if backlog.close {
-            return Err(SendError::Closed);
-        }
-        backlog.append(bytes);
+        self.backlog(to)?.append(bytes);
         self.backlog_bytes += bytes.len();
         Ok(())
     }
@@ -77,21 +76,19 @@ impl Endpoint {
         Ok(())
     }
 
-    /// Closes our direction when everything sent so far has gone.
+    /// Ends a connection when everything sent so far has gone.
     pub(crate) fn close(&mut self, to: Connection) -> Result<(), SendError> {
         self.commandable(to)?;
-        let waits = self.backlogs.contains_key(&to.cd);
-        let lane = self.lane(to.cd)?;
-        if !waits && (lane.is_staged(to) || !lane.may_be_busy(to.cd)) {
-            lane.close(to);
-        } else {
-            // The close of a connection whose last bytes may be refused waits for their fate.
-            self.backlog(to)?.close = true;
+        if self.ending.contains_key(&to) {
+            return Ok(());
         }
+        self.held.remove(&to.cd);
+        let in_hand = self.in_hand == Some(to);
+        self.end(to, if in_hand { Ending::CloseLater } else { Ending::Closing });
         Ok(())
     }
 
-    /// Resets the connection; what waits for it is thrown away.
+    /// Resets a connection; what waits for it is thrown away.
     pub(crate) fn abort(&mut self, to: Connection) -> Result<(), SendError> {
         self.commandable(to)?;
         self.reset(to);
@@ -102,8 +99,34 @@ impl Endpoint {
     pub(super) fn reset(&mut self, to: Connection) {
         self.drop_backlog(to.cd);
         self.held.remove(&to.cd);
-        if let Ok(lane) = self.lane(to.cd) {
-            lane.command(op::ABORT, to);
+        let in_hand = self.in_hand == Some(to);
+        self.end(to, if in_hand { Ending::AbortLater } else { Ending::Aborting });
+    }
+
+    /// Takes the next step to a connection's end.
+    pub(super) fn end(&mut self, to: Connection, ending: Ending) {
+        self.ending.insert(to, ending);
+        let waits = self.backlogs.contains_key(&to.cd);
+        let Ok(lane) = self.lane(to.cd) else { return };
+        match ending {
+            Ending::CloseLater | Ending::AbortLater => {}
+            Ending::Aborting => lane.command(op::ABORT, to),
+            Ending::Closing if !waits && (lane.is_staged(to) || !lane.may_be_busy(to.cd)) => {
+                lane.close(to);
+            }
+            // The close of a connection whose last bytes may be refused waits for their fate.
+            Ending::Closing => {
+                if let Ok(backlog) = self.backlog(to) {
+                    backlog.close = true;
+                }
+            }
+        }
+    }
+
+    /// Nobody reads any more what a closed connection still has: the worker may reuse it.
+    pub(super) fn give_up(&mut self, closed: Connection) {
+        if let Ok(lane) = self.lane(closed.cd) {
+            lane.command(op::CLOSE, closed);
         }
     }
 
@@ -128,7 +151,8 @@ impl Endpoint {
         if self.broken.is_some() {
             return Err(SendError::Broken);
         }
-        if (!self.gone.is_empty() && self.gone.contains(&to.cd)) || !self.has_group(to.group()) {
+        if (!self.gone.is_empty() && self.gone.contains_key(&to.cd)) || !self.has_group(to.group())
+        {
             return Err(SendError::Closed);
         }
         Ok(())

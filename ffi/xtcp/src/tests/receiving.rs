@@ -180,29 +180,85 @@ fn a_closed_connection_is_told_last_and_its_bytes_are_not_given_any_more() {
     assert!(batch.next_event().is_none());
 }
 
+/// The `CLOSED` of a connection that the client reset, with so many bytes given and not
+/// acknowledged.
+fn reset(connection: Connection, held: u64) -> Notice {
+    let Connection { gd, cd } = connection;
+    Notice { kind: kind::CLOSED, reason: 1, offset: held, gd, cd, ..Notice::default() }
+}
+
 #[test]
-fn notices_are_released_only_when_no_request_is_in_hand() {
+fn a_request_in_hand_stays_readable_when_its_connection_is_reset() {
     let (application, mut inbox, mut fake) = attached();
     let a = connection(0, 1);
     fake.data(a, 0, b"bytes");
-    let room = |fake: &mut Fake| fake.workers[0].channel.notices.room().unwrap();
-    {
-        let mut batch = inbox.receive().unwrap();
-        let Some(Event::Request(request)) = batch.next_event() else { panic!("a request") };
-        let closed =
-            Notice { kind: kind::CLOSED, reason: 1, gd: GD, cd: a.cd, ..Notice::default() };
-        fake.workers[0].tell(closed);
-        // The arena has no room for both: the second send makes the library look at the ring.
-        application.send(connection(0, 2), &[1; 1024]).unwrap();
-        for index in 3..8 {
-            let _ = application.send(connection(0, index), &[1; 1024]);
+    with_request(&mut inbox, |request| {
+        fake.workers[0].tell(reset(a, 5));
+        // The ring has no room for so many: the library looks what the worker does.
+        for index in 2..20 {
+            let _ = application.send(connection(0, index), b"x");
         }
-        assert_eq!(room(&mut fake), 62, "the worker may not reuse anything yet");
-        assert_eq!(request.contiguous(), b"bytes".as_slice());
         assert_eq!(request.send(b"x"), Err(SendError::Closed), "it has heard of the end");
-    }
-    inbox.turn().unwrap();
-    assert_eq!(room(&mut fake), 64);
+        assert_eq!(request.contiguous(), b"bytes".as_slice());
+        fake.workers[0].take();
+        application.flush();
+        assert!(fake.workers[0].take().iter().all(|asked| asked.submission.cd != a.cd));
+    });
+    assert_eq!(seen(&mut inbox).len(), 1);
+    let asked = settle(&mut inbox, &mut fake);
+    assert_eq!(ops(&asked), [(op::CLOSE, a.cd)], "now the worker may have the bytes back");
+}
+
+#[test]
+fn a_closed_connection_with_nothing_left_is_not_talked_of_any_more() {
+    let (_application, mut inbox, mut fake) = attached();
+    let a = connection(0, 1);
+    fake.workers[0].tell(reset(a, 0));
+    assert_eq!(seen(&mut inbox).len(), 1);
+    assert_eq!(settle(&mut inbox, &mut fake), []);
+}
+
+#[test]
+fn a_close_waits_until_the_request_in_hand_is_let_go_of() {
+    let (application, mut inbox, mut fake) = attached();
+    let a = connection(0, 1);
+    fake.data(a, 0, b"QUIT\nand more");
+    with_request(&mut inbox, |mut request| {
+        request.answer(5, b"BYE\n").unwrap();
+        application.close(a).unwrap();
+        application.flush();
+        assert_eq!(ops(&fake.workers[0].take()), [(op::SEND, a.cd)]);
+        assert_eq!(request.contiguous(), b"and more".as_slice());
+        assert_eq!(request.send(b"x"), Err(SendError::Closed));
+        request.acknowledge(8).unwrap();
+    });
+    let asked = settle(&mut inbox, &mut fake);
+    assert_eq!(asked[0].acknowledged(), Some(13));
+    let ended = asked.iter().any(|asked| {
+        asked.submission.op == op::CLOSE || asked.submission.flags & flag::CLOSE_AFTER != 0
+    });
+    assert!(ended, "{asked:?}");
+    fake.data(a, 13, b"too late");
+    fake.data(a, 21, b"and later");
+    assert_eq!(seen(&mut inbox), []);
+    let asked = settle(&mut inbox, &mut fake);
+    assert_eq!(ops(&asked), [(op::ABORT, a.cd)], "the client learns that nobody reads it");
+}
+
+#[test]
+fn an_abort_waits_until_the_request_in_hand_is_let_go_of() {
+    let (application, mut inbox, mut fake) = attached();
+    let a = connection(0, 1);
+    fake.data(a, 0, b"nonsense");
+    with_request(&mut inbox, |request| {
+        application.abort(a).unwrap();
+        application.flush();
+        assert_eq!(fake.workers[0].take(), []);
+        assert_eq!(request.contiguous(), b"nonsense".as_slice());
+        assert!(matches!(application.close_group(Group(GD)), Err(crate::Error::InHand)));
+    });
+    assert_eq!(ops(&settle(&mut inbox, &mut fake)), [(op::ABORT, a.cd)]);
+    assert_eq!(seen(&mut inbox), [], "it is not held");
 }
 
 #[test]
