@@ -58,7 +58,7 @@ impl Link {
         if self.rng.chance(self.weather.reordering) {
             delay += self.weather.reorder_by;
         }
-        if self.rng.chance(self.weather.corruption) {
+        if self.rng.chance(self.weather.corruption) && !is_arp(&frame) {
             let at = usize::try_from(self.rng.below(frame.len() as u64)).unwrap_or(0);
             frame[at] ^= 1 << self.rng.below(8);
         }
@@ -82,4 +82,9 @@ impl Link {
     pub(crate) fn next_arrival(&self) -> Option<Instant> {
         self.flying.peek().map(|Reverse((at, ..))| Instant::from_nanos(*at))
     }
+}
+
+/// ARP has no checksum: what the Ethernet's own does not catch poisons any host's table.
+fn is_arp(frame: &[u8]) -> bool {
+    frame.get(12..14) == Some(&[0x08, 0x06])
 }
