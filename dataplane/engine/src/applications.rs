@@ -424,3 +424,6 @@ impl Payload for ArenaBytes<'_> {
         assert!(matches!(copied, Some(Ok(()))), "the range was checked when it was submitted");
     }
 }
+
+#[cfg(test)]
+mod tests;

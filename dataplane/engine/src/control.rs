@@ -15,7 +15,7 @@ use xtcp_ring::transport::{FILES_MAX, MESSAGE_MAX, Partial};
 use xtcp_ring::{Listener, Seqpacket, TransportError};
 use xtcp_stack::Instant;
 
-use crate::engine::{EndpointFiles, Engine, Prepared};
+use crate::engine::{Dealt, EndpointFiles, Engine, Prepared};
 use crate::error::EngineError;
 use crate::prompt::{self, Next, PROMPT};
 use crate::say::{note, warn};
@@ -345,7 +345,7 @@ impl Control {
             let why = format!("{count} files of {bytes:?} bytes do not do for {needed:?}");
             return Ok((refuse(why), Go::On));
         }
-        match prepared.start_with(bytes, files) {
+        match prepared.deal_with(bytes, files).and_then(Dealt::start) {
             Ok(engine) => {
                 note("at work");
                 self.run_engine(engine);

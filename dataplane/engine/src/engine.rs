@@ -53,6 +53,20 @@ pub(crate) struct Prepared {
     clock: Clock,
 }
 
+/// Workers that have all they need, and no threads yet.
+#[derive(Debug)]
+pub(crate) struct Dealt {
+    line: CommandLine,
+    eal: Eal,
+    clock: Clock,
+    by: SpreadBy,
+    port: PortControl,
+    pub(crate) workers: Vec<(Worker, Line)>,
+    liars: Receiver<Liar>,
+    wake: Arc<OwnedFd>,
+    table_bytes: (usize, usize),
+}
+
 /// A running dataplane.
 #[derive(Debug)]
 pub(crate) struct Engine {
@@ -103,6 +117,16 @@ impl Prepared {
     pub(crate) fn open(line: CommandLine, eal: Eal, hugepages: bool) -> Result<Self, EngineError> {
         let workers = u16::try_from(line.workers()).unwrap_or(u16::MAX);
         let opened = ports::open(&eal, &line.options, workers)?;
+        Self::with(line, eal, opened, hugepages)
+    }
+
+    /// Everything but the memory, for a port that is up.
+    pub(crate) fn with(
+        line: CommandLine,
+        eal: Eal,
+        opened: Opened,
+        hugepages: bool,
+    ) -> Result<Self, EngineError> {
         let secret = fresh_secret()?;
         let mac = MacAddr(ports::own_mac(&opened.info));
         let configs =
@@ -144,8 +168,8 @@ impl Prepared {
         &self.line
     }
 
-    /// Starts with memory made here.
-    pub(crate) fn start_alone(self) -> Result<Engine, EngineError> {
+    /// Deals the workers memory made here.
+    pub(crate) fn deal_alone(self) -> Result<Dealt, EngineError> {
         let maker = Maker::new(self.hugepages);
         let memory = self
             .memory_bytes()
@@ -161,32 +185,32 @@ impl Prepared {
             }
             Mode::App | Mode::Icmpecho | Mode::Macswap => Vec::new(),
         };
-        self.start(memory, receive)
+        self.deal(memory, receive)
     }
 
-    /// Starts with memory another process brought: one file per worker, of these sizes.
-    pub(crate) fn start_with(
+    /// Deals the workers memory another process brought: one file each, of these sizes.
+    pub(crate) fn deal_with(
         self,
         bytes: &[u64],
         files: Vec<OwnedFd>,
-    ) -> Result<Engine, EngineError> {
+    ) -> Result<Dealt, EngineError> {
         let memory = files
             .into_iter()
             .zip(bytes)
             .map(|(file, &bytes)| take_over("tables", file, bytes))
             .collect::<Result<_, _>>()?;
-        self.start(memory, Vec::new())
+        self.deal(memory, Vec::new())
     }
 
-    fn start(
+    fn deal(
         self,
         memory: Vec<ExclusiveMapping>,
         receive: Vec<&'static mut [u8]>,
-    ) -> Result<Engine, EngineError> {
+    ) -> Result<Dealt, EngineError> {
         let Self { line, eal, opened, configs, secret, clock, .. } = self;
         let Opened { started, pools, by, info } = opened;
         let spread = Spread::new(&secret, configs.len(), by);
-        let exchanges = Exchange::between(&eal, &spread, by, info.reta_size, &pools)?;
+        let exchanges = Exchange::between(&eal, info.id, &spread, by, info.reta_size, &pools)?;
         let wake = Arc::new(wake_fd()?);
         let (liars_in, liars) = mpsc::channel();
         let mut stands = Stands {
@@ -199,17 +223,35 @@ impl Prepared {
         let mut workers = Vec::new();
         for (number, (config, memory)) in configs.iter().zip(memory).enumerate() {
             let alarm = Alarm { worker: number, liars: liars_in.clone(), wake: Arc::clone(&wake) };
-            let (worker, to_worker) = stands.worker(&line, config, memory, clock, alarm)?;
-            workers.push(hire(worker, to_worker, &eal, &line)?);
+            workers.push(stands.worker(&line, config, memory, clock, alarm)?);
         }
         let table_bytes =
             configs.first().map_or((0, 0), |config| (tables_bytes(config), config.transmit_bytes));
+        let port = started.control;
+        Ok(Dealt { line, eal, clock, by, port, workers, liars, wake, table_bytes })
+    }
+}
+
+impl Dealt {
+    /// The port alone, for who lets the workers work in their own way.
+    #[cfg(test)]
+    pub(crate) fn into_port(self) -> PortControl {
+        self.port
+    }
+
+    /// Starts the workers' threads.
+    pub(crate) fn start(self) -> Result<Engine, EngineError> {
+        let Self { line, eal, clock, by, port, workers, liars, wake, table_bytes } = self;
+        let workers = workers
+            .into_iter()
+            .map(|(worker, to_worker)| hire(worker, to_worker, &eal, &line))
+            .collect::<Result<_, _>>()?;
         Ok(Engine {
             line,
             clock,
             by,
             workers,
-            port: started.control,
+            port,
             eal,
             endpoints: BTreeMap::new(),
             groups: BTreeMap::new(),

@@ -36,10 +36,11 @@ struct Outgoing {
 }
 
 impl Exchange {
-    /// The exchanges of all workers, in their order; none for a single worker. `pools` are the
+    /// The exchanges of all workers of a port, in their order; none for a single worker. `pools` are the
     /// workers' own; `reta_size` is the size of the device's redirection table.
     pub(crate) fn between(
         eal: &Eal,
+        port: u16,
         spread: &Spread,
         by: SpreadBy,
         reta_size: u16,
@@ -70,7 +71,7 @@ impl Exchange {
                 let outgoing = if from == to {
                     None
                 } else {
-                    let name = format!("xtcp-{from}-{to}");
+                    let name = format!("xtcp-{port}-{from}-{to}");
                     let (ring, receiver) = MbufRing::create(eal, &name, RING)?;
                     exchanges[to].incoming.push(receiver);
                     Some(Outgoing { ring, burst: Burst::new() })

@@ -40,6 +40,8 @@ mod engine;
 mod error;
 mod exchange;
 mod instance;
+#[cfg(test)]
+mod loopback;
 mod memory;
 mod modes;
 mod ports;
@@ -48,6 +50,8 @@ mod say;
 mod show;
 mod spread;
 mod stats;
+#[cfg(test)]
+mod test_world;
 mod tx;
 mod worker;
 
@@ -109,7 +113,7 @@ fn serve(mut line: CommandLine) -> Result<(), EngineError> {
         note(&format!("waiting for xtcpd at {}", path.display()));
         Control::waiting(prepared, listener, signals)
     } else {
-        Control::running(prepared.start_alone()?, signals)
+        Control::running(prepared.deal_alone()?.start()?, signals)
     };
     control.run()
 }

@@ -244,3 +244,88 @@ impl Payload for Pattern {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use xtcp_stack::config::Acknowledge;
+
+    use super::*;
+    use crate::test_world::{LISTEN, World, group, memory};
+
+    fn scene(behaviour: Behaviour) -> (World, Builtin) {
+        let mut world = World::new();
+        let config = GroupConfig {
+            acknowledge: Acknowledge::ByApplication { deadline: Duration::ZERO },
+            ..group(LISTEN)
+        };
+        let builtin =
+            Builtin::open(behaviour, &config, memory(1 << 20), &mut world.server).unwrap();
+        let client = world.connect(LISTEN);
+        world.opened(client);
+        (world, builtin)
+    }
+
+    /// Both sides work until `done`, or for 2000 rounds of two milliseconds. Says in how many
+    /// rounds a connection waited.
+    fn run(
+        world: &mut World,
+        builtin: &mut Builtin,
+        mut done: impl FnMut(&mut World) -> bool,
+    ) -> usize {
+        let mut waited = 0;
+        for _ in 0..2000 {
+            world.exchange();
+            builtin.turn(&mut world.server, world.now);
+            waited += builtin.waiting.len();
+            if done(world) {
+                return waited;
+            }
+        }
+        panic!("it did not come to its end: {} received", world.client_received().len());
+    }
+
+    #[test]
+    fn an_echo_larger_than_the_send_queue_comes_back_whole_and_then_ends() {
+        let (mut world, mut builtin) = scene(Behaviour::Echo);
+        run(&mut world, &mut builtin, World::client_is_open);
+        let sent: Vec<u8> = (0..200_000_u32).map(|at| (at * 7 + at / 251) as u8).collect();
+        world.client_sends(&sent);
+        let waited =
+            run(&mut world, &mut builtin, |world| world.client_received().len() == sent.len());
+        assert!(waited > 0, "the send queue was never full: this tests nothing");
+        assert_eq!(world.client_received(), sent);
+        assert!(builtin.waiting.is_empty());
+        world.client_closes();
+        run(&mut world, &mut builtin, |world| world.server.connections().count() == 0);
+    }
+
+    #[test]
+    fn a_full_send_queue_makes_its_connection_wait_and_no_other() {
+        let (mut world, mut builtin) = scene(Behaviour::Answer { request: 4, answer: 16_000 });
+        run(&mut world, &mut builtin, World::client_is_open);
+        world.client_sends(b"1111222233334444");
+        world.exchange();
+        builtin.turn(&mut world.server, world.now);
+        assert_eq!(builtin.waiting.len(), 1, "the queue has room for one answer of four");
+        run(&mut world, &mut builtin, |world| world.client_received().len() == 64_000);
+        run(&mut world, &mut builtin, |world| world.client_unacknowledged() == 0);
+        assert!(builtin.waiting.is_empty());
+    }
+
+    #[test]
+    fn requests_are_answered_when_they_are_complete_and_not_acknowledged_before() {
+        let (mut world, mut builtin) = scene(Behaviour::Answer { request: 10, answer: 3 });
+        run(&mut world, &mut builtin, World::client_is_open);
+        world.client_sends(b"123456789");
+        for _ in 0..20 {
+            world.exchange();
+            builtin.turn(&mut world.server, world.now);
+        }
+        assert_eq!(world.client_received(), b"");
+        assert_eq!(world.client_unacknowledged(), 9);
+        world.client_sends(b"0123456789012345");
+        run(&mut world, &mut builtin, |world| world.client_received().len() == 6);
+        run(&mut world, &mut builtin, |world| world.client_unacknowledged() == 5);
+        assert_eq!(world.client_received(), b"abcabc");
+    }
+}

@@ -63,10 +63,14 @@ pub(crate) fn open(eal: &Eal, options: &Options, workers: u16) -> Result<Opened,
 ///
 /// A tap is a cable with the kernel at its other end, and net_tap says that our end has the
 /// kernel's address. Two stations of one address do not talk: ours is one bit further, and
-/// locally administered. A tap filters nothing, so it need not be told.
+/// locally administered. A tap filters nothing, so it need not be told. Devices without any
+/// address (net_ring, net_null) filter nothing, either, and get one from their number.
 pub(crate) fn own_mac(info: &PortInfo) -> [u8; 6] {
     let mut mac = info.mac;
-    if info.driver == "net_tap" {
+    if mac == [0; 6] {
+        let [high, low] = info.id.to_be_bytes();
+        mac = [2, b'x', b't', b'c', high, low];
+    } else if info.driver == "net_tap" {
         mac[0] |= 2;
         mac[5] ^= 1;
     }
@@ -109,9 +113,11 @@ fn is_virtual(info: &PortInfo) -> bool {
 fn pools(eal: &Eal, options: &Options, workers: u16) -> Result<Vec<Pool>, EngineError> {
     let count = options.total_num_mbufs / u32::from(workers);
     let room = (options.mtu + OVERHEAD).next_multiple_of(64).max(Pool::DATA_ROOM);
-    let cache = CACHE.min(count / 4);
+    let (cache, port) = (CACHE.min(count / 4), options.port);
     (0..workers)
-        .map(|worker| Ok(Pool::create(eal, &format!("xtcp-mbufs-{worker}"), count, cache, room)?))
+        .map(|worker| {
+            Ok(Pool::create(eal, &format!("xtcp-mbufs-{port}-{worker}"), count, cache, room)?)
+        })
         .collect()
 }
 
@@ -161,10 +167,12 @@ mod tests {
     }
 
     #[test]
-    fn a_tap_and_its_other_end_have_different_addresses() {
+    fn who_has_the_kernels_address_or_none_gets_one() {
         let tap = PortInfo { driver: "net_tap".to_owned(), ..info("net_tap0", 1, 1) };
         assert_eq!(own_mac(&tap), [2, 2, 2, 2, 2, 3]);
         assert_eq!(own_mac(&info("net_af_packet0", 1, 1)), [2; 6]);
+        let ring = PortInfo { id: 258, mac: [0; 6], ..info("net_ring0", 1, 1) };
+        assert_eq!(own_mac(&ring), [2, b'x', b't', b'c', 1, 2]);
     }
 
     #[test]

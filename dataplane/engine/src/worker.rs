@@ -81,18 +81,24 @@ impl Worker {
         let mut started = self.clock.ticks();
         loop {
             let now = self.clock.at(started);
-            let mut done = self.receive(now);
-            done += self.obey(now);
-            self.stack.on_timeout(now);
-            self.stack.poll_frames(&mut self.tx, now);
-            done += self.tell(now);
-            done += self.tx.flush();
-            self.counters.turns += 1;
+            let done = self.turn(now);
             if self.counters.turns % TURNS_PER_LOOK == 0 && self.attend(now) == Wish::End {
                 return self.rest();
             }
             started = self.account(started, done);
         }
+    }
+
+    /// One turn; says how much there was to do.
+    pub(crate) fn turn(&mut self, now: Instant) -> usize {
+        let mut done = self.receive(now);
+        done += self.obey(now);
+        self.stack.on_timeout(now);
+        self.stack.poll_frames(&mut self.tx, now);
+        done += self.tell(now);
+        done += self.tx.flush();
+        self.counters.turns += 1;
+        done
     }
 
     /// Frames in: from the device and from other workers to the stack.
@@ -238,7 +244,7 @@ impl Worker {
         }
     }
 
-    fn fill(&self, snapshot: &mut Snapshot) {
+    pub(crate) fn fill(&self, snapshot: &mut Snapshot) {
         snapshot.worker = self.number;
         snapshot.counters = self.counters;
         snapshot.counters.tx = self.tx.counters;

@@ -1,0 +1,440 @@
+//! Honest applications, and every liar we could think of, against a real stack and real rings.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use proptest::prelude::*;
+use xtcp_ring::{
+    ApplicationChannel, EndpointLayout, ExclusiveMapping, Mapping, PageSize, Producer,
+    ReadOnlyMapping, Ringer, SharedMemory, bell,
+};
+use xtcp_stack::config::{Accept, Acknowledge, Family, GroupConfig};
+
+use super::*;
+use crate::test_world::{LISTEN, World, group, memory};
+
+const LAYOUT: EndpointLayout =
+    EndpointLayout { workers: 1, submissions: 128, notices: 64, arena_bytes: 4096 };
+
+/// Where the consumer's position lies in a ring.
+const CONSUMER: usize = 128;
+
+/// An application and all it holds.
+struct App {
+    number: u16,
+    endpoint: Mapping,
+    channel: ApplicationChannel,
+    receive: ReadOnlyMapping,
+    gd: Gd,
+}
+
+/// A server with applications, a client beside it.
+struct Scene {
+    world: World,
+    applications: Applications,
+    counters: ApplicationCounters,
+    liars: Vec<(u16, Lie)>,
+}
+
+fn by_application(port: u16) -> GroupConfig {
+    GroupConfig {
+        accept: Accept::ByApplication { timeout: Duration::from_secs(5) },
+        acknowledge: Acknowledge::ByApplication { deadline: Duration::ZERO },
+        ..group(port)
+    }
+}
+
+impl Scene {
+    fn new() -> Self {
+        Self {
+            world: World::new(),
+            applications: Applications::new(0),
+            counters: ApplicationCounters::default(),
+            liars: Vec::new(),
+        }
+    }
+
+    fn attach(&mut self, number: u16, config: &GroupConfig) -> App {
+        let endpoint = Mapping::private(LAYOUT.total_bytes());
+        LAYOUT.prepare(&endpoint).unwrap();
+        let channel = ApplicationChannel::open(&endpoint, &LAYOUT, 0).unwrap();
+        let receive = SharedMemory::create("receive", 1 << 20, PageSize::Ordinary).unwrap();
+        let readable = ReadOnlyMapping::map(&receive).unwrap();
+        let (ours, _theirs) = bell::pair().unwrap();
+        let new = NewEndpoint {
+            number,
+            channel: DataplaneChannel::open(&endpoint, &LAYOUT, 0).unwrap(),
+            ringer: Ringer::open(&endpoint, ours).unwrap(),
+            receive: ExclusiveMapping::map(&receive).unwrap().into_static_bytes(),
+            receive_from: 0,
+        };
+        let stack = &mut self.world.server;
+        let pool = self.applications.open(new, stack).unwrap();
+        let gd = stack.open_group(pool, QueueId(number), config).unwrap();
+        App { number, endpoint, channel, receive: readable, gd }
+    }
+
+    /// What a worker does between two bursts.
+    fn turn(&mut self) {
+        let (liars, now) = (&mut self.liars, self.world.now);
+        let stack = &mut self.world.server;
+        self.applications.drain(stack, &mut self.counters, |n, lie| liars.push((n, lie)), now);
+        self.applications.publish(stack, &mut self.counters, |n, lie| liars.push((n, lie)));
+    }
+
+    /// Lets frames and notices go to and fro until nothing moves.
+    fn settle(&mut self) {
+        loop {
+            self.turn();
+            if self.world.exchange() == 0 {
+                self.turn();
+                return;
+            }
+        }
+    }
+
+    /// A connection of the client that the application has accepted.
+    fn connected(&mut self, app: &mut App) -> Cd {
+        let port = LISTEN + app.number;
+        let client = self.world.connect(port);
+        self.settle();
+        let acceptable = app.expect(kind::ACCEPTABLE);
+        app.submit(Submission { op: op::ACCEPT, ..app.about(Cd::from_bits(acceptable.cd)) });
+        self.settle();
+        app.expect(kind::OPENED);
+        self.world.opened(client);
+        Cd::from_bits(acceptable.cd)
+    }
+}
+
+impl App {
+    fn about(&self, cd: Cd) -> Submission {
+        Submission { gd: self.gd.to_bits(), cd: cd.to_bits(), ..Submission::default() }
+    }
+
+    fn submit(&mut self, submission: Submission) {
+        self.channel.submissions.push(&submission).unwrap();
+        self.channel.submissions.publish();
+    }
+
+    fn notices(&mut self) -> Vec<Notice> {
+        let popped = core::iter::from_fn(|| self.channel.notices.pop().unwrap()).collect();
+        self.channel.notices.release();
+        popped
+    }
+
+    fn expect(&mut self, kind: u8) -> Notice {
+        let notices = self.notices();
+        let [notice] = notices[..] else { panic!("one notice was expected: {notices:?}") };
+        assert_eq!(notice.kind, kind, "{notice:?}");
+        notice
+    }
+}
+
+#[test]
+fn a_request_is_read_in_place_and_its_answer_brings_the_acknowledgement() {
+    let mut scene = Scene::new();
+    let mut app = scene.attach(0, &by_application(LISTEN));
+    let cd = scene.connected(&mut app);
+    scene.world.client_sends(b"what time is it?");
+    scene.settle();
+    let data = app.expect(kind::DATA);
+    assert_eq!((data.len, data.offset, data.gd), (16, 0, app.gd.to_bits()));
+    assert_eq!(app.receive.bytes(data.at, 16).unwrap(), b"what time is it?");
+    assert_eq!(scene.world.client_unacknowledged(), 16);
+
+    app.channel.arena.write(100, b"late").unwrap();
+    let flags = flag::ACKNOWLEDGE | flag::CLOSE_AFTER;
+    app.submit(Submission { op: op::SEND, flags, offset: 16, at: 100, len: 4, ..app.about(cd) });
+    scene.settle();
+    assert_eq!(scene.world.client_received(), b"late");
+    assert_eq!(scene.world.client_unacknowledged(), 0);
+    assert!(scene.world.client_is_finished());
+    assert!(scene.liars.is_empty());
+    assert_eq!(scene.counters.submissions, 2);
+}
+
+#[test]
+fn what_is_not_acknowledged_is_given_again() {
+    let mut scene = Scene::new();
+    let mut app = scene.attach(0, &by_application(LISTEN));
+    let cd = scene.connected(&mut app);
+    scene.world.client_sends(b"one two");
+    scene.settle();
+    app.expect(kind::DATA);
+    let again = Submission { op: op::SEND, flags: flag::AGAIN, ..app.about(cd) };
+    app.submit(again);
+    scene.settle();
+    let data = app.expect(kind::DATA);
+    assert_eq!((data.offset, data.len), (0, 7));
+    app.submit(Submission { flags: flag::ACKNOWLEDGE | flag::AGAIN, offset: 4, ..again });
+    scene.settle();
+    let data = app.expect(kind::DATA);
+    assert_eq!((data.offset, data.len), (4, 3));
+    assert_eq!(app.receive.bytes(data.at, 3).unwrap(), b"two");
+}
+
+/// A lie in words, what it is, and the submission: the liar, another application, a connection
+/// of each.
+type Case = (&'static str, Lie, fn(&App, &App, Cd, Cd) -> Submission);
+
+const FIELDS: [Case; 8] = [
+    ("no operation", Lie::Operation, |app, _, cd, _| app.about(cd)),
+    ("an operation of tomorrow", Lie::Operation, |app, _, cd, _| Submission {
+        op: 200,
+        ..app.about(cd)
+    }),
+    ("an unknown flag", Lie::Flags, |app, _, cd, _| Submission {
+        op: op::SEND,
+        flags: 0x80,
+        ..app.about(cd)
+    }),
+    ("a flag of another operation", Lie::Flags, |app, _, cd, _| Submission {
+        op: op::CLOSE,
+        flags: flag::ACKNOWLEDGE,
+        ..app.about(cd)
+    }),
+    ("a reserved bit", Lie::Reserved, |app, _, cd, _| Submission {
+        op: op::SEND,
+        reserved: 1,
+        ..app.about(cd)
+    }),
+    ("a byte too many", Lie::Arena, |app, _, cd, _| Submission {
+        op: op::SEND,
+        at: 1,
+        len: 4096,
+        ..app.about(cd)
+    }),
+    ("an offset beyond the arena", Lie::Arena, |app, _, cd, _| Submission {
+        op: op::SEND,
+        at: 4097,
+        ..app.about(cd)
+    }),
+    ("a sum that wraps", Lie::Arena, |app, _, cd, _| Submission {
+        op: op::SEND,
+        at: u32::MAX,
+        len: u32::MAX,
+        ..app.about(cd)
+    }),
+];
+
+const HANDLES: [Case; 4] = [
+    ("another's group", Lie::Group, |app, other, cd, _| Submission {
+        op: op::ABORT,
+        gd: other.gd.to_bits(),
+        ..app.about(cd)
+    }),
+    ("another's group and connection", Lie::Group, |_, other, _, theirs| Submission {
+        op: op::ABORT,
+        ..other.about(theirs)
+    }),
+    ("another's connection", Lie::Connection, |app, _, _, theirs| Submission {
+        op: op::ABORT,
+        ..app.about(theirs)
+    }),
+    ("a connection of another worker", Lie::Connection, |app, _, cd, _| Submission {
+        op: op::ABORT,
+        ..app.about(Cd::new(1, cd.index(), cd.generation()))
+    }),
+];
+
+#[test]
+fn a_liar_is_cut_off_at_its_first_lie_and_nobody_else_notices() {
+    for (what, lie, submission) in FIELDS.into_iter().chain(HANDLES) {
+        let mut scene = Scene::new();
+        let mut liar = scene.attach(0, &by_application(LISTEN));
+        let mut honest = scene.attach(1, &by_application(LISTEN + 1));
+        let theirs = scene.connected(&mut honest);
+        let cd = scene.connected(&mut liar);
+        liar.submit(submission(&liar, &honest, cd, theirs));
+        scene.settle();
+        assert_eq!(scene.liars, [(0, lie)], "{what}");
+        let at = LIES.iter().position(|known| *known == lie).unwrap();
+        assert_eq!(scene.counters.lies[at], 1, "{what}");
+
+        // It is heard no more, whatever it says, and told no more.
+        liar.submit(Submission { op: op::CLOSE, ..liar.about(cd) });
+        let consumed = liar.channel.submissions.consumed().unwrap();
+        scene.settle();
+        assert_eq!(scene.liars.len(), 1, "{what}");
+        assert_eq!(liar.channel.submissions.consumed().unwrap(), consumed, "{what}");
+
+        let info = scene.world.server.connection(theirs).unwrap();
+        assert_eq!(info.state, xtcp_stack::State::Established, "{what}");
+        honest.submit(Submission { op: op::CLOSE, ..honest.about(theirs) });
+        scene.settle();
+        assert!(
+            scene
+                .world
+                .server
+                .connection(theirs)
+                .is_ok_and(|info| info.state != { xtcp_stack::State::Established })
+        );
+        let now = scene.world.now;
+        let back = scene.applications.close(0, &mut scene.world.server, now);
+        assert_eq!(back.map(|memory| memory.len()), Some(1 << 20), "{what}");
+    }
+}
+
+#[test]
+fn positions_that_cannot_be_are_lies() {
+    let offsets = LAYOUT.channel(0);
+    // The submission ring's producer claims more than the ring has; the notice ring's consumer
+    // claims to have read what was never written.
+    for (at, capacity, claim) in
+        [(offsets.submissions, 256, 129), (offsets.notices + CONSUMER, 128, 5)]
+    {
+        let mut scene = Scene::new();
+        let app = scene.attach(0, &by_application(LISTEN));
+        let mut jump = Producer::<Notice>::new(&app.endpoint, at, capacity).unwrap();
+        for _ in 0..claim {
+            jump.push(&Notice::default()).unwrap();
+        }
+        // The entries have gone over the ring; only the position counts here.
+        jump.publish();
+        scene.turn();
+        assert_eq!(scene.liars, [(0, Lie::Ring)], "position {claim} at {at}");
+    }
+}
+
+#[test]
+fn a_send_that_does_not_fit_is_told_and_not_closed_after() {
+    let mut scene = Scene::new();
+    let mut app = scene.attach(0, &by_application(LISTEN));
+    let cd = scene.connected(&mut app);
+    let send = Submission { op: op::SEND, len: 4096, ..app.about(cd) };
+    // The world's stacks queue 16 KiB for a connection, and nothing leaves between two turns.
+    for _ in 0..4 {
+        app.submit(send);
+    }
+    app.submit(Submission { flags: flag::CLOSE_AFTER, ..send });
+    scene.turn();
+    let refused = app.expect(kind::SEND_REFUSED);
+    assert_eq!((refused.cd, refused.offset), (cd.to_bits(), 4096));
+    assert_eq!(refused.reason, Misuse::SendQueueFull as u8);
+    assert_eq!(scene.counters.sends_refused, 1);
+    scene.settle();
+    assert_eq!(scene.world.client_received().len(), 16_384);
+    assert!(!scene.world.client_is_finished());
+}
+
+#[test]
+fn handles_that_have_gone_stale_are_no_lie() {
+    let mut scene = Scene::new();
+    let mut app = scene.attach(0, &by_application(LISTEN));
+    let cd = scene.connected(&mut app);
+    app.submit(Submission { op: op::ABORT, ..app.about(cd) });
+    app.submit(Submission { op: op::CLOSE, ..app.about(cd) });
+    app.submit(Submission { op: op::ACCEPT, ..app.about(cd) });
+    app.submit(Submission { op: op::SEND, len: 3, ..app.about(cd) });
+    scene.turn();
+    let gone = Gd::new(app.gd.index(), app.gd.generation() + 1);
+    app.submit(Submission { op: op::CLOSE, gd: gone.to_bits(), ..app.about(cd) });
+    scene.settle();
+    assert!(scene.liars.is_empty(), "{:?}", scene.liars);
+    assert!(scene.counters.stale >= 2, "{:?}", scene.counters);
+    let kinds: Vec<u8> = app.notices().iter().map(|notice| notice.kind).collect();
+    assert!(kinds.contains(&kind::CLOSED) && kinds.contains(&kind::SEND_REFUSED), "{kinds:?}");
+}
+
+#[test]
+fn who_does_not_read_its_notices_is_told_later_and_loses_nothing() {
+    let mut scene = Scene::new();
+    let config = GroupConfig { accept: Accept::Automatic, ..by_application(LISTEN) };
+    let mut app = scene.attach(0, &config);
+    for _ in 0..200 {
+        scene.world.connect(LISTEN);
+        scene.settle();
+    }
+    // An eighth of the ring is kept for refusals.
+    let first = app.notices();
+    assert_eq!(first.len(), 56);
+    let mut opened: Vec<u64> = first.iter().map(|notice| notice.cd).collect();
+    while opened.len() < 200 {
+        scene.settle();
+        let more = app.notices();
+        assert!(!more.is_empty(), "told {} of 200", opened.len());
+        opened.extend(more.iter().map(|notice| notice.cd));
+    }
+    opened.sort_unstable();
+    opened.dedup();
+    assert_eq!(opened.len(), 200);
+}
+
+#[test]
+fn a_submission_waits_while_its_refusal_could_not_be_told() {
+    let mut scene = Scene::new();
+    let mut app = scene.attach(0, &by_application(LISTEN));
+    let cd = scene.connected(&mut app);
+    app.submit(Submission { op: op::ABORT, ..app.about(cd) });
+    scene.settle();
+    app.expect(kind::CLOSED);
+    for _ in 0..100 {
+        app.submit(Submission { op: op::SEND, len: 1, ..app.about(cd) });
+    }
+    scene.settle();
+    assert_eq!(app.channel.submissions.consumed().unwrap(), 2 + 64);
+    assert_eq!(app.notices().len(), 64);
+    scene.settle();
+    assert_eq!(app.channel.submissions.consumed().unwrap(), 2 + 100);
+    assert_eq!(app.notices().len(), 36);
+}
+
+#[test]
+fn a_sleeping_application_is_woken_once() {
+    let mut scene = Scene::new();
+    let app = scene.attach(0, &by_application(LISTEN));
+    let flag = xtcp_ring::ring::ParkFlag::new(&app.endpoint, xtcp_ring::layout::PARKED).unwrap();
+    flag.park();
+    scene.world.connect(LISTEN);
+    scene.settle();
+    scene.world.connect(LISTEN);
+    scene.settle();
+    assert_eq!((scene.counters.notices, scene.counters.bells), (2, 0), "its bell's end is closed");
+    assert!(!flag.take(), "the flag was taken when the bell was rung");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Whatever a hostile application submits: nothing panics, it is cut off or harmless, and
+    /// another's connection is as it was.
+    #[test]
+    fn no_submissions_hurt_anybody_else(
+        hostile in proptest::collection::vec(
+            (0_u8..8, any::<u8>(), 0_u16..2, 0_u32..4, 0_u64..4, any::<u64>(), 0_u32..5000, 0_u32..5000),
+            1..60,
+        ),
+    ) {
+        let mut scene = Scene::new();
+        let mut liar = scene.attach(0, &by_application(LISTEN));
+        let mut honest = scene.attach(1, &by_application(LISTEN + 1));
+        let theirs = scene.connected(&mut honest);
+        let own = scene.connected(&mut liar);
+        for (op, flags, reserved, gd, cd, offset, at, len) in hostile {
+            let gd = [liar.gd, honest.gd, Gd::from_bits(0), Gd::from_bits(u32::MAX)][gd as usize];
+            let cd = [own, theirs, Cd::from_bits(0), Cd::from_bits(u64::MAX)][cd as usize];
+            let (gd, cd) = (gd.to_bits(), cd.to_bits());
+            liar.submit(Submission { op, flags: flags & 0xf, reserved, gd, cd, offset, at, len });
+            scene.settle();
+            let _ = liar.notices();
+        }
+        prop_assert!(scene.liars.len() <= 1);
+        let info = scene.world.server.connection(theirs);
+        prop_assert!(info.is_ok_and(|info| info.state == xtcp_stack::State::Established));
+        prop_assert!(honest.notices().is_empty());
+    }
+}
+
+/// The client is at the address the connection says.
+#[test]
+fn a_connection_can_be_described() {
+    let mut scene = Scene::new();
+    let mut app = scene.attach(0, &by_application(LISTEN));
+    let cd = scene.connected(&mut app);
+    let info = scene.world.server.connection(cd).unwrap();
+    assert_eq!(info.local, SocketAddr::new(World::SERVER, LISTEN));
+    assert_eq!(info.remote.ip(), World::CLIENT);
+    assert_eq!(memory(4096).len(), 4096);
+    assert_eq!(group(9).family, Family::Dual);
+}

@@ -1,0 +1,348 @@
+//! Workers and a client over a real DPDK port in one process, turn by turn.
+//!
+//! What is sent on queue N of a net_ring port is received on queue N. The workers receive on the
+//! first queues and send on the others, we do it the other way round. Everybody has their turn in
+//! order and takes all there is, so nothing depends on time or chance.
+
+use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
+use std::sync::OnceLock;
+
+use dpdk::{Burst, Eal, EalArgs, Pool, Port, PortConfig, PortControl, RxQueue, StartedPort};
+use xtcp_stack::config::{ADDRESSES_MAX, Acknowledge, Address, Config, GroupConfig, TcpConfig};
+use xtcp_stack::wire::ethernet::MacAddr;
+use xtcp_stack::{
+    Cd, Checksum, Event, Gd, Instant, PoolId, QueueId, RxFrame, Stack, State, Transmit,
+};
+
+use crate::command::Line;
+use crate::engine::Prepared;
+use crate::ports::{Opened, own_mac};
+use crate::spread::SpreadBy;
+use crate::stats::Snapshot;
+use crate::test_world::{group, memory};
+use crate::tx::TxSink;
+use crate::worker::Worker;
+
+/// Ports: one for each test.
+const PORTS: usize = 4;
+
+const SERVER: &str = "10.9.0.1";
+const CLIENT: &str = "10.9.0.2";
+const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x99];
+
+/// The process's EAL, made by whichever test comes first.
+fn eal() -> Eal {
+    static EAL: OnceLock<Eal> = OnceLock::new();
+    let eal = EAL.get_or_init(|| {
+        let mut words: Vec<String> = ["--no-pci", "--no-huge", "-m", "192"].map(Into::into).into();
+        words.extend((0..PORTS).map(|port| format!("--vdev=net_ring{port}")));
+        Eal::init(&EalArgs::parse(&words).unwrap()).unwrap()
+    });
+    eal.clone()
+}
+
+/// The workers at their end of a port, and our end.
+struct Loopback {
+    workers: Vec<(Worker, Line)>,
+    now: Instant,
+    mac: [u8; 6],
+    rx: Vec<RxQueue>,
+    tx: TxSink,
+    _control: PortControl,
+}
+
+impl Loopback {
+    /// `rx_queues` of the workers receive from the device, the others only from each other.
+    fn new(port: u16, rx_queues: usize, options: &str) -> Self {
+        let eal = eal();
+        let words = format!(
+            "-- --port {port} --ip {SERVER}/24 --total-num-mbufs 8192 --connections 1000 \
+             --transmit-bytes 4M --receive-bytes 4M {options}"
+        );
+        let words: Vec<String> = words.split_whitespace().map(str::to_owned).collect();
+        let line = crate::cli::parse(&words).unwrap();
+        let workers = line.workers();
+        let pool = |name: &str, count| {
+            Pool::create(&eal, &format!("{name}-{port}"), count, 0, 2048).unwrap()
+        };
+        let pools: Vec<Pool> =
+            (0..workers).map(|worker| pool(&format!("worker{worker}"), 1023)).collect();
+        let port = Port::open(&eal, port).unwrap();
+        let ours = pool("ours", 2047);
+        let config = PortConfig { rss: false, ..PortConfig::new(vec![ours.clone(); workers * 2]) };
+        let StartedPort { mut rx, mut tx, control } = port.configure(&config).unwrap();
+        let info = control.info().unwrap();
+        let our_rx = rx.split_off(workers);
+        rx.truncate(rx_queues);
+        let their_tx = tx.split_off(workers);
+        let mac = own_mac(&info);
+        let opened = Opened {
+            started: StartedPort { rx, tx: their_tx, control },
+            info,
+            pools,
+            by: SpreadBy::Workers,
+        };
+        let mut dealt = Prepared::with(line, eal, opened, false).unwrap().deal_alone().unwrap();
+        Self {
+            now: Instant::from_millis(2000),
+            workers: core::mem::take(&mut dealt.workers),
+            mac,
+            rx: our_rx,
+            tx: TxSink::new(tx.remove(0), ours),
+            _control: dealt.into_port(),
+        }
+    }
+
+    /// Every worker has a turn, and once more for what another has handed over.
+    fn turn(&mut self) {
+        self.now = self.now + Duration::from_millis(1);
+        self.tx.flush();
+        for _ in 0..2 {
+            for (worker, _) in &mut self.workers {
+                worker.turn(self.now);
+            }
+        }
+    }
+
+    /// Sends a frame of ours and says what comes back at once.
+    fn ask(&mut self, frame: &[u8]) -> Vec<Vec<u8>> {
+        self.tx.frame(frame.len()).unwrap().copy_from_slice(frame);
+        self.turn();
+        let mut answers = Vec::new();
+        let mut burst = Burst::new();
+        for queue in &mut self.rx {
+            while queue.receive(&mut burst) > 0 {
+                answers.extend(burst.drain().map(|mbuf| mbuf.bytes().to_vec()));
+            }
+        }
+        answers
+    }
+
+    fn snapshots(&self) -> Vec<Snapshot> {
+        let of = |(worker, _): &(Worker, Line)| {
+            let mut snapshot = Snapshot::with_room();
+            worker.fill(&mut snapshot);
+            snapshot
+        };
+        self.workers.iter().map(of).collect()
+    }
+}
+
+/// An Ethernet frame of ours.
+fn frame(to: [u8; 6], ethertype: u16, packet: &[u8]) -> Vec<u8> {
+    [&to, &CLIENT_MAC, &ethertype.to_be_bytes()[..], packet].concat()
+}
+
+fn bytes_of(ip: &str) -> [u8; 4] {
+    let ip: core::net::Ipv4Addr = ip.parse().unwrap();
+    ip.octets()
+}
+
+/// Who has the server's address? (RFC 826)
+fn arp_request() -> Vec<u8> {
+    let packet =
+        [&[0, 1, 8, 0, 6, 4, 0, 1][..], &CLIENT_MAC, &bytes_of(CLIENT), &[0; 6], &bytes_of(SERVER)];
+    frame([0xff; 6], 0x0806, &packet.concat())
+}
+
+/// The internet checksum (RFC 1071), as slowly as it is written there.
+fn checksum(bytes: &[u8]) -> [u8; 2] {
+    let mut sum = 0_u32;
+    for pair in bytes.chunks(2) {
+        sum += u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)]));
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    (!(sum as u16)).to_be_bytes()
+}
+
+fn echo_request(to: [u8; 6]) -> Vec<u8> {
+    let mut icmp = [&[8, 0, 0, 0, 0x12, 0x34, 0, 7][..], b"are you there?"].concat();
+    let sum = checksum(&icmp);
+    icmp[2..4].copy_from_slice(&sum);
+    let mut header = [0x45, 0, 0, 42, 0, 1, 0x40, 0, 64, 1, 0, 0].to_vec();
+    header.extend(bytes_of(CLIENT));
+    header.extend(bytes_of(SERVER));
+    let sum = checksum(&header);
+    header[10..12].copy_from_slice(&sum);
+    frame(to, 0x0800, &[header, icmp].concat())
+}
+
+#[test]
+fn icmpecho_answers_arp_and_ping() {
+    let mut loopback = Loopback::new(0, 1, "");
+    let answers = loopback.ask(&arp_request());
+    let [reply] = &answers[..] else { panic!("one reply: {answers:02x?}") };
+    assert_eq!(reply[..6], CLIENT_MAC);
+    assert_eq!(reply[20..22], [0, 2], "ARP reply");
+    assert_eq!(reply[22..28], loopback.mac);
+    assert_eq!(reply[28..32], bytes_of(SERVER));
+
+    let request = echo_request(loopback.mac);
+    let answers = loopback.ask(&request);
+    let [reply] = &answers[..] else { panic!("one reply: {answers:02x?}") };
+    assert_eq!(reply[..6], CLIENT_MAC);
+    assert_eq!(reply[34..36], [0, 0], "echo reply");
+    assert_eq!(reply[38..], request[38..]);
+    assert_eq!(checksum(&reply[34..]), [0, 0]);
+    assert_eq!(checksum(&reply[14..34]), [0, 0]);
+    let counters = loopback.snapshots()[0].counters;
+    assert_eq!((counters.rx_frames, counters.tx.frames), (2, 2));
+}
+
+#[test]
+fn of_two_workers_one_answers_and_both_learn() {
+    let mut loopback = Loopback::new(1, 1, "--workers-cores 0,1");
+    assert_eq!(loopback.ask(&arp_request()).len(), 1);
+    let request = echo_request(loopback.mac);
+    assert_eq!(loopback.ask(&request).len(), 1);
+    let learned = loopback.snapshots().iter().all(|snapshot| {
+        snapshot.stack.iter().any(|(name, _, count)| *name == "arp-in" && *count == 1)
+    });
+    assert!(learned);
+}
+
+#[test]
+fn macswap_sends_every_frame_back() {
+    let mut loopback = Loopback::new(2, 1, "--forward-mode macswap");
+    let runt = vec![7; 5];
+    let there = frame([1, 2, 3, 4, 5, 6], 0x1234, b"anything at all");
+    let mut back = there.clone();
+    back[..12].rotate_left(6);
+    assert_eq!(loopback.ask(&there), [back]);
+    assert_eq!(loopback.ask(&runt), [runt]);
+}
+
+/// A client of many connections, each of which sends its number and wants it back.
+struct Client {
+    stack: Stack<'static>,
+    group: Gd,
+    pool: PoolId,
+    connections: Vec<Cd>,
+    /// What has come back on each.
+    received: Vec<Vec<u8>>,
+}
+
+impl Client {
+    fn new(now: Instant) -> Self {
+        let mut addresses = [None; ADDRESSES_MAX];
+        let ip: IpAddr = CLIENT.parse().unwrap();
+        addresses[0] = Some(Address { ip, prefix_len: 24 });
+        let config = Config {
+            worker: 0,
+            mac: MacAddr(CLIENT_MAC),
+            mtu: 1500,
+            addresses,
+            gateway_v4: None,
+            gateway_v6: None,
+            secret: [9; 32],
+            connections_max: 1024,
+            ipv6_connections_max: 1,
+            active_max: 1024,
+            chunks_max: 4096,
+            transmit_bytes: 4 << 20,
+            neighbours_max: 64,
+            pools_max: 1,
+            groups_max: 1,
+            queues_max: 1,
+            tcp: TcpConfig::default(),
+        };
+        let tables = memory(Stack::memory_needed(&config));
+        let transmit = memory(config.transmit_bytes);
+        let mut stack = Stack::new(&config, tables, transmit, now).unwrap();
+        let pool = stack.open_pool(memory(4 << 20)).unwrap();
+        let config = GroupConfig { acknowledge: Acknowledge::OnReceive, ..group(0) };
+        let group = stack.open_group(pool, QueueId(0), &config).unwrap();
+        Self { stack, group, pool, connections: Vec::new(), received: Vec::new() }
+    }
+
+    fn connect(&mut self, now: Instant) {
+        let server = SocketAddr::new(SERVER.parse().unwrap(), 7);
+        self.connections.push(self.stack.connect(self.group, server, now).unwrap());
+        self.received.push(Vec::new());
+    }
+
+    /// Frames from the workers in, ours out, events served.
+    fn turn(&mut self, loopback: &mut Loopback) {
+        let now = loopback.now;
+        for queue in &mut loopback.rx {
+            let mut burst = Burst::new();
+            while queue.receive(&mut burst) > 0 {
+                for mbuf in &burst {
+                    let frame = RxFrame { bytes: mbuf.bytes(), checksum: Checksum::Unknown };
+                    self.stack.on_burst(&[frame], &mut loopback.tx, now);
+                }
+                burst.clear();
+            }
+        }
+        self.stack.on_timeout(now);
+        self.stack.poll_frames(&mut loopback.tx, now);
+        while let Some(event) = self.stack.poll_event(QueueId(0)) {
+            self.on_event(event, now);
+        }
+    }
+
+    fn on_event(&mut self, event: Event, now: Instant) {
+        let place = |connection: Cd| self.connections.iter().position(|cd| *cd == connection);
+        match event {
+            Event::Opened { group, connection } => {
+                let number = place(connection).unwrap();
+                let line = format!("I am number {number}");
+                self.stack.send(group, connection, line.as_bytes(), now).unwrap();
+            }
+            Event::Data { group, connection, at, len, offset } => {
+                let number = place(connection).unwrap();
+                let bytes = self.stack.received(self.pool, at, len);
+                self.received[number].extend_from_slice(bytes);
+                let up_to = offset + u64::from(len);
+                self.stack.commit(group, connection, up_to, false, now).unwrap();
+                if self.received[number] == format!("I am number {number}").as_bytes() {
+                    self.stack.close(group, connection, now).unwrap();
+                }
+            }
+            Event::Acceptable { .. } | Event::Finished { .. } | Event::Closed { .. } => {}
+        }
+    }
+}
+
+#[test]
+fn every_flow_meets_its_worker_whoever_received_its_frames() {
+    let options = "--workers-cores 0,1,2 --forward-mode echo";
+    let mut loopback = Loopback::new(3, 1, options);
+    let mut client = Client::new(loopback.now);
+    for _ in 0..60 {
+        client.connect(loopback.now);
+        client.turn(&mut loopback);
+        loopback.turn();
+    }
+    for round in 0.. {
+        client.turn(&mut loopback);
+        loopback.turn();
+        let whole = |(number, bytes): (usize, &Vec<u8>)| {
+            bytes == format!("I am number {number}").as_bytes()
+        };
+        if client.received.iter().enumerate().all(whole) {
+            break;
+        }
+        assert!(round < 5000, "received {:?}", client.received);
+    }
+    let snapshots = loopback.snapshots();
+    let opened = |snapshot: &Snapshot| {
+        let found = snapshot.stack.iter().find(|(name, ..)| *name == "connections-opened");
+        found.map_or(0, |(.., count)| *count)
+    };
+    // Worker 0 has received everything, and kept its own.
+    let [first, others @ ..] = &snapshots[..] else { panic!("three workers") };
+    assert_eq!(snapshots.iter().map(opened).sum::<u64>(), 60);
+    assert!(snapshots.iter().all(|snapshot| opened(snapshot) > 5), "{snapshots:?}");
+    assert!(others.iter().all(|other| other.counters.rx_frames == 0));
+    let received: u64 = others.iter().map(|other| other.counters.exchange.received).sum();
+    assert_eq!(first.counters.exchange.handed_over, received);
+    assert_eq!(snapshots.iter().map(|all| all.counters.exchange.full).sum::<u64>(), 0);
+    let again = |snapshot: &Snapshot| {
+        let found = snapshot.stack.iter().find(|(name, ..)| *name == "segments-retransmitted");
+        found.map(|(.., count)| *count)
+    };
+    assert!(snapshots.iter().all(|snapshot| again(snapshot) == Some(0)), "{snapshots:?}");
+    assert!(client.stack.connections().all(|info| info.state != State::SynSent));
+}
