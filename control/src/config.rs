@@ -391,7 +391,8 @@ fn is_pci_address(text: &str) -> bool {
 }
 
 fn read_addresses(port: &Section<'_, '_>) -> Option<Vec<Address>> {
-    let texts = port.array("addresses", "strings such as \"10.77.0.2/24\"", DeValue::as_str);
+    let texts =
+        port.array("addresses", ADDRESSES_MAX, "strings such as \"10.77.0.2/24\"", DeValue::as_str);
     let Some(texts) = texts else {
         if !port.has("addresses") {
             let what = "[port] has no `addresses`; give at least one, such as [\"10.77.0.2/24\"]";
@@ -399,11 +400,6 @@ fn read_addresses(port: &Section<'_, '_>) -> Option<Vec<Address>> {
         }
         return None;
     };
-    if texts.is_empty() || texts.len() > ADDRESSES_MAX {
-        let count = texts.len();
-        let what = format!("`addresses` in [port] holds {count}; it can hold 1 to {ADDRESSES_MAX}");
-        port.fault("addresses", what);
-    }
     let mut addresses: Vec<Address> = Vec::new();
     for (line, text) in texts {
         let what = match Address::from_str(text) {
@@ -449,16 +445,15 @@ fn read_gateway<T: FromStr + Copy + Into<IpAddr>>(
 
 fn read_workers(workers: Section<'_, '_>) -> Workers {
     const CORE: RangeInclusive<u64> = 0..=1023;
+    const WORKERS_MAX: usize = xtcp_ring::layout::WORKERS_MAX as usize;
     let read = |value: &DeValue<'_>| {
         let number = value.as_integer()?;
         u64::from_str_radix(number.as_str(), number.radix()).ok()
     };
     let control_core = workers.integer("control_core", CORE).unwrap_or(0);
-    let given = workers.array("cores", "numbers of cores", read).unwrap_or_else(|| vec![(0, 1)]);
-    if given.is_empty() || given.len() > usize::from(xtcp_ring::layout::WORKERS_MAX) {
-        let what = format!("`cores` in [workers] holds {}; it can hold 1 to 64", given.len());
-        workers.fault("cores", what);
-    }
+    let given = workers
+        .array("cores", WORKERS_MAX, "numbers of cores", read)
+        .unwrap_or_else(|| vec![(0, 1)]);
     let mut cores = Vec::new();
     for (line, core) in given {
         match u16::try_from(core) {

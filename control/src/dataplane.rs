@@ -20,7 +20,7 @@ use crate::process::Process;
 use crate::service::timespec;
 
 /// How long a running dataplane may take for one answer.
-const ANSWER: Duration = Duration::from_secs(10);
+const ANSWER: Duration = Duration::from_secs(8);
 
 /// How long one may take until it is ready: it takes memory and zeroes it.
 const READY: Duration = Duration::from_secs(180);
@@ -372,13 +372,13 @@ impl Dataplane {
     /// Ends the dataplane in order, or by force when that takes too long or `interrupt` comes.
     pub(crate) fn stop(&mut self, interrupt: BorrowedFd<'_>) {
         let phase = std::mem::replace(&mut self.phase, Phase::Down(clock::now()));
-        let (link, process) = match phase {
+        let (link, mut process) = match phase {
             Phase::Up(up) => (Some(up.link), up.process),
             Phase::Starting { process: Some(process), .. } => (None, process),
             Phase::Down(_) | Phase::Starting { process: None, .. } => return,
         };
         // No link: it is still starting and there is nothing in it to end in order.
-        let asked = link.is_some_and(|link| link.send(&Command::Stop, &[]).is_ok());
+        let asked = link.as_ref().is_some_and(|link| link.send(&Command::Stop, &[]).is_ok());
         if !asked || !process.wait(Some(ANSWER), Some(interrupt)) {
             if asked {
                 warn!("the dataplane does not end by itself: ending it");
@@ -386,7 +386,7 @@ impl Dataplane {
             process.kill();
             process.wait(Some(ANSWER), None);
         }
-        let mut process = process;
+        // Reaps it, if it is our child.
         let _ = process.ending();
     }
 }

@@ -93,7 +93,7 @@ impl Desk {
     }
 
     /// Tells the dataplane that an application has left. It may know already.
-    pub(crate) fn close_endpoint(&mut self, endpoint: u16, interrupt: BorrowedFd<'_>) {
+    fn close_endpoint(&mut self, endpoint: u16, interrupt: BorrowedFd<'_>) {
         let closed = self.call(&Command::CloseEndpoint { endpoint }, &[], interrupt);
         if let Err(why) = closed {
             info!("endpoint {endpoint}: {why}");

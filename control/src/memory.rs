@@ -147,3 +147,46 @@ pub fn free_hugepages() -> u64 {
     };
     count("free_hugepages").saturating_sub(count("resv_hugepages"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// More than any machine has in huge pages, and nothing at all in untouched ordinary ones.
+    const TOO_MUCH: u64 = 1 << 44;
+
+    #[test]
+    fn required_huge_pages_that_are_not_there() {
+        let mut pages = Pages::new(Hugepages::Require);
+        let refused = pages.create("tables", TOO_MUCH).expect_err("16 TiB").to_string();
+        assert!(refused.starts_with("no huge pages for tables"), "{refused}");
+        assert!(refused.contains("8388608 of 2 MiB are needed"), "{refused}");
+        assert!(refused.contains("sysctl -w vm.nr_hugepages"), "{refused}");
+        assert!(pages.eal_takes_huge(1));
+    }
+
+    #[test]
+    fn without_huge_pages_ordinary_ones_do() {
+        let mut pages = Pages::new(Hugepages::Auto);
+        assert!(!pages.warned);
+        let memory = pages.create("tables", TOO_MUCH).expect("untouched memory costs nothing");
+        assert_eq!(memory.len() as u64, TOO_MUCH);
+        assert!(pages.warned);
+        assert!(!pages.eal_takes_huge(TOO_MUCH >> 20));
+        assert_eq!(pages.granule(), 2 << 20);
+    }
+
+    #[test]
+    fn huge_pages_that_are_not_wanted() {
+        let mut pages = Pages::new(Hugepages::Never);
+        assert!(!pages.eal_takes_huge(1));
+        assert_eq!(pages.create("tables", 1).expect("a page").len(), 4096);
+        assert!(!pages.warned);
+        assert_eq!(pages.granule(), 4096);
+    }
+
+    #[test]
+    fn an_endpoint_is_never_of_huge_pages() {
+        assert_eq!(endpoint(5000).expect("two pages").len(), 8192);
+    }
+}

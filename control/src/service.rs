@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use xtcp_ring::Listener;
 
 use crate::client::Client;
@@ -195,14 +195,11 @@ impl Service {
 
     fn serve(&mut self, number: u64) {
         let Some(client) = self.clients.get_mut(&number) else { return };
-        let held = |other: &Client| other.endpoint;
-        let result = client.turn(&mut self.desk, self.signals.as_fd());
-        if let Err(why) = result {
-            let client = self.clients.remove(&number);
-            if let Some(endpoint) = client.as_ref().and_then(held) {
-                info!("application at endpoint {endpoint} has left: {why}");
-                self.desk.close_endpoint(endpoint, self.signals.as_fd());
-            }
+        if let Err(why) = client.turn(&mut self.desk, self.signals.as_fd()) {
+            // Its endpoint stays: the lifeline says whether the application is gone, and one that
+            // only lost its connection comes back by `Resume`.
+            debug!("connection {number}, process {}: {why}", client.pid);
+            self.clients.remove(&number);
         }
     }
 

@@ -79,97 +79,96 @@ fn the_least_configuration() {
     assert_eq!(config.applications.arena, 4 << 20);
 }
 
+/// What follows the port, and what is said of it.
+const REFUSALS: [(&str, &str); 26] = [
+    (
+        "[tcp]\nwindw_max = 4096",
+        "x.toml:5: unknown key `windw_max` in [tcp]; did you mean `window_max`?",
+    ),
+    ("[tpc]", "x.toml:4: unknown key `tpc` in the file; did you mean `tcp`?"),
+    (
+        "[memory]\ncolour = 1",
+        "x.toml:5: unknown key `colour` in [memory]; known are hugepages, connections, ipv6_connections, active, chunks, transmit, receive, frames",
+    ),
+    (
+        "[memory]\nhugepages = \"maybe\"",
+        "x.toml:5: `hugepages` in [memory] is maybe; it can be \"auto\" or \"require\" or \"never\"",
+    ),
+    (
+        "[memory]\nhugepages = true",
+        "x.toml:5: `hugepages` in [memory] is of type boolean; it must be a string in quotation marks",
+    ),
+    (
+        "[memory]\n\n\nconnections = 0",
+        "x.toml:7: `connections` in [memory] is 0; it can be 1 to 2147483648",
+    ),
+    (
+        "[memory]\nconnections = -5",
+        "x.toml:5: `connections` in [memory] is -5; it can be 1 to 2147483648",
+    ),
+    (
+        "[memory]\nconnections = \"many\"",
+        "x.toml:5: `connections` in [memory] is of type string; it must be an integer, 1 to 2147483648",
+    ),
+    (
+        "[memory]\nconnections = 10\nipv6_connections = 20",
+        "x.toml:6: `ipv6_connections` in [memory] is 20, more than `connections` (10), of which it is a part; raise that or lower this",
+    ),
+    (
+        "[memory]\nconnections = 10\nactive = 20",
+        "x.toml:6: `active` in [memory] is 20, more than `connections` (10), of which it is a part; raise that or lower this",
+    ),
+    (
+        "[memory]\ntransmit = \"64MB\"",
+        "x.toml:5: `transmit` in [memory] is 64MB; it can be 1MiB to 4TiB, written like \"64MiB\" or as a number of bytes",
+    ),
+    (
+        "[memory]\ntransmit = 1.5",
+        "x.toml:5: `transmit` in [memory] is of type float; it must be 1MiB to 4TiB, written like \"64MiB\" or as a number of bytes",
+    ),
+    (
+        "[memory]\nframes = 1000",
+        "x.toml:5: `frames` in [memory] is 1000, too few to fill the queues of 1 workers; give at least 2304, or fewer `rx_descriptors` and `tx_descriptors` in [port]",
+    ),
+    ("[workers]\ncores = []", "x.toml:5: `cores` in [workers] holds 0; it can hold 1 to 64"),
+    ("[workers]\ncores = [1,\n2, 1]", "x.toml:6: core 1 stands twice in `cores`"),
+    ("[workers]\ncores = [5000]", "x.toml:5: `cores` holds 5000; a core is 0 to 1023"),
+    (
+        "[workers]\ncores = [\"one\"]",
+        "x.toml:5: `cores` in [workers] holds a value of type string; it must hold numbers of cores",
+    ),
+    (
+        "[workers]\ncores = 1",
+        "x.toml:5: `cores` in [workers] is of type integer; it must be a list of numbers of cores in brackets",
+    ),
+    (
+        "[tcp]\nrto_min_ms = 50000\nrto_max_ms = 1000",
+        "x.toml:5: `rto_min_ms` is 50000, above `rto_max_ms` (1000); lower it",
+    ),
+    (
+        "[tcp]\ndelayed_ack_ms = 500",
+        "x.toml:5: `delayed_ack_ms` in [tcp] is 500; it can be 1 to 499",
+    ),
+    ("[tcp]\nnagle = 1", "x.toml:5: `nagle` in [tcp] is of type integer; it must be true or false"),
+    (
+        "[applications]\nnotices = 1000",
+        "x.toml:5: `notices` in [applications] is 1000; a ring has a power of two of entries, such as 512 or 1024",
+    ),
+    (
+        "[applications]\nreceive_max = \"1GiB\"",
+        "x.toml:5: `receive_max` in [applications] is 1GiB, more than `receive` in [memory] (256MiB), which all applications share; lower it or raise that",
+    ),
+    (
+        "[applications]\naccess = \"all\"",
+        "x.toml:5: `access` in [applications] is all; it can be \"owner\" or \"group\" or \"everyone\"",
+    ),
+    ("[memory\n", "x.toml:4: this is not TOML: unclosed table, expected `]`"),
+    ("[port]\n", "x.toml:4: this is not TOML: duplicate key"),
+];
+
 #[test]
 fn every_refusal_has_its_line_and_its_way_out() {
-    let table = [
-        (
-            "[tcp]\nwindw_max = 4096",
-            "x.toml:5: unknown key `windw_max` in [tcp]; did you mean `window_max`?",
-        ),
-        ("[tpc]", "x.toml:4: unknown key `tpc` in the file; did you mean `tcp`?"),
-        (
-            "[memory]\ncolour = 1",
-            "x.toml:5: unknown key `colour` in [memory]; known are hugepages, connections, ipv6_connections, active, chunks, transmit, receive, frames",
-        ),
-        (
-            "[memory]\nhugepages = \"maybe\"",
-            "x.toml:5: `hugepages` in [memory] is maybe; it can be \"auto\" or \"require\" or \"never\"",
-        ),
-        (
-            "[memory]\nhugepages = true",
-            "x.toml:5: `hugepages` in [memory] is of type boolean; it must be a string in quotation marks",
-        ),
-        (
-            "[memory]\n\n\nconnections = 0",
-            "x.toml:7: `connections` in [memory] is 0; it can be 1 to 2147483648",
-        ),
-        (
-            "[memory]\nconnections = -5",
-            "x.toml:5: `connections` in [memory] is -5; it can be 1 to 2147483648",
-        ),
-        (
-            "[memory]\nconnections = \"many\"",
-            "x.toml:5: `connections` in [memory] is of type string; it must be an integer, 1 to 2147483648",
-        ),
-        (
-            "[memory]\nconnections = 10\nipv6_connections = 20",
-            "x.toml:6: `ipv6_connections` in [memory] is 20, more than `connections` (10), of which it is a part; raise that or lower this",
-        ),
-        (
-            "[memory]\nconnections = 10\nactive = 20",
-            "x.toml:6: `active` in [memory] is 20, more than `connections` (10), of which it is a part; raise that or lower this",
-        ),
-        (
-            "[memory]\ntransmit = \"64MB\"",
-            "x.toml:5: `transmit` in [memory] is 64MB; it can be 1MiB to 4TiB, written like \"64MiB\" or as a number of bytes",
-        ),
-        (
-            "[memory]\ntransmit = 1.5",
-            "x.toml:5: `transmit` in [memory] is of type float; it must be 1MiB to 4TiB, written like \"64MiB\" or as a number of bytes",
-        ),
-        (
-            "[memory]\nframes = 1000",
-            "x.toml:5: `frames` in [memory] is 1000, too few to fill the queues of 1 workers; give at least 2304, or fewer `rx_descriptors` and `tx_descriptors` in [port]",
-        ),
-        ("[workers]\ncores = []", "x.toml:5: `cores` in [workers] holds 0; it can hold 1 to 64"),
-        ("[workers]\ncores = [1,\n2, 1]", "x.toml:6: core 1 stands twice in `cores`"),
-        ("[workers]\ncores = [5000]", "x.toml:5: `cores` holds 5000; a core is 0 to 1023"),
-        (
-            "[workers]\ncores = [\"one\"]",
-            "x.toml:5: `cores` in [workers] holds a value of type string; it must hold numbers of cores",
-        ),
-        (
-            "[workers]\ncores = 1",
-            "x.toml:5: `cores` in [workers] is of type integer; it must be a list of numbers of cores in brackets",
-        ),
-        (
-            "[tcp]\nrto_min_ms = 50000\nrto_max_ms = 1000",
-            "x.toml:5: `rto_min_ms` is 50000, above `rto_max_ms` (1000); lower it",
-        ),
-        (
-            "[tcp]\ndelayed_ack_ms = 500",
-            "x.toml:5: `delayed_ack_ms` in [tcp] is 500; it can be 1 to 499",
-        ),
-        (
-            "[tcp]\nnagle = 1",
-            "x.toml:5: `nagle` in [tcp] is of type integer; it must be true or false",
-        ),
-        (
-            "[applications]\nnotices = 1000",
-            "x.toml:5: `notices` in [applications] is 1000; a ring has a power of two of entries, such as 512 or 1024",
-        ),
-        (
-            "[applications]\nreceive_max = \"1GiB\"",
-            "x.toml:5: `receive_max` in [applications] is 1GiB, more than `receive` in [memory] (256MiB), which all applications share; lower it or raise that",
-        ),
-        (
-            "[applications]\naccess = \"all\"",
-            "x.toml:5: `access` in [applications] is all; it can be \"owner\" or \"group\" or \"everyone\"",
-        ),
-        ("[memory\n", "x.toml:4: this is not TOML: unclosed table, expected `]`"),
-        ("[port]\n", "x.toml:4: this is not TOML: duplicate key"),
-    ];
-    for (text, sentence) in table {
+    for (text, sentence) in REFUSALS {
         assert_eq!(faults(&format!("{PORT}{text}")), sentence, "{text}");
     }
 }

@@ -173,11 +173,12 @@ impl<'s, 't> Section<'s, 't> {
         self.wrong(key, text, &words.join(" or "))
     }
 
-    /// The elements of an array with their lines; each is read by `read`, which says `None` of
-    /// what is of the wrong type.
+    /// The elements of an array of 1 to `max` with their lines; each is read by `read`, which says
+    /// `None` of what is of the wrong type.
     pub(super) fn array<T>(
         &self,
         key: &'static str,
+        max: usize,
         of: &str,
         read: impl Fn(&'s DeValue<'t>) -> Option<T>,
     ) -> Option<Vec<(usize, T)>> {
@@ -185,6 +186,13 @@ impl<'s, 't> Section<'s, 't> {
         let Some(array) = value.as_array() else {
             return self.wrong_type(key, value, &format!("a list of {of} in brackets"));
         };
+        let (count, name) = (array.len(), &self.name);
+        if !(1..=max).contains(&count) {
+            self.fault(
+                key,
+                format_args!("`{key}` in {name} holds {count}; it can hold 1 to {max}"),
+            );
+        }
         let mut elements = Vec::new();
         for element in array {
             let line = self.source.line(&element.span());

@@ -1,0 +1,226 @@
+//! A dataplane without packets: it speaks the commands, maps and seals the memory, watches the
+//! lifelines, and misbehaves when a name says so.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{FlockOperation, flock};
+use serde_json::json;
+use xtcp_ring::layout::kind;
+use xtcp_ring::message::{
+    Answer, Command, ConnectionInfo, EndpointRecord, GroupRecord, Row, State, Topic,
+};
+use xtcp_ring::transport::{FILES_MAX, MESSAGE_MAX, Partial};
+use xtcp_ring::{
+    DataplaneChannel, ExclusiveMapping, Listener, Mapping, Notice, Ringer, Seqpacket, SharedMemory,
+    StaticBytes, TransportError,
+};
+
+/// Its command line, in one variable: the test harness would not understand it as arguments.
+pub(crate) const ARGUMENTS: &str = "XTCP_FAKE_ARGUMENTS";
+
+struct Endpoint {
+    record: EndpointRecord,
+    channel: DataplaneChannel,
+    ringer: Ringer,
+    lifeline: OwnedFd,
+    receive: Vec<&'static mut [u8]>,
+}
+
+#[derive(Default)]
+struct Fake {
+    workers: u8,
+    furnished: bool,
+    endpoints: BTreeMap<u16, Endpoint>,
+    groups: BTreeMap<u32, GroupRecord>,
+    next_gd: u32,
+}
+
+/// Serves until it is told to stop.
+pub(crate) fn serve() -> ! {
+    let line = env::var(ARGUMENTS).expect("started by xtcpd");
+    let words: Vec<_> = line.split(' ').collect();
+    let option = |name: &str| {
+        let at = words.iter().position(|word| *word == name).expect(name);
+        words[at + 1]
+    };
+    let directory = PathBuf::from(option("--run-dir")).join(option("--name"));
+    assert!(words.contains(&"--control"));
+    let lock = File::options().write(true).open(directory.join("dataplane.lock"));
+    let lock = lock.or_else(|_| File::create(directory.join("dataplane.lock"))).expect("a lock");
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).expect("nobody else of this name");
+    let listener = Listener::bind(&directory.join("dataplane.sock"), 0o600).expect("a socket");
+    let workers = option("--workers-cores").split(',').count() as u8;
+    let mut fake = Fake { workers, next_gd: 100, ..Fake::default() };
+    let mut session: Option<(Seqpacket, Partial)> = None;
+    loop {
+        let mut files = vec![PollFd::from_borrowed_fd(listener.fd(), PollFlags::IN)];
+        let lifelines = fake.endpoints.values().map(|endpoint| &endpoint.lifeline);
+        files.extend(lifelines.map(|line| PollFd::new(line, PollFlags::empty())));
+        if let Some((link, _)) = &session {
+            files.push(PollFd::from_borrowed_fd(link.fd(), PollFlags::IN));
+        }
+        poll(&mut files, None).expect("polled");
+        let connected = !files[0].revents().is_empty();
+        let dead: Vec<bool> = files[1..].iter().map(|file| !file.revents().is_empty()).collect();
+        let numbers: Vec<_> = fake.endpoints.keys().copied().collect();
+        for (number, dead) in numbers.iter().zip(dead) {
+            if dead {
+                fake.close(*number);
+            }
+        }
+        if connected {
+            session = listener
+                .accept()
+                .expect("accepted")
+                .map(|link| (link, Partial::new(MESSAGE_MAX, FILES_MAX)));
+        }
+        let Some((link, partial)) = &mut session else { continue };
+        match link.try_recv::<Command>(partial) {
+            Ok(None) => {}
+            Ok(Some((Command::Stop, _))) => {
+                link.send(&Answer::Done, &[]).expect("answered");
+                drop(listener);
+                process::exit(0);
+            }
+            Ok(Some((command, files))) => match fake.obey(command, files) {
+                Some(answer) => link.send(&answer, &[]).expect("answered"),
+                None => session = None,
+            },
+            Err(TransportError::Closed) => session = None,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+impl Fake {
+    fn obey(&mut self, command: Command, files: Vec<OwnedFd>) -> Option<Answer> {
+        Some(match command {
+            Command::Hello { .. } => {
+                Answer::Welcome { state: self.state(), pid: process::id(), workers: self.workers }
+            }
+            Command::Memory { tables_bytes } => {
+                assert_eq!(files.len(), usize::from(self.workers));
+                for (file, bytes) in files.into_iter().zip(tables_bytes) {
+                    let memory = SharedMemory::from_fd(file, bytes as usize).expect("tables");
+                    ExclusiveMapping::map(&memory).expect("mapped").into_static_bytes().fill(1);
+                }
+                self.furnished = true;
+                Answer::Done
+            }
+            Command::OpenEndpoint(record) => self.open(record, files),
+            Command::OpenGroup { endpoint, options } => match options.name.as_str() {
+                "die" => process::exit(3),
+                "hang-up" => return None,
+                "nonsense" => Answer::Done,
+                "refuse" => Answer::Refused { reason: "the port is taken by the fake".into() },
+                _ => {
+                    let gd = self.next_gd;
+                    self.next_gd += 1;
+                    self.groups.insert(gd, GroupRecord { gd, endpoint, options });
+                    self.tell(endpoint, gd);
+                    Answer::Group { gd }
+                }
+            },
+            Command::CloseGroup { endpoint, gd } => {
+                assert_eq!(self.groups.remove(&gd).map(|group| group.endpoint), Some(endpoint));
+                Answer::Done
+            }
+            Command::CloseEndpoint { endpoint } => {
+                self.close(endpoint);
+                Answer::Done
+            }
+            Command::Describe { cd, .. } => Answer::Described(ConnectionInfo {
+                cd,
+                gd: 100,
+                remote: "10.0.0.9:999".parse().expect("an address"),
+                local: "10.0.0.1:7".parse().expect("an address"),
+                state: "ESTABLISHED".into(),
+            }),
+            Command::Show { topic, limit } => Answer::Shown { rows: self.rows(topic, limit) },
+            Command::Stop => unreachable!("dealt with"),
+        })
+    }
+
+    fn state(&self) -> State {
+        if !self.furnished {
+            let tables_bytes_per_worker = vec![10_000; usize::from(self.workers)];
+            return State::Fresh { tables_bytes_per_worker };
+        }
+        State::Running {
+            endpoints: self.endpoints.values().map(|endpoint| endpoint.record.clone()).collect(),
+            groups: self.groups.values().cloned().collect(),
+        }
+    }
+
+    fn open(&mut self, record: EndpointRecord, files: Vec<OwnedFd>) -> Answer {
+        let [endpoint, receive, bell, lifeline] =
+            <[OwnedFd; 4]>::try_from(files).expect("four files");
+        let endpoint = SharedMemory::from_fd(endpoint, record.layout.total_bytes());
+        let endpoint = Mapping::writable(&endpoint.expect("memory")).expect("mapped");
+        let receive =
+            SharedMemory::from_fd(receive, record.receive_bytes as usize).expect("memory");
+        let mut parts =
+            ExclusiveMapping::map(&receive).expect("mapped").into_static_parts(self.workers);
+        parts[0][..5].copy_from_slice(b"hello");
+        if record.application != "unsealed" {
+            receive.seal_future_write().expect("sealed");
+        }
+        let opened = Endpoint {
+            channel: DataplaneChannel::open(&endpoint, &record.layout, 0).expect("a channel"),
+            ringer: Ringer::open(&endpoint, bell).expect("a ringer"),
+            lifeline,
+            receive: parts,
+            record,
+        };
+        self.endpoints.insert(opened.record.endpoint, opened);
+        Answer::Done
+    }
+
+    /// A notice that points at the five bytes.
+    fn tell(&mut self, endpoint: u16, gd: u32) {
+        let endpoint = self.endpoints.get_mut(&endpoint).expect("an endpoint");
+        let notice = Notice { kind: kind::DATA, len: 5, gd, cd: 1, ..Notice::default() };
+        endpoint.channel.notices.push(&notice).expect("room");
+        endpoint.channel.notices.publish();
+        endpoint.ringer.ring_if_parked();
+    }
+
+    fn close(&mut self, endpoint: u16) {
+        let Some(endpoint) = self.endpoints.remove(&endpoint) else { return };
+        self.groups.retain(|_, group| group.endpoint != endpoint.record.endpoint);
+        for part in endpoint.receive {
+            StaticBytes::reclaim(part).expect("mapped");
+        }
+    }
+
+    fn rows(&self, topic: Topic, limit: u32) -> Vec<Row> {
+        let row = |fields: &[(&str, serde_json::Value)]| -> Row {
+            fields.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect()
+        };
+        match topic {
+            Topic::Pools => self
+                .endpoints
+                .values()
+                .map(|endpoint| {
+                    let record = &endpoint.record;
+                    row(&[
+                        ("pool", json!(record.pool)),
+                        ("application", json!(record.application)),
+                        ("receive (bytes)", json!(record.receive_bytes)),
+                    ])
+                })
+                .collect(),
+            // As much as may be asked for.
+            Topic::Counters => (0..limit)
+                .map(|number| row(&[("counter", json!("x".repeat(100))), ("count", json!(number))]))
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+}
