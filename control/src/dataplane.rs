@@ -59,7 +59,12 @@ enum Phase {
     /// Not running; to be started then.
     Down(Instant),
     /// Running and not yet spoken to: one we started, or one we found.
-    Starting { process: Option<Process>, since: Instant },
+    Starting {
+        process: Option<Process>,
+        since: Instant,
+        /// How long it may take to answer a greeting.
+        patience: Duration,
+    },
     /// Running.
     Up(Box<Up>),
 }
@@ -150,7 +155,7 @@ impl Dataplane {
         let now = clock::now();
         let phase = if instance.dataplane_lives()? {
             info!("a dataplane of this name runs already: taking it over");
-            Phase::Starting { process: None, since: now }
+            Phase::Starting { process: None, since: now, patience: ANSWER }
         } else {
             instance.clear_dataplane();
             Phase::Down(now)
@@ -203,7 +208,7 @@ impl Dataplane {
         match &mut self.phase {
             Phase::Down(at) if *at <= clock::now() => self.start(config, pages).map(|()| false),
             Phase::Down(_) => Ok(false),
-            Phase::Starting { process, since } => {
+            Phase::Starting { process, since, .. } => {
                 if process.as_ref().is_some_and(Process::has_ended) {
                     return self.ended(instance).map(|()| true);
                 }
@@ -231,19 +236,33 @@ impl Dataplane {
     pub(crate) fn disconnect(&mut self) {
         let down = Phase::Down(clock::now());
         self.phase = match std::mem::replace(&mut self.phase, down) {
-            Phase::Up(up) => Phase::Starting { process: Some(up.process), since: clock::now() },
+            Phase::Up(up) => {
+                let process = Some(up.process);
+                Phase::Starting { process, since: clock::now(), patience: ANSWER }
+            }
             other => other,
         };
     }
 
     fn start(&mut self, config: &Config, pages: &mut Pages) -> Result<(), DataplaneError> {
-        let huge = pages.eal_takes_huge(crate::command_line::eal_megabytes(config));
+        let megabytes = crate::command_line::eal_megabytes(config);
+        let huge = match pages.eal_takes_huge(megabytes) {
+            Ok(huge) => huge,
+            // They may be had again when others have given theirs back.
+            Err(error) if self.ran_once => {
+                error!("{error}");
+                self.pause();
+                return Ok(());
+            }
+            Err(error) => return Err(DataplaneError::Memory(error)),
+        };
         let Plan { program, name, run_dir } = &self.plan;
         let line = crate::command_line::dataplane(config, name, run_dir, huge);
         info!("starting {} {}", program.display(), line.join(" "));
         match Process::start(program.as_os_str(), &line) {
             Ok(process) => {
-                self.phase = Phase::Starting { process: Some(process), since: clock::now() };
+                let since = clock::now();
+                self.phase = Phase::Starting { process: Some(process), since, patience: READY };
                 Ok(())
             }
             Err(error) if self.ran_once => {
@@ -285,9 +304,11 @@ impl Dataplane {
         pages: &mut Pages,
         interrupt: BorrowedFd<'_>,
     ) -> Result<bool, DataplaneError> {
-        let Phase::Starting { process, since } = &mut self.phase else { return Ok(false) };
+        let Phase::Starting { process, since, patience } = &mut self.phase else {
+            return Ok(false);
+        };
         let hello = Command::Hello { version: VERSION };
-        let answer = match call(&link, &hello, &[], READY, interrupt) {
+        let answer = match call(&link, &hello, &[], *patience, interrupt) {
             Ok(answer) => answer,
             Err(CallError::Refused(why)) => return Err(DataplaneError::Refused(why)),
             Err(CallError::Interrupted) => return Err(DataplaneError::Interrupted),
@@ -377,12 +398,11 @@ impl Dataplane {
             Phase::Starting { process: Some(process), .. } => (None, process),
             Phase::Down(_) | Phase::Starting { process: None, .. } => return,
         };
-        // No link: it is still starting and there is nothing in it to end in order.
-        let asked = link.as_ref().is_some_and(|link| link.send(&Command::Stop, &[]).is_ok());
-        if !asked || !process.wait(Some(ANSWER), Some(interrupt)) {
-            if asked {
-                warn!("the dataplane does not end by itself: ending it");
-            }
+        if !link.as_ref().is_some_and(|link| link.send(&Command::Stop, &[]).is_ok()) {
+            process.terminate();
+        }
+        if !process.wait(Some(ANSWER), Some(interrupt)) {
+            warn!("the dataplane does not end by itself: ending it");
             process.kill();
             process.wait(Some(ANSWER), None);
         }

@@ -385,8 +385,8 @@ impl Desk {
     /// for this one.
     fn settle<T>(&mut self, result: Result<T, CallError>) -> Answered<T> {
         result.map_err(|error| {
-            if !matches!(error, CallError::Refused(_)) {
-                warn!("{error}");
+            if let CallError::Broken(why) = &error {
+                warn!("the dataplane does not answer: {why}");
                 self.dataplane.disconnect();
             }
             error.to_string()

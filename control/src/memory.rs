@@ -60,18 +60,26 @@ impl Pages {
     }
 
     /// Whether the dataplane's EAL is to take its `megabytes` from huge pages.
-    pub fn eal_takes_huge(&mut self, megabytes: u64) -> bool {
+    ///
+    /// # Errors
+    /// They are required and there are too few. EAL would say so, too, but not what to do.
+    pub fn eal_takes_huge(&mut self, megabytes: u64) -> Result<bool, NoMemory> {
+        let bytes = megabytes << 20;
+        let needed = bytes.div_ceil(HUGE);
+        let enough = free_hugepages() >= needed;
         match self.policy {
-            Hugepages::Never => false,
-            Hugepages::Require => true,
-            Hugepages::Auto => {
-                let needed = (megabytes << 20).div_ceil(HUGE);
-                let there = free_hugepages() >= needed;
-                if !there {
-                    self.warn("the frames", needed);
-                }
-                there
+            Hugepages::Never => Ok(false),
+            Hugepages::Require if !enough => Err(NoMemory {
+                what: "the frames".into(),
+                bytes,
+                page: PageSize::Huge2M,
+                error: io::ErrorKind::OutOfMemory.into(),
+            }),
+            Hugepages::Auto if !enough => {
+                self.warn("the frames", needed);
+                Ok(false)
             }
+            Hugepages::Require | Hugepages::Auto => Ok(true),
         }
     }
 
@@ -162,7 +170,8 @@ mod tests {
         assert!(refused.starts_with("no huge pages for tables"), "{refused}");
         assert!(refused.contains("8388608 of 2 MiB are needed"), "{refused}");
         assert!(refused.contains("sysctl -w vm.nr_hugepages"), "{refused}");
-        assert!(pages.eal_takes_huge(1));
+        let refused = pages.eal_takes_huge(TOO_MUCH >> 20).expect_err("16 TiB").to_string();
+        assert!(refused.starts_with("no huge pages for the frames"), "{refused}");
     }
 
     #[test]
@@ -172,14 +181,14 @@ mod tests {
         let memory = pages.create("tables", TOO_MUCH).expect("untouched memory costs nothing");
         assert_eq!(memory.len() as u64, TOO_MUCH);
         assert!(pages.warned);
-        assert!(!pages.eal_takes_huge(TOO_MUCH >> 20));
+        assert!(!pages.eal_takes_huge(TOO_MUCH >> 20).expect("ordinary pages"));
         assert_eq!(pages.granule(), 2 << 20);
     }
 
     #[test]
     fn huge_pages_that_are_not_wanted() {
         let mut pages = Pages::new(Hugepages::Never);
-        assert!(!pages.eal_takes_huge(1));
+        assert!(!pages.eal_takes_huge(1).expect("ordinary pages"));
         assert_eq!(pages.create("tables", 1).expect("a page").len(), 4096);
         assert!(!pages.warned);
         assert_eq!(pages.granule(), 4096);

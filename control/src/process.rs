@@ -74,9 +74,15 @@ impl Process {
         poll(&mut both[..count], timeout.as_ref()).is_ok() && !both[0].revents().is_empty()
     }
 
+    /// Asks it to end.
+    pub(crate) fn terminate(&self) {
+        // It fails only when there is nothing left to end.
+        let _ = pidfd_send_signal(&self.fd, Signal::TERM);
+    }
+
     /// Ends it now.
     pub(crate) fn kill(&self) {
-        // It fails only when there is nothing left to end.
+        // As above.
         let _ = pidfd_send_signal(&self.fd, Signal::KILL);
     }
 

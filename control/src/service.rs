@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tracing::{debug, info, warn};
 use xtcp_ring::Listener;
@@ -25,7 +26,10 @@ use crate::instance::{Instance, InstanceError};
 use crate::memory::Pages;
 
 /// Connections of applications and operators at once.
-const CLIENTS_MAX: usize = 2048;
+const CLIENTS_MAX: usize = 512;
+
+/// Open files for that many, each with the four files of an application underway, and for us.
+const FILES: u64 = 4096;
 
 /// Where `xtcpd` runs and what it starts.
 #[derive(Clone, Debug)]
@@ -72,6 +76,7 @@ fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> ServiceError {
 /// [`ServiceError`]: what must be mended before another start.
 pub fn run(config: Config, place: Place) -> Result<(), ServiceError> {
     let signals = signals().map_err(system("signals"))?;
+    raise_file_limit();
     let instance = Instance::hold(&place.run_dir, &place.name).map_err(ServiceError::Instance)?;
     let plan = Plan { program: place.dataplane, name: place.name.clone(), run_dir: place.run_dir };
     let dataplane = Dataplane::find(plan, &instance).map_err(system("dataplane.lock"))?;
@@ -86,6 +91,18 @@ pub fn run(config: Config, place: Place) -> Result<(), ServiceError> {
     service.desk.dataplane.stop(service.signals.as_fd());
     service.instance.clear_dataplane();
     ended
+}
+
+/// Many systems start processes with room for 1,024 files and let them ask for more.
+fn raise_file_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(FILES, |maximum| maximum.min(FILES));
+    if limit.current.is_some_and(|current| current < wanted) {
+        limit.current = Some(wanted);
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            warn!("the limit of open files stays as it is: {error}");
+        }
+    }
 }
 
 /// A socket that is readable when a signal wants us to end.

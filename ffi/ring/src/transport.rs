@@ -180,8 +180,9 @@ impl Seqpacket {
         }
     }
 
-    /// Receives what there is without waiting; `None`: the message is not complete yet. `partial`
-    /// keeps its beginning and must be the same for one connection.
+    /// Receives at most one record without waiting; `None`: the message is not complete yet.
+    /// `partial` keeps its beginning and must be the same for one connection. One record at a
+    /// time, so that a sender who never ends cannot hold its receiver.
     ///
     /// # Errors
     /// [`TransportError::Malformed`]: the message was complete and not understood; the connection
@@ -190,16 +191,13 @@ impl Seqpacket {
         &self,
         partial: &mut Partial,
     ) -> Result<Option<(T, Vec<OwnedFd>)>, TransportError> {
-        loop {
-            match self.recv_record(partial, RecvFlags::DONTWAIT) {
-                Ok(Some(text)) => {
-                    let files = std::mem::take(&mut partial.files);
-                    return Ok(Some((parse(&text)?, files)));
-                }
-                Ok(None) => {}
-                Err(TransportError::TimedOut) => return Ok(None),
-                Err(error) => return Err(error),
+        match self.recv_record(partial, RecvFlags::DONTWAIT) {
+            Ok(Some(text)) => {
+                let files = std::mem::take(&mut partial.files);
+                Ok(Some((parse(&text)?, files)))
             }
+            Ok(None) | Err(TransportError::TimedOut) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -292,15 +290,15 @@ impl Partial {
             return Err(TransportError::Malformed(format!("more than {} files", self.files_max)));
         }
         self.text.extend_from_slice(text);
-        match mark {
-            LAST => Ok(Some(std::mem::take(&mut self.text))),
-            MORE => Ok(None),
-            mark => {
-                self.text.clear();
-                self.files.clear();
-                Err(TransportError::Malformed(format!("a record starts with {mark}, not 0 or 1")))
-            }
-        }
+        let why = match mark {
+            LAST => return Ok(Some(std::mem::take(&mut self.text))),
+            MORE if !text.is_empty() => return Ok(None),
+            MORE => "a record of nothing, to be continued".to_owned(),
+            mark => format!("a record starts with {mark}, not 0 or 1"),
+        };
+        self.text.clear();
+        self.files.clear();
+        Err(TransportError::Malformed(why))
     }
 }
 

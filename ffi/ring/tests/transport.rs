@@ -60,6 +60,22 @@ fn a_long_message_is_cut_and_joined() {
     assert_eq!(files.len(), 1);
 }
 
+/// A sender who never comes to an end holds nobody: each call takes one record.
+#[test]
+fn an_endless_message_is_taken_record_by_record() {
+    let (one, other) = pair();
+    let mut partial = Partial::new(1000, 0);
+    for _ in 0..3 {
+        one.try_send_record(b"\x01 ", &[]).expect("sent");
+    }
+    one.try_send_record(b"\0\"Status\"", &[]).expect("sent");
+    for _ in 0..3 {
+        assert!(other.try_recv::<Request>(&mut partial).expect("not complete").is_none());
+    }
+    let received = other.try_recv::<Request>(&mut partial).expect("understood");
+    assert_eq!(received.map(|(message, _)| message), Some(Request::Status));
+}
+
 #[test]
 fn a_message_beyond_the_limit_is_not_sent() {
     let (one, _other) = pair();
@@ -97,7 +113,8 @@ fn a_closed_connection_is_closed() {
 fn nonsense_is_refused_and_the_next_message_understood() {
     let (one, other) = pair();
     let mut partial = Partial::new(1000, 0);
-    let nonsense: [&[u8]; 6] = [
+    let nonsense: [&[u8]; 7] = [
+        b"\x01",
         b"\0",
         b"\0{",
         b"\0\"NoSuchWord\"",
