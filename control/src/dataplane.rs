@@ -398,7 +398,7 @@ impl Dataplane {
             Phase::Starting { process: Some(process), .. } => (None, process),
             Phase::Down(_) | Phase::Starting { process: None, .. } => return,
         };
-        if !link.as_ref().is_some_and(|link| link.send(&Command::Stop, &[]).is_ok()) {
+        if link.as_ref().is_none_or(|link| link.send(&Command::Stop, &[]).is_err()) {
             process.terminate();
         }
         if !process.wait(Some(ANSWER), Some(interrupt)) {
