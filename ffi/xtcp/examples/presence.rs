@@ -15,7 +15,7 @@
 //! * One thread serves every client. It sleeps in [`Inbox::wait`] when nothing is to be done.
 //! * **There is no input buffer.** A line that has not come in full is simply not acknowledged: the
 //!   request is let go of, and given again with more when more has come. The bytes stay in the
-//!   receive buffer, and the client keeps a copy until we say that we are done with them.
+//!   appliance's receive buffer until we say that we are done with them.
 //! * **There is no output buffer.** What a slow client does not read waits in the library. When too
 //!   much waits, sending fails, the request stays unacknowledged, and so the client that asks for
 //!   much and reads little is slowed down by its own TCP.
@@ -32,7 +32,8 @@ use std::time::Duration;
 
 use clap::Parser;
 use xtcp::{
-    Application, Attach, Connection, Event, Family, GroupOptions, Inbox, Request, SendError,
+    Acknowledge, Application, Attach, Connection, Event, Family, GroupOptions, Inbox, Request,
+    SendError,
 };
 
 /// What HELP says, and with it the whole protocol.
@@ -45,6 +46,11 @@ HELP             this
 QUIT             go
 .
 ";
+
+/// How long a client waits for an acknowledgement at most. Answers bring it much sooner; this is for
+/// half a line. Nagle's algorithm in the client's TCP keeps the other half back until the first is
+/// acknowledged, so somebody has to do that: the appliance does, after this time.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// Longest line in bytes.
 const LINE_MAX: usize = 4096;
@@ -94,6 +100,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     })?;
     application.open_group(&GroupOptions {
         family: Family::Dual,
+        acknowledge: Acknowledge::ByApplication { deadline: PATIENCE },
         ..GroupOptions::new("presence", options.port)
     })?;
     println!("presence: ready on port {}, Ctrl-C ends it", options.port);

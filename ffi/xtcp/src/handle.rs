@@ -158,7 +158,9 @@ pub enum Accept {
 pub enum Acknowledge {
     /// The application: what it has not acknowledged, the client still has.
     ByApplication {
-        /// If not zero, the stack acknowledges by itself after this time.
+        /// If not zero, the stack acknowledges by itself after this time, so that a client that
+        /// waits for it goes on. What it has acknowledged is still given, and given again, but
+        /// the client has forgotten it.
         deadline: Duration,
     },
     /// The stack, as soon as bytes have come.

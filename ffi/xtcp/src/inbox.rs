@@ -191,7 +191,7 @@ impl Inbox {
         }
     }
 
-    fn sleep(&self, timeout: Option<Duration>) -> io::Result<Woken> {
+    pub(crate) fn sleep(&self, timeout: Option<Duration>) -> io::Result<Woken> {
         let something = || self.shared.endpoint.borrow_mut().has_notice();
         self.shared.sleeper.park(something, Some(self.shared.lifeline.as_fd()), timeout)
     }

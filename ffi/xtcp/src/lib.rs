@@ -7,11 +7,16 @@
 //! loses nothing.
 //!
 //! ```no_run
-//! use xtcp::{Application, Attach, Event, GroupOptions};
+//! use std::time::Duration;
+//! use xtcp::{Acknowledge, Application, Attach, Event, GroupOptions};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let (application, mut inbox) = Application::attach(&Attach::new("echo"))?;
-//! application.open_group(&GroupOptions::new("echo", 7))?;
+//! application.open_group(&GroupOptions {
+//!     // Only answers acknowledge; but a client whose line comes in two halves waits for this.
+//!     acknowledge: Acknowledge::ByApplication { deadline: Duration::from_millis(200) },
+//!     ..GroupOptions::new("echo", 7)
+//! })?;
 //! while inbox.wait(None)? {
 //!     let mut batch = inbox.receive()?;
 //!     while let Some(event) = batch.next_event() {

@@ -105,6 +105,11 @@ impl Given {
 /// When a request is dropped, what is left of it is held, and given again in front of what comes
 /// next on the connection. So a message that is not complete needs no buffer: look, and let go.
 /// What could not be answered for want of room is given again when there is room.
+///
+/// Mind Nagle's algorithm: most clients send no further small segment while an earlier one is
+/// unacknowledged. Where a message can come in several small segments, give the group a
+/// [deadline](crate::Acknowledge::ByApplication), after which the appliance acknowledges by itself.
+/// The bytes stay readable, and are given again, all the same.
 pub struct Request<'i> {
     shared: &'i Shared,
     given: Given,

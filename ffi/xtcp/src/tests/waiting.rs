@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 use std::thread;
 
 use rustix::event::{PollFd, PollFlags, poll};
+use xtcp_ring::Woken;
 
 use super::*;
 use crate::{Error, GroupSet};
@@ -26,6 +27,15 @@ fn a_worker_wakes_a_sleeper() {
     assert!(inbox.wait(None).unwrap());
     assert_eq!(seen(&mut inbox).len(), 1);
     drop(worker.join().unwrap());
+}
+
+/// Told after the last look and before the sleep: nobody rings for that.
+#[test]
+fn what_came_just_before_the_sleep_prevents_it() {
+    let (_application, mut inbox, mut fake) = attached();
+    inbox.turn().unwrap();
+    fake.data(connection(0, 1), 0, b"x");
+    assert_eq!(inbox.sleep(Some(Duration::from_secs(10))).unwrap(), Woken::Ready);
 }
 
 #[test]
