@@ -10,6 +10,7 @@ use core::fmt;
 
 use xtcp_ring::layout::{flag, kind, op};
 use xtcp_ring::{Corrupt, DataplaneChannel, HostileArea, Notice, Ringer, Submission};
+use xtcp_stack::config::GroupConfig;
 use xtcp_stack::event::Event;
 use xtcp_stack::handle::{Cd, Gd, PoolId, QueueId};
 use xtcp_stack::time::Instant;
@@ -127,20 +128,51 @@ struct Endpoint {
 pub(crate) struct Applications {
     worker: u8,
     endpoints: Vec<Endpoint>,
+    groups: Groups,
+}
+
+/// The groups' handles. Applications have one handle for a group at all workers; each worker's
+/// stack has its own.
+#[derive(Debug)]
+struct Groups {
+    /// By the index of the applications' handle.
+    named: Vec<Option<Named>>,
+    /// The applications' handle, by the index of the stack's.
+    names: Vec<Gd>,
+}
+
+/// A group as applications name it.
+#[derive(Clone, Copy, Debug)]
+struct Named {
+    name: Gd,
+    endpoint: u16,
+    at_stack: Gd,
 }
 
 impl Applications {
-    pub(crate) const fn new(worker: u8) -> Self {
-        Self { worker, endpoints: Vec::new() }
+    /// None yet; `groups_max` as the stack has it.
+    pub(crate) fn new(worker: u8, groups_max: u16) -> Self {
+        let places = usize::from(groups_max);
+        let groups = Groups { named: vec![None; places], names: vec![Gd::from_bits(0); places] };
+        Self { worker, endpoints: Vec::new(), groups }
     }
 
     /// Takes an application in. The pool is the stack's number for it.
+    ///
+    /// # Errors
+    /// The stack's reason; the memory comes back.
     pub(crate) fn open(
         &mut self,
         new: NewEndpoint,
         stack: &mut Stack<'static>,
-    ) -> Result<PoolId, Misuse> {
-        let pool = stack.open_pool(new.receive)?;
+        now: Instant,
+    ) -> Result<PoolId, (Misuse, &'static mut [u8])> {
+        // The stack does not give back what it refuses; so first see whether it would take any.
+        match stack.open_pool(Default::default()) {
+            Ok(probe) => drop(stack.close_pool(probe, now)),
+            Err(misuse) => return Err((misuse, new.receive)),
+        }
+        let pool = stack.open_pool(new.receive).map_err(|misuse| (misuse, Default::default()))?;
         let reserve = new.channel.notices.capacity() / 8;
         let published = new.channel.notices.position();
         self.endpoints.push(Endpoint {
@@ -157,6 +189,46 @@ impl Applications {
         Ok(pool)
     }
 
+    /// Opens a group of an application, which knows it as `name`. Gives the stack's handle.
+    ///
+    /// # Errors
+    /// There is no such application or place, or the stack's reason.
+    pub(crate) fn open_group(
+        &mut self,
+        number: u16,
+        name: Gd,
+        config: &GroupConfig,
+        stack: &mut Stack<'static>,
+    ) -> Result<Gd, Misuse> {
+        let endpoint = self.endpoints.iter().find(|endpoint| endpoint.number == number);
+        let pool = endpoint.ok_or(Misuse::NoSuchQueue)?.pool;
+        let place = self.groups.named.get_mut(usize::from(name.index()));
+        let place = place.ok_or(Misuse::TableFull)?;
+        let at_stack = stack.open_group(pool, QueueId(number), config)?;
+        *place = Some(Named { name, endpoint: number, at_stack });
+        self.groups.names[usize::from(at_stack.index())] = name;
+        Ok(at_stack)
+    }
+
+    /// Closes a group of an application.
+    ///
+    /// # Errors
+    /// The application has no such group.
+    pub(crate) fn close_group(
+        &mut self,
+        number: u16,
+        name: Gd,
+        stack: &mut Stack<'static>,
+        now: Instant,
+    ) -> Result<(), Misuse> {
+        let at_stack = match self.groups.at_stack(name, number) {
+            Ok(Some(at_stack)) => at_stack,
+            Ok(None) | Err(_) => return Err(Misuse::StaleGroup),
+        };
+        self.groups.named[usize::from(name.index())] = None;
+        stack.close_group(at_stack, now)
+    }
+
     /// Lets an application go: resets its connections, closes its groups and gives back its part
     /// of the receive memory.
     pub(crate) fn close(
@@ -167,6 +239,9 @@ impl Applications {
     ) -> Option<&'static mut [u8]> {
         let at = self.endpoints.iter().position(|endpoint| endpoint.number == number)?;
         let endpoint = self.endpoints.swap_remove(at);
+        for place in &mut self.groups.named {
+            *place = place.filter(|named| named.endpoint != number);
+        }
         stack.close_pool(endpoint.pool, now)
     }
 
@@ -181,7 +256,7 @@ impl Applications {
     ) -> usize {
         let mut done = 0;
         for endpoint in self.endpoints.iter_mut().filter(|endpoint| !endpoint.silenced) {
-            match endpoint.drain(self.worker, stack, counters, now) {
+            match endpoint.drain(self.worker, &self.groups, stack, counters, now) {
                 Ok(count) => done += count,
                 Err(lie) => endpoint.silence(lie, counters, &mut liar),
             }
@@ -198,12 +273,33 @@ impl Applications {
     ) -> usize {
         let mut told = 0;
         for endpoint in self.endpoints.iter_mut().filter(|endpoint| !endpoint.silenced) {
-            match endpoint.publish(stack, counters) {
+            match endpoint.publish(&self.groups, stack, counters) {
                 Ok(count) => told += count,
                 Err(lie) => endpoint.silence(lie, counters, &mut liar),
             }
         }
         told
+    }
+}
+
+impl Groups {
+    /// The stack's handle for a group of this endpoint; `None` if it is gone.
+    fn at_stack(&self, name: Gd, endpoint: u16) -> Result<Option<Gd>, Lie> {
+        match self.named.get(usize::from(name.index())) {
+            Some(Some(named)) if named.name == name => {
+                if named.endpoint == endpoint {
+                    Ok(Some(named.at_stack))
+                } else {
+                    Err(Lie::Group)
+                }
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// What applications call the stack's group.
+    fn name(&self, at_stack: Gd) -> Gd {
+        self.names.get(usize::from(at_stack.index())).copied().unwrap_or(at_stack)
     }
 }
 
@@ -224,6 +320,7 @@ impl Endpoint {
     fn drain(
         &mut self,
         worker: u8,
+        groups: &Groups,
         stack: &mut Stack<'static>,
         counters: &mut ApplicationCounters,
         now: Instant,
@@ -237,9 +334,19 @@ impl Endpoint {
             let Some(submission) = self.channel.submissions.pop()? else { break };
             done += 1;
             let verb = check(&submission, worker, &self.channel.arena)?;
-            self.act(&submission, verb, stack, counters, now)?;
+            let name = Gd::from_bits(submission.gd);
+            match groups.at_stack(name, self.number)? {
+                Some(gd) => self.act(&submission, gd, verb, stack, counters, now)?,
+                None if matches!(verb, Verb::Send { len: 1.., .. }) => {
+                    self.refuse(&submission, Misuse::StaleGroup, counters);
+                }
+                None => counters.stale += 1,
+            }
         }
         if done > 0 {
+            // A refusal is there before its submission counts as taken; the bell follows with
+            // the turn's other notices.
+            self.channel.notices.publish();
             self.channel.submissions.release();
             counters.submissions += u64::from(done);
         }
@@ -249,16 +356,13 @@ impl Endpoint {
     fn act(
         &mut self,
         submission: &Submission,
+        gd: Gd,
         verb: Verb,
         stack: &mut Stack<'static>,
         counters: &mut ApplicationCounters,
         now: Instant,
     ) -> Result<(), Lie> {
-        let gd = Gd::from_bits(submission.gd);
         let cd = Cd::from_bits(submission.cd);
-        if stack.group_queue(gd).is_some_and(|queue| queue != QueueId(self.number)) {
-            return Err(Lie::Group);
-        }
         match verb {
             Verb::Accept => judge(stack.accept(gd, cd, now), &mut counters.stale),
             Verb::Refuse => judge(stack.refuse(gd, cd, now), &mut counters.stale),
@@ -272,8 +376,7 @@ impl Endpoint {
                 if len > 0 {
                     let payload = ArenaBytes { arena: &self.channel.arena, at, len };
                     if let Err(misuse) = stack.send(gd, cd, &payload, now) {
-                        counters.sends_refused += 1;
-                        self.tell_refusal(submission, misuse);
+                        self.refuse(submission, misuse, counters);
                         // What was refused is submitted again, and comes before the end.
                         return judge(Err(misuse), &mut 0);
                     }
@@ -286,8 +389,14 @@ impl Endpoint {
         }
     }
 
-    /// There is room: nothing is popped without it.
-    fn tell_refusal(&mut self, submission: &Submission, misuse: Misuse) {
+    /// Tells that a send could not be queued. There is room: nothing is popped without it.
+    fn refuse(
+        &mut self,
+        submission: &Submission,
+        misuse: Misuse,
+        counters: &mut ApplicationCounters,
+    ) {
+        counters.sends_refused += 1;
         let notice = Notice {
             kind: kind::SEND_REFUSED,
             reason: misuse as u8,
@@ -313,6 +422,7 @@ impl Endpoint {
 
     fn publish(
         &mut self,
+        groups: &Groups,
         stack: &mut Stack<'static>,
         counters: &mut ApplicationCounters,
     ) -> Result<usize, Lie> {
@@ -323,7 +433,7 @@ impl Endpoint {
                 break;
             }
             let Some(event) = stack.poll_event(QueueId(self.number)) else { break };
-            self.push(&notice_of(event, self.receive_from));
+            self.push(&notice_of(event, groups, self.receive_from));
         }
         let told = self.channel.notices.position().wrapping_sub(before);
         if told > 0 {
@@ -383,10 +493,10 @@ fn check(submission: &Submission, worker: u8, arena: &HostileArea) -> Result<Ver
     Ok(verb)
 }
 
-fn notice_of(event: Event, receive_from: u64) -> Notice {
+fn notice_of(event: Event, groups: &Groups, receive_from: u64) -> Notice {
     let of = |kind, group: Gd, connection: Cd| Notice {
         kind,
-        gd: group.to_bits(),
+        gd: groups.name(group).to_bits(),
         cd: connection.to_bits(),
         ..Notice::default()
     };
