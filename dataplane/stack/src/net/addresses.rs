@@ -134,10 +134,7 @@ impl Addresses {
             })
     }
 
-    /// Whether somebody else can have sent from this address.
-    //= https://www.rfc-editor.org/rfc/rfc9293#section-3.9.2.3
-    //# A TCP implementation MUST silently discard an incoming segment … addressed to a broadcast or
-    //# multicast address … an incoming SYN with an invalid source address (MUST-63)
+    /// Whether somebody else can have sent from this address (RFC 9293 section 3.9.2.3, MUST-63).
     pub(super) fn is_valid_source(&self, ip: IpAddr) -> bool {
         let key = Key::of(ip);
         let possible = match ip {

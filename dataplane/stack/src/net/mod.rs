@@ -60,7 +60,8 @@ pub struct Interface<'m> {
 
 impl<'m> Interface<'m> {
     /// An interface with an empty neighbour table. The memory is zeroed, or was an interface's
-    /// with the same configuration and secret before. As many neighbours as `parked` has places, up
+    /// with the same configuration and secret before; a table of twice the neighbours in use at once
+    /// has room for each of them. As many neighbours as `parked` has places, up
     /// to [`PENDING_MAX`], can have a frame waiting.
     #[must_use]
     pub fn new(

@@ -434,6 +434,16 @@ impl<'m> Neighbours<'m> {
         [hash, hash >> 32].map(|hash| (hash & self.bucket_mask) as usize * WAYS)
     }
 
+    /// The two buckets of a new neighbour, the emptier first: so a table half full takes every
+    /// neighbour, and most take two thirds.
+    fn buckets_for_new(&self, key: Key) -> [usize; 2] {
+        let [first, second] = self.buckets(key);
+        let empty = |start: usize| {
+            self.bucket(start).iter().filter(|record| record.state == state::EMPTY).count()
+        };
+        if empty(second) > empty(first) { [second, first] } else { [first, second] }
+    }
+
     #[inline]
     fn hash(&self, key: Key) -> u64 {
         let (high, low) = ((key.0 >> 64) as u64, key.0 as u64);
@@ -451,7 +461,7 @@ impl<'m> Neighbours<'m> {
         now: Instant,
     ) -> Option<usize> {
         let mut least: Option<(Worth, usize)> = None;
-        for start in self.buckets(key) {
+        for start in self.buckets_for_new(key) {
             for (way, record) in self.bucket(start).iter().enumerate() {
                 let worth = record.worth(now);
                 let displaceable = match worth {

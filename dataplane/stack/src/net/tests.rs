@@ -554,6 +554,71 @@ fn a_table_full_of_neighbours_in_use_takes_no_more_until_one_is_idle() {
     assert_eq!(port.resolve("10.77.0.13"), Resolved::Mac(MacAddr([2, 0, 0, 0, 1, 13])));
 }
 
+/// Makes a neighbour of each of `10.77.0.n`, asks where it is once, and checks the answer.
+fn befriend(port: &mut Port<'_>, peers: core::ops::Range<u8>) {
+    for n in peers {
+        let (peer, mac) = (std::format!("10.77.0.{n}"), MacAddr([2, 0, 0, 0, 1, n]));
+        port.arp_from(Operation::Request, &peer, mac).unwrap();
+        assert_eq!(port.resolve(&peer), Resolved::Mac(mac), "{peer}");
+    }
+    port.sent();
+}
+
+#[test]
+fn a_table_half_full_of_neighbours_in_use_knows_them_all() {
+    let mut memory = memory(256);
+    let mut port = Port::new(&mut memory);
+    befriend(&mut port, 10..138);
+    for n in 10..138u8 {
+        let known = port.resolve(&std::format!("10.77.0.{n}"));
+        assert_eq!(known, Resolved::Mac(MacAddr([2, 0, 0, 0, 1, n])));
+    }
+}
+
+#[test]
+fn what_others_claim_does_not_end_a_search_of_ours() {
+    let mut memory = memory(4);
+    let mut port = Port::new(&mut memory);
+    for n in 10..14u8 {
+        port.resolve(&std::format!("10.77.0.{n}"));
+    }
+    port.sent();
+    assert_eq!(port.arp_from(Operation::Request, "10.77.0.20", OTHER), Ok(()));
+    assert_eq!(port.stopped(Stop::NeighbourTableFull), 1);
+    for n in 10..14u8 {
+        let peer = std::format!("10.77.0.{n}");
+        assert_eq!(port.arp_from(Operation::Reply, &peer, THEM), Ok(()));
+        assert_eq!(port.resolve(&peer), Resolved::Mac(THEM));
+    }
+}
+
+#[test]
+fn probing_many_neighbours_leaves_places_to_find_new_ones() {
+    let mut memory = memory(512);
+    let mut port = Port::new(&mut memory);
+    befriend(&mut port, 10..210);
+    assert_eq!(port.resolve("10.77.0.220"), Resolved::Pending);
+    assert_eq!(port.sent_arp().len(), 1);
+    port.wait(Duration::from_millis(5200));
+    let asked = port.sent_arp();
+    let probes = asked.iter().filter(|(dst, _)| *dst != MacAddr::BROADCAST).count();
+    assert_eq!(probes, PENDING_MAX / 2);
+}
+
+#[test]
+fn who_is_confirmed_gives_its_place_among_the_pending_back() {
+    let mut memory = memory(512);
+    let mut port = Port::new(&mut memory);
+    for n in 10..210 {
+        befriend(&mut port, n..n + 1);
+        port.interface.confirm(ip(&std::format!("10.77.0.{n}")), port.now);
+    }
+    befriend(&mut port, 210..211);
+    port.wait(Duration::from_millis(5200));
+    let asked: Vec<_> = port.sent_arp().iter().map(|(_, packet)| packet.target_ip).collect();
+    assert_eq!(asked, [v4("10.77.0.210")]);
+}
+
 #[test]
 fn tables_of_any_size_work_or_say_that_they_are_full() {
     for records in 0..40 {
@@ -843,6 +908,57 @@ fn ipv6_packets_are_never_too_big_for_what_every_link_takes() {
         assert_eq!(too_big(mtu), Err(Stop::IcmpErrorIgnored));
     }
     assert_eq!(too_big(1280), Ok(Some(Failure::PacketTooBig { mtu: 1280 })));
+}
+
+#[test]
+fn fragments_of_messages_are_not_read() {
+    let mut memory = memory(16);
+    let mut port = Port::new(&mut memory);
+    let mut bytes = [0; 80];
+    let header = ipv6::Header {
+        src: v6("fd77::9"),
+        dst: v6("fd77::2"),
+        protocol: 44,
+        hop_limit: 64,
+        dscp: 0,
+        ecn: 0,
+        flow_label: 0,
+        payload_len: 40,
+    };
+    let payload = header.emit(&mut bytes).unwrap();
+    payload[..8].copy_from_slice(&[icmpv6::PROTOCOL, 0, 0, 1, 0, 0, 0, 9]);
+    let echo = icmpv6::Echo { identifier: 7, sequence: 9, data: &[1; 24] };
+    echo.emit_request(&mut payload[8..], header.src, header.dst).unwrap();
+    let packet = ipv6::Packet::parse(&bytes).unwrap();
+    let Port { interface, wire, counters, now } = &mut port;
+    let stopped = interface.on_icmpv6(&packet, THEM, wire, counters, *now);
+    assert_eq!(stopped, Err(Stop::IpFragment));
+    let atomic = ipv6::Packet { fragment: ipv6::Fragment::Atomic, ..packet };
+    assert_eq!(interface.on_icmpv6(&atomic, THEM, wire, counters, *now), Ok(None));
+
+    let echo = icmpv4::Echo { identifier: 7, sequence: 9, data: b"part" };
+    let mut message = [0; 12];
+    echo.emit_request(&mut message).unwrap();
+    let whole = ipv4::Packet {
+        src: v4("10.77.0.9"),
+        dst: v4("10.77.0.2"),
+        protocol: icmpv4::PROTOCOL,
+        ttl: 64,
+        dscp: 0,
+        ecn: 0,
+        identification: 1,
+        more_fragments: false,
+        fragment_offset: 0,
+        source_routed: false,
+        header: &[],
+        payload: &message,
+    };
+    let part = ipv4::Packet { more_fragments: true, ..whole };
+    assert_eq!(interface.on_icmpv4(&part, THEM, wire, counters), Err(Stop::IpFragment));
+    let routed = ipv4::Packet { source_routed: true, ..whole };
+    assert_eq!(interface.on_icmpv4(&routed, THEM, wire, counters), Err(Stop::Ipv4SourceRoute));
+    assert_eq!(interface.on_icmpv4(&whole, THEM, wire, counters), Ok(None));
+    assert_eq!(port.sent().len(), 2);
 }
 
 #[test]

@@ -362,5 +362,10 @@ mod tests {
             assert_eq!(packet.payload, [9, 9]);
         })
         .unwrap();
+        parse(FRAGMENT, &[6, 0, 0, 1, 0, 0, 0, 9], |packet| {
+            let first = Fragment::Part { identification: 9, offset: 0, more: true };
+            assert_eq!(packet.fragment, first);
+        })
+        .unwrap();
     }
 }

@@ -140,6 +140,9 @@ fn known_options_of_a_wrong_length_are_passed_over() {
     let expected =
         Options { mss: Some(1460), window_scale: Some(7), sack_permitted: true, ..Options::NONE };
     assert_eq!(options_of(Flags::SYN, &options), expected);
+    // Longer than they should be, they hold no value either.
+    let long = [2, 6, 5, 180, 0, 0, 3, 4, 7, 0, 4, 3, 0, 8, 11, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    assert_eq!(options_of(Flags::SYN, &long), Options::NONE);
 }
 
 #[test]
