@@ -36,6 +36,8 @@ pub struct Instance {
     pub addresses: Vec<String>,
     /// Connections there is room for.
     pub connections: u32,
+    /// How many of them may have data in flight or unread at once.
+    pub active: u32,
     /// `auto`, `require` or `never`.
     pub hugepages: &'static str,
 }
@@ -143,7 +145,7 @@ control_core = 0
 hugepages = \"{hugepages}\"
 connections = {connections}
 ipv6_connections = {connections}
-active = {connections}
+active = {active}
 transmit = \"32MiB\"
 receive = \"64MiB\"
 frames = 8192
@@ -157,6 +159,7 @@ receive_max = \"64MiB\"
             worker = cores - 1,
             hugepages = self.hugepages,
             connections = self.connections,
+            active = self.active,
         )
     }
 

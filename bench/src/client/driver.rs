@@ -11,6 +11,9 @@ use hdrhistogram::Histogram;
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
+};
 
 use super::connection::{Connection, Failure, Happened, Traffic};
 use super::load::{Load, Pace};
@@ -20,6 +23,8 @@ use crate::payload::Payload;
 
 const SCRATCH_BYTES: usize = 64 << 10;
 const FAILURES_TOLD: usize = 5;
+/// What epoll calls the timer.
+const TIMER: usize = usize::MAX;
 
 /// One thread's connections.
 #[derive(Debug)]
@@ -27,6 +32,9 @@ pub(super) struct Driver<'p> {
     plan: &'p Plan,
     thread: u32,
     epoll: OwnedFd,
+    timer: OwnedFd,
+    /// When the timer rings, if it does.
+    timer_is_at: Option<Instant>,
     places: Vec<Place>,
     scratch: Vec<u8>,
     rounds_done: u32,
@@ -100,10 +108,15 @@ impl<'p> Driver<'p> {
                 rounds_left: 0,
             })
             .collect();
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC)?;
+        epoll::add(&epoll, &timer, EventData::new_u64(TIMER as u64), EventFlags::IN)?;
         Ok(Self {
             plan,
             thread,
-            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            epoll,
+            timer,
+            timer_is_at: None,
             places,
             scratch: vec![0; SCRATCH_BYTES],
             rounds_done: 0,
@@ -278,7 +291,9 @@ impl<'p> Driver<'p> {
             return Ok(());
         }
         let mut events: Vec<epoll::Event> = Vec::with_capacity(512);
-        let timeout = self.wait_at_most(step)?;
+        self.set_timer(step)?;
+        let at_most = self.plan.patience.min(Duration::from_secs(1));
+        let timeout = Timespec::try_from(at_most).map_err(io::Error::other)?;
         match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&timeout)) {
             Ok(_) => {}
             Err(rustix::io::Errno::INTR) => return Ok(()),
@@ -286,6 +301,9 @@ impl<'p> Driver<'p> {
         }
         for event in &events {
             let index = event.data.u64() as usize;
+            if index == TIMER {
+                continue;
+            }
             let Some(connection) = &mut self.places[index].connection else { continue };
             let before = step.traffic.sent + step.traffic.received;
             match connection.on_ready(&mut self.scratch, &mut step.traffic) {
@@ -305,13 +323,24 @@ impl<'p> Driver<'p> {
         Ok(())
     }
 
-    fn wait_at_most(&self, step: &Step<'_>) -> io::Result<Timespec> {
-        let until_due = match step.due.peek() {
-            Some(Reverse((due, _))) => due.saturating_duration_since(clock::now()),
-            None => Duration::from_secs(1),
+    /// Sets the timer to the next request that is due; epoll's own timeout only knows milliseconds.
+    fn set_timer(&mut self, step: &Step<'_>) -> io::Result<()> {
+        let due = step.due.peek().map(|Reverse((due, _))| *due);
+        if self.timer_is_at == due && due.is_some_and(|due| due > clock::now()) {
+            return Ok(());
+        }
+        self.timer_is_at = due;
+        // A timer of zero would never ring.
+        let wait =
+            due.map(|due| due.saturating_duration_since(clock::now()).max(Duration::from_nanos(1)));
+        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let it_value = match wait {
+            Some(wait) => Timespec::try_from(wait).map_err(io::Error::other)?,
+            None => zero,
         };
-        let wait = until_due.min(self.plan.patience).min(Duration::from_secs(1));
-        Timespec::try_from(wait).map_err(io::Error::other)
+        let once = Itimerspec { it_interval: zero, it_value };
+        timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once)?;
+        Ok(())
     }
 
     /// Fails whatever has not finished.

@@ -3,6 +3,7 @@
 use std::io;
 
 use super::load::{BODY_BYTES, Driven};
+use super::stage::ROOM;
 use super::{DemoError, Options};
 use crate::capture::Analysis;
 use crate::client::StepReport;
@@ -91,12 +92,25 @@ fn packets(heading: &str, who: &str, analysis: &Analysis, step: &StepReport) -> 
 
 /// What the dataplane says of its tables while all connections are open and idle.
 fn memory(driven: &Driven) -> String {
-    let mut text = String::new();
-    for row in &driven.workers {
-        let cells: Vec<String> = row.iter().map(|(key, value)| format!("{key} {value}")).collect();
-        text += &format!("  worker, all idle       {}\n", cells.join("  "));
-    }
-    text
+    let sum = |column: &str| -> u64 {
+        driven.workers.iter().filter_map(|row| row.get(column)?.as_u64()).sum()
+    };
+    let [before, open] = driven.resident;
+    let grown = open.dataplane.saturating_sub(before.dataplane);
+    let open_now = sum("connections");
+    let tables = sum("tables (bytes)");
+    format!(
+        "  memory per connection  {:>9.0} B of tables for each of {} places, those of active ones \
+         included
+                         {:.0} B grown per connection; while idle they hold {} active records, {} \
+         chunks, {} B to send",
+        tables as f64 / f64::from(ROOM),
+        ROOM,
+        grown as f64 / open_now.max(1) as f64,
+        sum("active"),
+        sum("chunks"),
+        sum("transmit used (bytes)"),
+    )
 }
 
 /// What did not hold, each a sentence.
@@ -131,6 +145,11 @@ fn failures(driven: &Driven, options: &Options) -> Vec<String> {
     must(
         driven.not_captured == 0,
         format!("tcpdump lost {} frames, so packets cannot be counted", driven.not_captured),
+    );
+    let open: u64 = driven.workers.iter().filter_map(|row| row.get("connections")?.as_u64()).sum();
+    must(
+        open >= connections,
+        format!("the dataplane says that {open} connections are open, the clients {connections}"),
     );
     for (analysis, step) in
         [(&driven.analysis_fast, &driven.fast), (&driven.analysis_paced, &driven.paced)]

@@ -19,6 +19,9 @@ pub(super) const PORT: u16 = 7777;
 pub(super) const SERVER_V4: &str = "10.77.0.2";
 pub(super) const SERVER_V6: &str = "fd77::2";
 
+/// Connections the dataplane has room for.
+pub(super) const ROOM: u32 = 100_000;
+
 /// Tables, buffers and DPDK's own memory for this demo, in pages of 2 MiB.
 const HUGE_PAGES: u64 = 224;
 
@@ -39,9 +42,11 @@ impl Stage {
             run_dir: PathBuf::from(RUN_DIR),
             directory: PathBuf::from(DIRECTORY),
             programs: Programs::locate()?,
-            device: format!("net_af_packet0,iface={INTERFACE}"),
+            // Room for a request of every connection at once, in frames of the kernel's ring.
+            device: format!("net_af_packet0,iface={INTERFACE},framecnt=8192"),
             addresses: vec![format!("{SERVER_V4}/24"), format!("{SERVER_V6}/64")],
-            connections: 20_000,
+            connections: ROOM,
+            active: 8192,
             hugepages: "auto",
         };
         reserve_huge_pages(ledger, screen)?;

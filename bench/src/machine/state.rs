@@ -41,6 +41,11 @@ impl MachineState {
         }
         for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
             let name = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+            let status = std::fs::read_to_string(entry.path().join("status")).unwrap_or_default();
+            if status.contains("State:\tZ") {
+                // It has ended; whoever inherited it has not asked for its status yet.
+                continue;
+            }
             if ["xtcp", "presence"].iter().any(|ours| name.starts_with(ours)) {
                 add("process", &format!("{} {}", entry.file_name().to_string_lossy(), name));
             }

@@ -95,6 +95,7 @@ impl Rig {
             device: format!("net_af_packet0,iface={interface}"),
             addresses: vec![format!("{SERVER_V4}/24"), format!("{SERVER_V6}/64")],
             connections: 4096,
+            active: 4096,
             hugepages: "never",
         })
     }
