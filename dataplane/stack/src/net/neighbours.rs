@@ -396,8 +396,8 @@ impl<'m> Neighbours<'m> {
     /// place it stays stale, and in use.
     #[cold]
     fn delay(&mut self, place: usize, now: Instant) {
-        let (probes, _) = self.pending.split_at(PENDING_MAX / 2);
-        let free = probes.iter().position(Option::is_none);
+        let half = PENDING_MAX / 2;
+        let free = (half..PENDING_MAX).find(|slot| self.pending[*slot].is_none());
         let Some(record) = self.records.get_mut(place) else { return };
         record.state = state::STALE;
         if let Some(slot) = free {
@@ -487,7 +487,7 @@ impl<'m> Neighbours<'m> {
 
     /// A free place among the pending, if need be that of the neighbour longest asked for.
     fn pending_room(&mut self, counters: &mut Counters) -> Option<usize> {
-        if let Some(free) = self.pending.iter().rposition(Option::is_none) {
+        if let Some(free) = self.pending.iter().position(Option::is_none) {
             return Some(free);
         }
         let incomplete = |(slot, place): (usize, &Option<u32>)| {

@@ -620,6 +620,19 @@ fn who_is_confirmed_gives_its_place_among_the_pending_back() {
 }
 
 #[test]
+fn as_many_frames_are_parked_as_there_are_places() {
+    let mut memory = memory(64);
+    memory.1.truncate(2);
+    let mut port = Port::new(&mut memory);
+    let parked = [10, 11, 12].map(|n| {
+        let peer = std::format!("10.77.0.{n}");
+        port.resolve(&peer);
+        port.park(&peer, &[7; 60])
+    });
+    assert_eq!(parked, [true, true, false]);
+}
+
+#[test]
 fn tables_of_any_size_work_or_say_that_they_are_full() {
     for records in 0..40 {
         let mut memory = memory(records);
