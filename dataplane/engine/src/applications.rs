@@ -221,9 +221,8 @@ impl Applications {
         stack: &mut Stack<'static>,
         now: Instant,
     ) -> Result<(), Misuse> {
-        let at_stack = match self.groups.at_stack(name, number) {
-            Ok(Some(at_stack)) => at_stack,
-            Ok(None) | Err(_) => return Err(Misuse::StaleGroup),
+        let Ok(Some(at_stack)) = self.groups.at_stack(name, number) else {
+            return Err(Misuse::StaleGroup);
         };
         self.groups.named[usize::from(name.index())] = None;
         stack.close_group(at_stack, now)

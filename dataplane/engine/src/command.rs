@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SendError, Sender};
 
 use xtcp_stack::config::GroupConfig;
-use xtcp_stack::handle::{Cd, Gd, PoolId, QueueId};
+use xtcp_stack::handle::{Cd, Gd, PoolId};
 use xtcp_stack::{ConnectionInfo, Misuse};
 
 use crate::applications::{Lie, NewEndpoint};
@@ -22,10 +22,10 @@ pub(crate) enum Ask {
     OpenEndpoint(Box<NewEndpoint>),
     /// Let an application go. [`Tell::Memory`].
     CloseEndpoint(u16),
-    /// [`Tell::Group`].
-    OpenGroup(PoolId, QueueId, GroupConfig),
+    /// Open a group that the application knows by this handle. [`Tell::Group`].
+    OpenGroup { endpoint: u16, group: Gd, config: GroupConfig },
     /// [`Tell::Done`].
-    CloseGroup(Gd),
+    CloseGroup { endpoint: u16, group: Gd },
     /// [`Tell::Connection`].
     Describe(Cd),
     /// As many connections as the vector has room for. [`Tell::Connections`].
@@ -43,9 +43,11 @@ pub(crate) enum Ask {
 /// A worker's answer.
 #[derive(Debug)]
 pub(crate) enum Tell {
-    Pool(Result<PoolId, Misuse>),
+    /// The worker's number for the pool; if there is none, the memory comes back.
+    Pool(Result<PoolId, (Misuse, &'static mut [u8])>),
     /// The worker's part of the endpoint's receive memory, if it had the endpoint.
     Memory(Option<&'static mut [u8]>),
+    /// The worker's own handle for the group.
     Group(Result<Gd, Misuse>),
     Done(Result<(), Misuse>),
     Connection(Result<ConnectionInfo, Misuse>),

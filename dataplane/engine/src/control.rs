@@ -15,8 +15,10 @@ use xtcp_ring::transport::{FILES_MAX, MESSAGE_MAX, Partial};
 use xtcp_ring::{Listener, Seqpacket, TransportError};
 use xtcp_stack::Instant;
 
-use crate::engine::{Dealt, EndpointFiles, Engine, Prepared};
+use crate::endpoints::EndpointFiles;
+use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::prepare::{Dealt, Prepared};
 use crate::prompt::{self, Next, PROMPT};
 use crate::say::{note, warn};
 use crate::show;
@@ -311,7 +313,7 @@ impl Control {
         let (state, workers) = match &self.stage {
             Stage::Running(engine) => {
                 let endpoints = engine.endpoints().map(|endpoint| endpoint.record.clone());
-                let groups = engine.groups().cloned();
+                let groups = engine.groups().map(|group| group.record.clone());
                 let state =
                     State::Running { endpoints: endpoints.collect(), groups: groups.collect() };
                 (state, engine.worker_count())
@@ -445,7 +447,7 @@ fn obey(command: Command, files: Vec<OwnedFd>, engine: &mut Engine) -> Result<An
         },
         Command::Describe { endpoint, cd } => engine
             .describe(endpoint, cd)
-            .map_or_else(refuse, |info| Answer::Described(show::described(&info))),
+            .map_or_else(refuse, |(info, gd)| Answer::Described(show::described(&info, gd))),
         Command::Show { topic, limit } => Answer::Shown { rows: show::rows(engine, topic, limit)? },
         // Dealt with before.
         Command::Hello { .. } | Command::Memory { .. } | Command::Stop => Answer::Done,

@@ -26,7 +26,8 @@
 //! | `spread`, `exchange` | which worker a frame belongs to, and its way there |
 //! | `tx` | the stack's frames to the device |
 //! | `clock` | the only place that reads time |
-//! | `engine` | the workers and applications as the control thread holds them |
+//! | `prepare`, `stack_config` | from the command line to workers at work |
+//! | `engine`, `endpoints` | workers and applications as the control thread holds them |
 //! | `control`, `prompt`, `show`, `stats` | people and `xtcpd` |
 
 #![forbid(unsafe_code)]
@@ -36,6 +37,7 @@ pub mod cli;
 mod clock;
 mod command;
 mod control;
+mod endpoints;
 mod engine;
 mod error;
 mod exchange;
@@ -45,10 +47,12 @@ mod loopback;
 mod memory;
 mod modes;
 mod ports;
+mod prepare;
 mod prompt;
 mod say;
 mod show;
 mod spread;
+mod stack_config;
 mod stats;
 #[cfg(test)]
 mod test_world;
@@ -65,9 +69,9 @@ use xtcp_ring::Listener;
 
 use cli::{CliError, CommandLine};
 use control::Control;
-use engine::Prepared;
 pub use error::EngineError;
 use instance::Instance;
+use prepare::Prepared;
 use say::{note, warn};
 
 /// Megabytes of ordinary pages for what is not frames: queues, rings, devices.

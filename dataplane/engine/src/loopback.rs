@@ -16,8 +16,8 @@ use xtcp_stack::{
 };
 
 use crate::command::Line;
-use crate::engine::Prepared;
 use crate::ports::{Opened, own_mac};
+use crate::prepare::Prepared;
 use crate::spread::SpreadBy;
 use crate::stats::Snapshot;
 use crate::test_world::{group, memory};

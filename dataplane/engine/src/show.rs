@@ -6,6 +6,7 @@ use xtcp_stack::ConnectionInfo;
 use xtcp_stack::handle::Gd;
 use xtcp_stack::wire::ethernet::MacAddr;
 
+use crate::endpoints::{Endpoint, Group};
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::ports::own_mac;
@@ -24,7 +25,9 @@ pub(crate) fn rows(engine: &Engine, topic: Topic, limit: u32) -> Result<Vec<Row>
     let mut rows = match topic {
         Topic::Pools => pools(engine, &engine.snapshots()?),
         Topic::Groups => groups(engine, &engine.snapshots()?),
-        Topic::Connections => engine.connections(limit)?.iter().map(connection).collect(),
+        Topic::Connections => {
+            engine.connections(limit)?.iter().map(|info| connection(engine, info)).collect()
+        }
         Topic::Ports => vec![port(engine)?],
         Topic::Workers => workers(engine, &engine.snapshots()?),
         Topic::Counters => counter_rows(&engine.snapshots()?),
@@ -34,15 +37,15 @@ pub(crate) fn rows(engine: &Engine, topic: Topic, limit: u32) -> Result<Vec<Row>
 }
 
 fn pools(engine: &Engine, snapshots: &[Snapshot]) -> Vec<Row> {
-    let of_endpoint = |endpoint: &crate::engine::Endpoint| {
+    let of_endpoint = |endpoint: &Endpoint| {
         let record = &endpoint.record;
         let figures = || {
-            snapshots
-                .iter()
-                .flat_map(|snapshot| &snapshot.pools)
-                .filter(|info| info.pool == endpoint.pool)
+            snapshots.iter().zip(&endpoint.pools).flat_map(|(snapshot, pool)| {
+                snapshot.pools.iter().filter(|info| info.pool == *pool)
+            })
         };
-        let groups = engine.groups().filter(|group| group.endpoint == record.endpoint).count();
+        let groups =
+            engine.groups().filter(|group| group.record.endpoint == record.endpoint).count();
         row([
             ("pool", record.pool.into()),
             ("application", record.application.clone().into()),
@@ -61,15 +64,14 @@ fn pools(engine: &Engine, snapshots: &[Snapshot]) -> Vec<Row> {
 }
 
 fn groups(engine: &Engine, snapshots: &[Snapshot]) -> Vec<Row> {
-    let of_group = |record: &message::GroupRecord| {
+    let of_group = |group: &Group| {
+        let record = &group.record;
         let options = &record.options;
         let sum = |figure: fn(&xtcp_stack::GroupInfo) -> u64| -> u64 {
-            snapshots
-                .iter()
-                .flat_map(|snapshot| &snapshot.groups)
-                .filter(|info| info.group.to_bits() == record.gd)
-                .map(figure)
-                .sum()
+            let at_workers = snapshots.iter().zip(&group.at_workers);
+            let infos = at_workers
+                .flat_map(|(snapshot, gd)| snapshot.groups.iter().filter(|info| info.group == *gd));
+            infos.map(figure).sum()
         };
         row([
             ("gd", format!("{:?}", Gd::from_bits(record.gd)).into()),
@@ -109,10 +111,13 @@ fn acknowledge(acknowledge: message::Acknowledge) -> String {
     }
 }
 
-fn connection(info: &ConnectionInfo) -> Row {
+fn connection(engine: &Engine, info: &ConnectionInfo) -> Row {
+    let group = engine.group_of(usize::from(info.connection.worker()), info.group);
+    // The modes echo and answer have a group that no application knows.
+    let gd = group.map_or(info.group, |group| Gd::from_bits(group.record.gd));
     row([
         ("cd", format!("{:?}", info.connection).into()),
-        ("gd", format!("{:?}", info.group).into()),
+        ("gd", format!("{gd:?}").into()),
         ("remote", info.remote.to_string().into()),
         ("local", info.local.to_string().into()),
         ("state", info.state.to_string().into()),
@@ -125,10 +130,10 @@ fn connection(info: &ConnectionInfo) -> Row {
 }
 
 /// The connection as messages have it.
-pub(crate) fn described(info: &ConnectionInfo) -> message::ConnectionInfo {
+pub(crate) fn described(info: &ConnectionInfo, gd: u32) -> message::ConnectionInfo {
     message::ConnectionInfo {
         cd: info.connection.to_bits(),
-        gd: info.group.to_bits(),
+        gd,
         remote: info.remote,
         local: info.local,
         state: info.state.to_string(),

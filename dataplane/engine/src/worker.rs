@@ -4,9 +4,9 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 
 use arrayvec::ArrayVec;
 use dpdk::{BURST, Burst, Mbuf, RxChecksum, RxQueue, TxQueue};
-use xtcp_stack::Stack;
 use xtcp_stack::time::Instant;
 use xtcp_stack::world::{Checksum, RxFrame};
+use xtcp_stack::{Misuse, Stack};
 
 use crate::applications::Applications;
 use crate::clock::Clock;
@@ -219,17 +219,21 @@ impl Worker {
         let stack = &mut self.stack;
         match (ask, &mut self.work) {
             (Ask::OpenEndpoint(new), Work::Applications(applications)) => {
-                Tell::Pool(applications.open(*new, stack))
+                Tell::Pool(applications.open(*new, stack, now))
             }
-            (Ask::OpenEndpoint(_), _) => Tell::Pool(Err(xtcp_stack::Misuse::NoSuchQueue)),
+            (Ask::OpenEndpoint(new), _) => Tell::Pool(Err((Misuse::NoSuchQueue, new.receive))),
             (Ask::CloseEndpoint(number), Work::Applications(applications)) => {
                 Tell::Memory(applications.close(number, stack, now))
             }
             (Ask::CloseEndpoint(_), _) => Tell::Memory(None),
-            (Ask::OpenGroup(pool, queue, config), _) => {
-                Tell::Group(stack.open_group(pool, queue, &config))
+            (Ask::OpenGroup { endpoint, group, config }, Work::Applications(applications)) => {
+                Tell::Group(applications.open_group(endpoint, group, &config, stack))
             }
-            (Ask::CloseGroup(group), _) => Tell::Done(stack.close_group(group, now)),
+            (Ask::CloseGroup { endpoint, group }, Work::Applications(applications)) => {
+                Tell::Done(applications.close_group(endpoint, group, stack, now))
+            }
+            (Ask::OpenGroup { .. }, _) => Tell::Group(Err(Misuse::NoSuchQueue)),
+            (Ask::CloseGroup { .. }, _) => Tell::Done(Err(Misuse::StaleGroup)),
             (Ask::Describe(connection), _) => Tell::Connection(stack.connection(connection)),
             (Ask::Connections(mut list), _) => {
                 let room = list.capacity();

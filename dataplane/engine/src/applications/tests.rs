@@ -8,7 +8,7 @@ use xtcp_ring::{
     ApplicationChannel, EndpointLayout, ExclusiveMapping, Mapping, PageSize, Producer,
     ReadOnlyMapping, Ringer, SharedMemory, bell,
 };
-use xtcp_stack::config::{Accept, Acknowledge, Family, GroupConfig};
+use xtcp_stack::config::{Accept, Acknowledge, Family};
 
 use super::*;
 use crate::test_world::{LISTEN, World, group, memory};
@@ -48,7 +48,7 @@ impl Scene {
     fn new() -> Self {
         Self {
             world: World::new(),
-            applications: Applications::new(0),
+            applications: Applications::new(0, 16),
             counters: ApplicationCounters::default(),
             liars: Vec::new(),
         }
@@ -68,9 +68,12 @@ impl Scene {
             receive: ExclusiveMapping::map(&receive).unwrap().into_static_bytes(),
             receive_from: 0,
         };
-        let stack = &mut self.world.server;
-        let pool = self.applications.open(new, stack).unwrap();
-        let gd = stack.open_group(pool, QueueId(number), config).unwrap();
+        let (stack, now) = (&mut self.world.server, self.world.now);
+        self.applications.open(new, stack, now).unwrap();
+        // Applications and the stack number groups differently.
+        let gd = Gd::new(15 - number, 77);
+        let at_stack = self.applications.open_group(number, gd, config, stack).unwrap();
+        assert_ne!(gd, at_stack);
         App { number, endpoint, channel, receive: readable, gd }
     }
 
