@@ -32,6 +32,8 @@ pub(crate) enum Ask {
     Connections(Vec<ConnectionInfo>),
     /// [`Tell::Snapshot`].
     Snapshot(Box<Snapshot>),
+    /// Tell the link where our addresses are. [`Tell::Done`].
+    Announce,
     /// Stop working until [`Self::Resume`]. [`Tell::Done`].
     Pause,
     /// [`Tell::Done`].

@@ -135,11 +135,10 @@ impl Control {
 
     /// Serves until a signal, `quit` or `xtcpd` ends it; then stops everything.
     pub(crate) fn run(mut self) -> Result<(), EngineError> {
-        self.look_at_link();
+        let mut served = self.look_at_link().map(|()| Go::On);
         if self.prompt.is_some() {
             print(PROMPT);
         }
-        let mut served = Ok(Go::On);
         while let Ok(Go::On) = served {
             served = self.turn();
         }
@@ -171,7 +170,7 @@ impl Control {
         let now = self.clock.now();
         if now >= self.next_tick {
             self.next_tick = now + TICK;
-            self.look_at_link();
+            self.look_at_link()?;
         }
         self.show_rates(now)?;
         Ok(Go::On)
@@ -351,6 +350,7 @@ impl Control {
             Ok(engine) => {
                 note("at work");
                 self.run_engine(engine);
+                self.look_at_link()?;
                 Ok((Answer::Done, Go::On))
             }
             Err(error) => {
@@ -395,16 +395,16 @@ impl Control {
         Some(String::from_utf8_lossy(&line).into_owned())
     }
 
-    /// Says when the link has changed.
-    fn look_at_link(&mut self) {
-        let link = match &self.stage {
-            Stage::Running(engine) => engine.port().link(),
-            Stage::Waiting(_) | Stage::Nothing => return,
-        };
-        let Ok(link) = link else { return };
-        if self.link_up.replace(link.up) != Some(link.up) {
-            note(if link.up { "the link is up" } else { "the link is down" });
+    /// Says when the link has changed; when it has come up, tells it who we are.
+    fn look_at_link(&mut self) -> Result<(), EngineError> {
+        let Stage::Running(engine) = &self.stage else { return Ok(()) };
+        // A driver that does not say is asked again a second later.
+        let Ok(link) = engine.port().link() else { return Ok(()) };
+        if self.link_up.replace(link.up) == Some(link.up) {
+            return Ok(());
         }
+        note(if link.up { "the link is up" } else { "the link is down" });
+        if link.up { engine.announce() } else { Ok(()) }
     }
 
     /// Shows what has happened per second since it was last shown, if it is time.

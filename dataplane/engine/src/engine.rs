@@ -102,6 +102,11 @@ impl Engine {
         Ok(snapshots)
     }
 
+    /// Tells the link where our addresses are; worker 0 speaks for all.
+    pub(crate) fn announce(&self) -> Result<(), EngineError> {
+        self.ask(0, Ask::Announce).map(drop)
+    }
+
     /// Stops the workers between two turns, or lets them go on.
     pub(crate) fn pause(&mut self, pause: bool) -> Result<(), EngineError> {
         for worker in 0..self.workers.len() {

@@ -244,7 +244,13 @@ impl Worker {
                 self.fill(&mut snapshot);
                 Tell::Snapshot(snapshot)
             }
-            (Ask::Pause | Ask::Resume | Ask::End, _) => Tell::Done(Ok(())),
+            (Ask::Announce, Work::Applications(_) | Work::Builtin(_)) => {
+                stack.announce(&mut self.tx);
+                Tell::Done(Ok(()))
+            }
+            (Ask::Announce, Work::Macswap) | (Ask::Pause | Ask::Resume | Ask::End, _) => {
+                Tell::Done(Ok(()))
+            }
         }
     }
 
