@@ -112,12 +112,15 @@ fn acknowledge(acknowledge: message::Acknowledge) -> String {
 }
 
 fn connection(engine: &Engine, info: &ConnectionInfo) -> Row {
-    let group = engine.group_of(usize::from(info.connection.worker()), info.group);
-    // The modes echo and answer have a group that no application knows.
-    let gd = group.map_or(info.group, |group| Gd::from_bits(group.record.gd));
+    // The modes echo and answer have a group that no application knows; and what is left of a
+    // closed group has a name no more.
+    let gd = match engine.group_of(usize::from(info.connection.worker()), info.group) {
+        Some(group) => Value::from(format!("{:?}", Gd::from_bits(group.record.gd))),
+        None => Value::Null,
+    };
     row([
         ("cd", format!("{:?}", info.connection).into()),
-        ("gd", format!("{gd:?}").into()),
+        ("gd", gd),
         ("remote", info.remote.to_string().into()),
         ("local", info.local.to_string().into()),
         ("state", info.state.to_string().into()),
