@@ -25,7 +25,7 @@ use crate::tx::TxSink;
 use crate::worker::Worker;
 
 /// Ports: one for each test.
-const PORTS: usize = 4;
+const PORTS: usize = 5;
 
 const SERVER: &str = "10.9.0.1";
 const CLIENT: &str = "10.9.0.2";
@@ -67,7 +67,7 @@ impl Loopback {
             Pool::create(&eal, &format!("{name}-{port}"), count, 0, 2048).unwrap()
         };
         let pools: Vec<Pool> =
-            (0..workers).map(|worker| pool(&format!("worker{worker}"), 1023)).collect();
+            (0..workers).map(|worker| pool(&format!("worker{worker}"), 2047)).collect();
         let port = Port::open(&eal, port).unwrap();
         let ours = pool("ours", 2047);
         let config = PortConfig { rss: false, ..PortConfig::new(vec![ours.clone(); workers * 2]) };
@@ -211,6 +211,32 @@ fn macswap_sends_every_frame_back() {
     back[..12].rotate_left(6);
     assert_eq!(loopback.ask(&there), [back]);
     assert_eq!(loopback.ask(&runt), [runt]);
+}
+
+#[test]
+fn a_full_device_makes_the_stack_wait_and_loses_nothing() {
+    let mut loopback = Loopback::new(4, 1, "");
+    let (worker, _) = &mut loopback.workers[0];
+    let mut sent = 0_u32;
+    while let Some(room) = worker.tx.frame(60) {
+        room[..4].copy_from_slice(&sent.to_be_bytes());
+        sent += 1;
+        assert!(sent < 5000, "the ring has 1,023 places and the burst 32");
+    }
+    assert!(worker.tx.counters.full > 0);
+    assert_eq!((worker.tx.counters.no_mbuf, worker.tx.counters.frames), (0, u64::from(sent)));
+
+    let mut burst = Burst::new();
+    let mut next = 0_u32;
+    while next < sent {
+        worker.tx.flush();
+        assert!(loopback.rx[0].receive(&mut burst) > 0, "{next} of {sent} came");
+        for mbuf in burst.drain() {
+            assert_eq!(mbuf.bytes()[..4], next.to_be_bytes());
+            next += 1;
+        }
+    }
+    assert!(worker.tx.frame(60).is_some());
 }
 
 /// A client of many connections, each of which sends its number and wants it back.

@@ -121,8 +121,8 @@ impl Builtin {
     ) {
         let place = self.waits(connection);
         if let Some(place) = place {
-            let waiting = self.waiting[place];
-            if !waiting.asked || offset != waiting.from {
+            // What was given before the bytes were asked for once more comes again in its turn.
+            if !self.waiting[place].asked {
                 return;
             }
         }
