@@ -1,7 +1,7 @@
 //! The command line: EAL arguments, `--`, our own, in testpmd's manner.
 //!
 //! Every refusal names the option and says what to do. What passes here is consistent in itself;
-//! whether the device can do it is asked in [`crate::ports`].
+//! whether the device can do it is asked in `ports`.
 
 use core::fmt;
 use core::net::IpAddr;

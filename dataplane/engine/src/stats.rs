@@ -181,7 +181,8 @@ pub(crate) fn row<const N: usize>(columns: [(&str, Value); N]) -> Row {
 
 /// What happened per second between two looks, per worker.
 pub(crate) fn rates(before: &[Snapshot], after: &[Snapshot], seconds: f64) -> Vec<Row> {
-    let per_second = |then: u64, now: u64| (now.saturating_sub(then) as f64 / seconds).round();
+    let per_second =
+        |then: u64, now: u64| (now.saturating_sub(then) as f64 / seconds).round() as u64;
     let megabits = |then: u64, now: u64| {
         (now.saturating_sub(then) as f64 * 8.0 / seconds / 1e5).round() / 10.0
     };
