@@ -9,7 +9,10 @@ use std::time::Duration;
 use sim::app::{App, Habit, Stream};
 use sim::link::{Link, Weather};
 use sim::rng::Rng;
-use sim::{Host, Memory, RECEIVE_BYTES, Wire, config, ordinary_group, v4, v6, xtcp_group};
+use sim::{
+    Host, Memory, RECEIVE_BYTES, Wire, assert_well_formed, config, ordinary_group, v4, v6,
+    xtcp_group,
+};
 use xtcp_stack::{GroupConfig, Instant, Reason};
 
 const PORT: u16 = 7;
@@ -76,24 +79,6 @@ impl<'m> Net<'m> {
             }
         }
     }
-}
-
-/// Every frame sent is read by somebody else's parser, and its checksums are right.
-fn assert_well_formed(frame: &[u8]) {
-    let packet = etherparse::PacketHeaders::from_ethernet_slice(frame).expect("well formed");
-    let Some(etherparse::TransportHeader::Tcp(tcp)) = packet.transport else { return };
-    let payload = packet.payload.slice();
-    let right = match packet.net.expect("an IP header") {
-        etherparse::NetHeaders::Ipv4(ip, _) => {
-            assert_eq!(ip.header_checksum, ip.calc_header_checksum());
-            tcp.calc_checksum_ipv4(&ip, payload).expect("a length")
-        }
-        etherparse::NetHeaders::Ipv6(ip, _) => {
-            tcp.calc_checksum_ipv6(&ip, payload).expect("a length")
-        }
-        etherparse::NetHeaders::Arp(_) => return,
-    };
-    assert_eq!(tcp.checksum, right, "TCP checksum");
 }
 
 /// Opens `count` connections, streams in both directions, and waits until all is over.

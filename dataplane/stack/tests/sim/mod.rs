@@ -6,6 +6,7 @@
 
 pub(crate) mod app;
 pub(crate) mod link;
+pub(crate) mod peer;
 pub(crate) mod rng;
 
 use std::net::IpAddr;
@@ -36,7 +37,7 @@ impl Memory {
         Self::new(tables + config.transmit_bytes + receive_bytes)
     }
 
-    fn aligned(&mut self) -> &mut [u8] {
+    pub(crate) fn aligned(&mut self) -> &mut [u8] {
         let skip = self.bytes.as_ptr().align_offset(Self::ALIGNMENT);
         &mut self.bytes[skip..]
     }
@@ -165,4 +166,22 @@ impl<'m> Host<'m> {
             assert_eq!(pool.receive_used, 0, "receive blocks are held");
         }
     }
+}
+
+/// Every frame sent is read by somebody else's parser, and its checksums are right.
+pub(crate) fn assert_well_formed(frame: &[u8]) {
+    let packet = etherparse::PacketHeaders::from_ethernet_slice(frame).expect("well formed");
+    let Some(etherparse::TransportHeader::Tcp(tcp)) = packet.transport else { return };
+    let payload = packet.payload.slice();
+    let right = match packet.net.expect("an IP header") {
+        etherparse::NetHeaders::Ipv4(ip, _) => {
+            assert_eq!(ip.header_checksum, ip.calc_header_checksum());
+            tcp.calc_checksum_ipv4(&ip, payload).expect("a length")
+        }
+        etherparse::NetHeaders::Ipv6(ip, _) => {
+            tcp.calc_checksum_ipv6(&ip, payload).expect("a length")
+        }
+        etherparse::NetHeaders::Arp(_) => return,
+    };
+    assert_eq!(tcp.checksum, right, "TCP checksum");
 }

@@ -1,0 +1,94 @@
+//! Losses, and how fast to send.
+
+use std::time::Duration;
+
+use super::{NOTHING, ordinary};
+use crate::sim::peer::{Peer, ack};
+
+/// A connection with 20 full segments queued, ten of which are under way.
+fn sending(peer: &mut Peer<'_>) {
+    peer.open();
+    peer.send(&[b'x'; 20 * 1460]);
+    let sent = peer.turn();
+    assert_eq!(sent.len(), 10, "RFC 6928: {sent:?}");
+    assert_eq!(sent[9], "A 13141+1460 ack 1");
+}
+
+#[test]
+fn slow_start_doubles() {
+    ordinary(|peer| {
+        sending(peer);
+        assert_eq!(peer.give(ack(1, 2921)).len(), 4, "two left, two more may go");
+    });
+}
+
+/// RFC 5681 section 3.2, RFC 3042, RFC 6582.
+#[test]
+fn three_duplicates_name_a_loss() {
+    ordinary(|peer| {
+        sending(peer);
+        assert_eq!(peer.give(ack(1, 1)), ["A 14601+1460 ack 1"], "limited transmit");
+        assert_eq!(peer.give(ack(1, 1)), ["A 16061+1460 ack 1"]);
+        assert_eq!(peer.give(ack(1, 1)), ["A 1+1460 ack 1"], "fast retransmit");
+        assert_eq!(peer.give(ack(1, 2921)), ["A 2921+1460 ack 1"], "a partial one: the next loss");
+        let after = peer.give(ack(1, 17_521));
+        assert!((1..=7).contains(&after.len()), "{after:?}");
+        assert_eq!(peer.wait(Duration::from_millis(100)), NOTHING);
+    });
+}
+
+/// N4: a peer that acknowledges byte by byte gains nothing.
+#[test]
+fn split_acknowledgements_count_by_their_bytes() {
+    ordinary(|peer| {
+        sending(peer);
+        let sent: usize = (2..=1461).map(|number| peer.give(ack(1, number)).len()).sum();
+        assert!(sent <= 3, "{sent} segments for one acknowledged");
+    });
+}
+
+/// Bad input 68, 55.
+#[test]
+fn acknowledgements_of_what_was_never_sent_gain_nothing() {
+    ordinary(|peer| {
+        sending(peer);
+        assert_eq!(peer.give(ack(1, 20_000)), ["A 14601+0 ack 1"]);
+        assert_eq!(peer.give(ack(1, 60_000)), NOTHING, "and are not answered each");
+        assert_eq!(peer.give(ack(1, 1461)).len(), 2);
+    });
+}
+
+#[test]
+fn a_timeout_starts_from_one_segment() {
+    ordinary(|peer| {
+        sending(peer);
+        let sent = peer.wait(Duration::from_millis(300));
+        assert_eq!(sent.len(), 1, "{sent:?}");
+        assert!(sent[0].ends_with("A 1+1460 ack 1"), "{sent:?}");
+        assert_eq!(peer.give(ack(1, 14_601)).len(), 2, "all had arrived");
+    });
+}
+
+/// N5: many duplicates without a loss cost one recovery at most.
+#[test]
+fn spoofed_duplicates_cost_one_recovery() {
+    ordinary(|peer| {
+        sending(peer);
+        let sent: Vec<String> = (0..100).flat_map(|_| peer.give(ack(1, 1))).collect();
+        let again = sent.iter().filter(|line| line.starts_with("A 1+")).count();
+        assert_eq!(again, 1, "{sent:?}");
+    });
+}
+
+#[test]
+fn a_round_trip_is_measured() {
+    ordinary(|peer| {
+        peer.open();
+        peer.send(b"one");
+        assert_eq!(peer.turn().len(), 1);
+        peer.now = peer.now + Duration::from_millis(50);
+        peer.give(ack(1, 4));
+        let info = peer.host.stack.connection(peer.cd()).expect("open");
+        assert!(info.srtt_us > 1_000 && info.srtt_us <= 51_000, "{info:?}");
+    });
+}
