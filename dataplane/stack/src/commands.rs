@@ -4,13 +4,12 @@ use core::net::{IpAddr, SocketAddr};
 
 use crate::buffer::Buffer;
 use crate::config::{ADDRESSES_MAX, Family, GroupConfig};
-use crate::counters::Stop;
 use crate::error::Misuse;
 use crate::event::{Event, Reason};
 use crate::group::Pool;
 use crate::handle::{Cd, Gd, PoolId, QueueId};
 use crate::secret::Tuple;
-use crate::stack::{POOLS_MAX, Stack};
+use crate::stack::Stack;
 use crate::table::slots::NONE;
 use crate::tcp::Tcb;
 use crate::tcp::record::{
@@ -30,9 +29,7 @@ impl<'m> Stack<'m> {
     /// # Errors
     /// [`Misuse::TableFull`].
     pub fn open_pool(&mut self, receive: &'m mut [u8]) -> Result<PoolId, Misuse> {
-        let free =
-            (0..POOLS_MAX).find(|&at| self.pools[at].is_none() && self.pool_connections[at] == 0);
-        let at = free.ok_or(Misuse::TableFull)?;
+        let at = self.pools.iter().position(Option::is_none).ok_or(Misuse::TableFull)?;
         self.pools[at] = Some(Pool { receive: Buffer::new(receive) });
         Ok(PoolId(u16::try_from(at).unwrap_or(u16::MAX)))
     }
@@ -47,7 +44,6 @@ impl<'m> Stack<'m> {
             let group = self.groups[usize::from(at)];
             if group.is_open() && group.pool == pool.0 {
                 self.end_group(at);
-                self.forget_events(usize::from(group.queue));
             }
         }
         self.pools[usize::from(pool.0)].take().map(|pool| pool.receive.into_memory())
@@ -75,11 +71,9 @@ impl<'m> Stack<'m> {
         if v4 || v6 {
             return Err(Misuse::PortInUse);
         }
-        let at = self
-            .groups
-            .iter()
-            .position(|group| !group.is_open() && group.connections == 0)
-            .ok_or(Misuse::TableFull)?;
+        // The first place that is free, whatever clients do: all workers choose the same.
+        let (_, groups) = self.groups.split_last().ok_or(Misuse::TableFull)?;
+        let at = groups.iter().position(|group| !group.is_open()).ok_or(Misuse::TableFull)?;
         let index = u16::try_from(at).map_err(|_| Misuse::TableFull)?;
         self.groups[at].open(pool, queue, config);
         if config.port != 0 {
@@ -109,7 +103,8 @@ impl<'m> Stack<'m> {
         }
     }
 
-    /// Closes a group: nobody is accepted any more, and its connections are aborted.
+    /// Closes a group: nobody is accepted any more, and its connections are aborted. Its
+    /// application is told nothing more of them, and their handles name nothing.
     ///
     /// # Errors
     /// [`Misuse::StaleGroup`].
@@ -123,50 +118,12 @@ impl<'m> Stack<'m> {
     fn end_group(&mut self, group: u16) {
         self.unlisten(group);
         for index in 1..self.connections_free.high_water() {
-            let rec = &self.connections[index as usize];
-            if rec.group == group && rec.state() != State::Closed && !rec.has(LISTED) {
-                let aborted = self.with_connection(index, |tcb| {
-                    tcb.act.clear(KNOWN);
-                    tcb.abort_call()
-                });
-                if aborted.is_err() {
-                    self.counters.stop(Stop::AbortedSilently);
-                }
+            if self.is_of_group(index, group) {
+                self.abandon(index);
             }
         }
-        self.release_closed(group);
         self.groups[usize::from(group)].close();
-    }
-
-    /// Connections that were closed before but whose last requests the application still held.
-    fn release_closed(&mut self, group: u16) {
-        for index in 1..self.connections_free.high_water() {
-            let rec = &self.connections[index as usize];
-            if rec.group == group && rec.state() == State::Closed && self.is_live(index) {
-                // Unfolded already: this cannot fail for want of a record.
-                let released = self.with_connection(index, |tcb| tcb.release_read());
-                debug_assert!(released.is_ok());
-            }
-        }
-    }
-
-    /// Whether an active record says that it is this connection's: a free connection record
-    /// keeps a link in the same place.
-    fn is_live(&self, index: u32) -> bool {
-        self.connections[index as usize]
-            .active()
-            .and_then(|active| self.actives.get(active as usize))
-            .is_some_and(|act| act.connection == index)
-    }
-
-    /// Nobody will ask for the events of this queue any more.
-    fn forget_events(&mut self, queue: usize) {
-        while let Some(active) = self.take_from_event_list(queue) {
-            let index = self.actives[active as usize].connection;
-            self.actives[active as usize]
-                .clear(TELL_ACCEPTABLE | TELL_OPENED | TELL_FINISHED | TELL_CLOSED);
-            self.settle(index);
-        }
+        self.forget_nobodys_events(self.groups[usize::from(group)].queue);
     }
 
     /// The application takes the client whose SYN waits.

@@ -41,6 +41,9 @@ pub(crate) struct Group {
     pub(crate) bytes_out: u64,
 }
 
+/// The largest window a TCP header can tell (RFC 7323 section 2.3).
+const WINDOW_MAX: u32 = 1 << 30;
+
 const OPEN: u8 = 1;
 const ACKNOWLEDGE_ON_RECEIVE: u8 = 2;
 const NAGLE: u8 = 4;
@@ -73,7 +76,7 @@ impl Group {
             next_on_port: 0,
             family: config.family as u8,
             flags,
-            window_max: config.window_max,
+            window_max: config.window_max.clamp(1, WINDOW_MAX),
             accept_ms,
             deadline_ms,
             connections: 0,
@@ -82,6 +85,12 @@ impl Group {
             bytes_in: 0,
             bytes_out: 0,
         };
+    }
+
+    /// The group of connections without an owner.
+    pub(crate) const fn make_nobodys(&mut self) {
+        self.pool = u16::MAX;
+        self.window_max = 1;
     }
 
     pub(crate) const fn close(&mut self) {

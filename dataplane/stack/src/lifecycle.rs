@@ -4,6 +4,7 @@ use core::net::IpAddr;
 use core::time::Duration;
 
 use crate::counters::{Count, Stop};
+use crate::event::Reason;
 use crate::secret::Tuple;
 use crate::stack::{AddressV6, List, Stack, link_mss};
 use crate::table::slots::NONE;
@@ -16,6 +17,9 @@ use crate::time::Instant;
 
 /// TIME-WAIT entries looked at in one turn: none may cost the others their turn.
 const TIME_WAIT_BATCH: u32 = 256;
+
+/// TIME-WAIT entries given up for one IPv6 client that finds no place for its address.
+const ADDRESS_TRIES: u32 = 64;
 
 impl<'m> Stack<'m> {
     /// A new connection and its active record, in the flow table and of its group.
@@ -31,6 +35,7 @@ impl<'m> Stack<'m> {
             return Err(Stop::ConnectionsFull);
         };
         let Some((remote, v6)) = self.keep_address(tuple.remote) else {
+            self.connections[index as usize].options = 0;
             self.actives_free.give_back(self.actives, active);
             self.connections_free.give_back(self.connections, index);
             return Err(Stop::ConnectionsFull);
@@ -73,11 +78,22 @@ impl<'m> Stack<'m> {
         match ip {
             IpAddr::V4(ip) => Some((ip.to_bits(), 0)),
             IpAddr::V6(ip) => {
-                let index = self.addresses_v6_free.take(self.addresses_v6)?;
+                let index = self.take_address_v6()?;
                 self.addresses_v6[index as usize] = AddressV6::new(ip);
                 Some((index, V6))
             }
         }
+    }
+
+    fn take_address_v6(&mut self) -> Option<u32> {
+        for _ in 0..ADDRESS_TRIES {
+            let taken = self.addresses_v6_free.take(self.addresses_v6);
+            if taken.is_some() || self.time_wait.is_empty() {
+                return taken;
+            }
+            self.free_oldest_time_wait();
+        }
+        None
     }
 
     /// Runs `f` on a connection, unfolded for it, and then does what its records ask for.
@@ -230,6 +246,7 @@ impl<'m> Stack<'m> {
         let mut tcb = self.tcb(index, active);
         tcb.release_all();
         tcb.rec.snd_una = tcb.act.snd_max;
+        self.leave_group(index);
         self.fold(index, active);
         self.connections[index as usize].options |= LISTED;
         self.append_time_wait(index);
@@ -318,15 +335,77 @@ impl<'m> Stack<'m> {
         if rec.has(V6) {
             self.addresses_v6_free.give_back(self.addresses_v6, rec.remote);
         }
-        let group = &mut self.groups[usize::from(rec.group)];
-        group.connections -= 1;
-        self.pool_connections[usize::from(group.pool)] -= 1;
+        self.leave_group(index);
         let rec = &mut self.connections[index as usize];
         rec.set_state(State::Closed);
         rec.options = 0;
         rec.generation = rec.generation % crate::handle::Cd::GENERATION_MAX + 1;
         self.connections_free.give_back(self.connections, index);
         self.counters.count(Count::ConnectionsEnded);
+    }
+
+    /// The connection is the stack's business alone from now on.
+    fn leave_group(&mut self, index: u32) {
+        let nobodys = self.nobodys_group();
+        let rec = &mut self.connections[index as usize];
+        let group = core::mem::replace(&mut rec.group, nobodys);
+        if group == nobodys {
+            return;
+        }
+        let group = &mut self.groups[usize::from(group)];
+        group.connections -= 1;
+        self.pool_connections[usize::from(group.pool)] -= 1;
+    }
+
+    fn nobodys_group(&self) -> u16 {
+        u16::try_from(self.groups.len() - 1).unwrap_or(u16::MAX)
+    }
+
+    /// The owner closes the group or its pool, and has no more to do with its connections: they
+    /// are reset. One without anything under way may find no active record to send that with; its
+    /// client is told when it next says something.
+    pub(crate) fn abandon(&mut self, index: u32) {
+        let Ok(active) = self.unfold(index) else {
+            self.counters.stop(Stop::AbortedSilently);
+            self.free_record(index);
+            return;
+        };
+        self.tcb(index, active).abandon();
+        self.leave_group(index);
+        self.settle(index);
+    }
+
+    /// Whether a record is a connection of this group.
+    pub(crate) fn is_of_group(&self, index: u32, group: u16) -> bool {
+        let rec = &self.connections[index as usize];
+        rec.group == group && (rec.state() != State::Closed || self.is_live(index))
+    }
+
+    /// Whether an active record says that it is this connection's: a free connection record
+    /// keeps a link in the same place.
+    pub(crate) fn is_live(&self, index: u32) -> bool {
+        self.connections[index as usize]
+            .active()
+            .and_then(|active| self.actives.get(active as usize))
+            .is_some_and(|act| act.connection == index)
+    }
+
+    /// Takes connections without an owner off a queue's list: nobody may ever ask for them.
+    pub(crate) fn forget_nobodys_events(&mut self, queue: u16) {
+        let nobodys = self.nobodys_group();
+        let Some(list) = self.queues.get_mut(usize::from(queue)) else { return };
+        let mut active = core::mem::take(list).head;
+        while active != NONE {
+            let act = &mut self.actives[active as usize];
+            let (index, next) = (act.connection, act.event_next);
+            act.clear(ON_EVENT_LIST);
+            if self.connections[index as usize].group == nobodys {
+                self.settle(index);
+            } else {
+                self.put_on_event_list(index, active);
+            }
+            active = next;
+        }
     }
 
     pub(crate) fn tuple_of(&self, rec: &Connection) -> Tuple {
@@ -340,6 +419,15 @@ impl<'m> Stack<'m> {
 }
 
 impl Tcb<'_, '_> {
+    /// Reset, and nobody is told.
+    fn abandon(&mut self) {
+        if !matches!(self.rec.state(), State::Closed | State::TimeWait) {
+            self.abort(Reason::Aborted);
+        }
+        self.act.clear(TELL);
+        self.release_all();
+    }
+
     /// Whether there is something to tell the application.
     fn has_event(&self) -> bool {
         self.act.flags & TELL != 0 || self.has_unread() && self.rec.state() != State::Closed

@@ -47,10 +47,11 @@ pub struct Stack<'m> {
     pub(crate) transmit: Buffer<'m>,
 
     pub(crate) pools: [Option<Pool<'m>>; POOLS_MAX],
-    /// Connections that still belong to a pool, open or closed.
+    /// Connections of each pool.
     pub(crate) pool_connections: [u32; POOLS_MAX],
     /// The receive buffer of connections whose pool is closed: nothing fits in it.
     pub(crate) nowhere: Buffer<'m>,
+    /// The last one is nobody's and never open: its connections have an end, but no owner.
     pub(crate) groups: &'m mut [Group],
     /// Index plus 1 of the first group on each port.
     pub(crate) ports: &'m mut [u16],
@@ -128,7 +129,7 @@ impl<'m> Stack<'m> {
             + bytes_of::<NeighbourRecord>(config.neighbours_max as usize)
             + bytes_of::<ParkedFrame>(PARKED)
             + bytes_of::<u32>(Wheel::SLOTS)
-            + bytes_of::<Group>(config.groups_max as usize)
+            + bytes_of::<Group>(config.groups_max as usize + 1)
             + bytes_of::<u16>(PORTS)
             + bytes_of::<List>(config.queues_max as usize)
             + bytes_of::<u8>(scratch_bytes(config))
@@ -150,7 +151,7 @@ impl<'m> Stack<'m> {
         let mut carver = Carver::new(tables);
         let neighbours = carver.take(config.neighbours_max as usize)?;
         let parked = carver.take(PARKED)?;
-        Ok(Self {
+        let stack = Self {
             worker: config.worker,
             mtu: config.mtu,
             tcp: config.tcp,
@@ -171,7 +172,7 @@ impl<'m> Stack<'m> {
             pools: [const { None }; POOLS_MAX],
             pool_connections: [0; POOLS_MAX],
             nowhere: Buffer::new(&mut []),
-            groups: carver.take(config.groups_max as usize)?,
+            groups: carver.take(config.groups_max as usize + 1)?,
             ports: carver.take(PORTS)?,
             queues: carver.take(config.queues_max as usize)?,
             out: List::default(),
@@ -180,7 +181,11 @@ impl<'m> Stack<'m> {
             half_open: 0,
             next_port: 0,
             scratch: carver.take(scratch_bytes(config))?,
-        })
+        };
+        if let Some(nobodys) = stack.groups.last_mut() {
+            nobodys.make_nobodys();
+        }
+        Ok(stack)
     }
 
     /// Serves every deadline that has passed.
@@ -212,8 +217,8 @@ impl<'m> Stack<'m> {
     pub(crate) fn tcb(&mut self, index: u32, active: u32) -> Tcb<'_, 'm> {
         let rec = &mut self.connections[index as usize];
         let group = &mut self.groups[usize::from(rec.group)];
-        let receive = match &mut self.pools[usize::from(group.pool)] {
-            Some(pool) if group.is_open() => &mut pool.receive,
+        let receive = match self.pools.get_mut(usize::from(group.pool)) {
+            Some(Some(pool)) if group.is_open() => &mut pool.receive,
             _ => &mut self.nowhere,
         };
         Tcb {
