@@ -6,7 +6,7 @@ use crate::counters::{Count, Outcome, Stop};
 use crate::net::MacClass;
 use crate::secret::Tuple;
 use crate::stack::Stack;
-use crate::tcp::record::{HELD, LISTED, SEND_SYN, TELL_ACCEPTABLE};
+use crate::tcp::record::{Connection, HELD, LISTED, SEND_SYN, TELL_ACCEPTABLE, TIMESTAMPS};
 use crate::tcp::seq::SeqNum;
 use crate::tcp::state::State;
 use crate::time::Instant;
@@ -211,7 +211,7 @@ impl Stack<'_> {
         if !flags.contains(Flags::SYN) || flags.contains(Flags::FIN) {
             return Err(Stop::NotForListener);
         }
-        self.on_syn(arrival, group)
+        self.on_syn(arrival, group, None)
     }
 
     /// The group that gets a client of this port: the oldest that listens on its family.
@@ -227,9 +227,10 @@ impl Stack<'_> {
         None
     }
 
-    /// A client: it waits for the application, or is answered at once.
-    fn on_syn(&mut self, arrival: &Arrival<'_>, group: u16) -> Outcome {
-        if self.half_open >= self.tcp.half_open_max {
+    /// A client: it waits for the application, or is answered at once. Our sequence numbers start
+    /// after `beyond`, the last one of the connection it replaces.
+    fn on_syn(&mut self, arrival: &Arrival<'_>, group: u16, beyond: Option<SeqNum>) -> Outcome {
+        if self.half_open >= self.tcp.half_open_max || !self.may_shake_hands() {
             return Err(Stop::HalfOpenFull);
         }
         let segment = &arrival.segment;
@@ -240,7 +241,10 @@ impl Stack<'_> {
             local_port: segment.dst_port,
         };
         let (index, active) = self.create(&tuple, arrival.local, group)?;
-        let iss = SeqNum::new(self.secret.initial_sequence(&tuple, self.now.as_nanos()));
+        let mut iss = SeqNum::new(self.secret.initial_sequence(&tuple, self.now.as_nanos()));
+        if let Some(beyond) = beyond {
+            iss = iss.latest(beyond + BEYOND_TIME_WAIT);
+        }
         let mut tcb = self.tcb(index, active);
         tcb.rec.set_state(State::SynReceived);
         tcb.rec.snd_una = iss;
@@ -258,8 +262,15 @@ impl Stack<'_> {
         Ok(())
     }
 
+    /// Handshakes leave an eighth of the active records to connections that are open.
+    fn may_shake_hands(&self) -> bool {
+        let all = self.actives.len();
+        (self.actives_free.in_use() as usize) < all - all / 8
+    }
+
     /// TIME-WAIT (RFC 9293 section 3.10.7.4): RST is ignored (RFC 1337), a newer SYN opens anew
-    /// (RFC 6191), a FIN starts the wait again, and all else is told where we are.
+    /// (RFC 6191), the peer's FIN starts the wait again, and all that could have been lost is told
+    /// where we are. What takes no sequence number could answer that for ever and is not told.
     fn on_segment_in_time_wait(
         &mut self,
         index: u32,
@@ -270,22 +281,17 @@ impl Stack<'_> {
         if segment.flags.contains(Flags::RST) {
             return Err(Stop::ResetInTimeWait);
         }
-        if segment.flags.contains(Flags::SYN) && !segment.flags.contains(Flags::ACK) {
-            let newer_time = segment
-                .options
-                .timestamps
-                .is_some_and(|t| SeqNum::new(t.value).after(SeqNum::new(rec.ts_recent)));
-            if SeqNum::new(segment.seq).after(rec.rcv_nxt) || newer_time {
-                self.cut_time_wait_short(index);
-                return self.on_segment_without_connection(arrival, out);
-            }
+        let listener = self.listener(segment.dst_port, arrival.remote.is_ipv6());
+        if let (true, Some(group)) = (opens_anew(segment, &rec), listener) {
+            self.cut_time_wait_short(index);
+            return self.on_syn(arrival, group, Some(rec.snd_una));
         }
-        if segment.flags.contains(Flags::FIN) {
+        if segment.is_empty() {
+            return Err(Stop::OutOfWindow);
+        }
+        let end = SeqNum::new(segment.seq) + segment.len();
+        if segment.flags.contains(Flags::FIN) && end == rec.rcv_nxt {
             self.connections[index as usize].heard_ms = (self.now.as_millis() & 0xffff_ffff) as u32;
-        }
-        let bare = segment.is_empty() && SeqNum::new(segment.seq) == rec.rcv_nxt;
-        if bare {
-            return Ok(());
         }
         self.acknowledge_in_time_wait(index, arrival, out);
         Err(Stop::DuplicateText)
@@ -299,7 +305,7 @@ impl Stack<'_> {
     ) {
         let rec = self.connections[index as usize];
         let mut options = tcp::Options::NONE;
-        if rec.has(crate::tcp::record::TIMESTAMPS) {
+        if rec.has(TIMESTAMPS) {
             let offset = self.secret.timestamp_offset(&self.tuple_of(&rec));
             let ms = (self.now.as_millis() & 0xffff_ffff) as u32;
             let value = ms.wrapping_add(offset);
@@ -342,5 +348,27 @@ impl Stack<'_> {
         };
         self.reply(arrival.from, arrival.remote, arrival.local, &header, out);
         self.counters.count(Count::ResetsOut);
+    }
+}
+
+/// How far the sequence numbers of a connection lie beyond those of one in TIME-WAIT that it
+/// replaces: more than an unscaled window.
+const BEYOND_TIME_WAIT: u32 = 1 << 16;
+
+/// Whether a segment is a SYN that a connection in TIME-WAIT makes way for (RFC 6191, RFC 9293
+/// MAY-2): later by its timestamp, or by its sequence number if the timestamps do not say that it
+/// is older.
+fn opens_anew(segment: &Segment<'_>, rec: &Connection) -> bool {
+    let control = Flags(segment.flags.0 & (Flags::SYN | Flags::ACK | Flags::FIN).0);
+    if control != Flags::SYN {
+        return false;
+    }
+    let later = SeqNum::new(segment.seq).after(rec.rcv_nxt);
+    match segment.options.timestamps {
+        Some(stamps) if rec.has(TIMESTAMPS) => {
+            let (value, recent) = (SeqNum::new(stamps.value), SeqNum::new(rec.ts_recent));
+            value.after(recent) || value == recent && later
+        }
+        _ => later,
     }
 }
