@@ -61,6 +61,12 @@ impl<'m> Chunks<'m> {
         self.free.in_use()
     }
 
+    /// Whether a quarter of the table or more is free.
+    pub(crate) fn has_a_quarter_free(&self) -> bool {
+        let used = u64::from(self.in_use());
+        used * 4 <= self.table.len() as u64 * 3
+    }
+
     pub(crate) fn get(&self, index: u32) -> &Chunk {
         &self.table[index as usize]
     }

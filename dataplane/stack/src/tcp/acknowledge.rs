@@ -2,7 +2,7 @@
 
 use super::Tcb;
 use super::arrives::payload_length;
-use super::record::{ACK_NOW, FIN_QUEUED, FIN_TAKEN, PERSISTING, TIMESTAMPS};
+use super::record::{FIN_QUEUED, FIN_TAKEN, PERSISTING, RETRANSMIT, TIMESTAMPS};
 use super::seq::SeqNum;
 use super::state::State;
 use crate::counters::{Outcome, Stop};
@@ -34,11 +34,11 @@ impl Tcb<'_, '_> {
     /// could explain (RFC 5961 section 5.2).
     fn check_ack_range(&mut self, ack: SeqNum) -> Outcome {
         if ack.after(self.act.snd_max) {
-            self.act.set(ACK_NOW);
+            self.challenge();
             return Err(Stop::AckOfUnsent);
         }
         if ack.before(self.rec.snd_una - self.act.snd_wnd_max) {
-            self.act.set(ACK_NOW);
+            self.challenge();
             return Err(Stop::AckTooOld);
         }
         Ok(())
@@ -57,6 +57,9 @@ impl Tcb<'_, '_> {
         let cursor = act.snd_cursor;
         if self.chunks.release_to(self.transmit, &mut act.snd_list, ack, cursor) {
             act.snd_cursor = 0;
+        }
+        if ack == act.snd_max {
+            act.clear(RETRANSMIT);
         }
         act.backoff = 0;
         act.stalled_since = self.now.as_nanos();
@@ -102,15 +105,24 @@ impl Tcb<'_, '_> {
         act.snd_wnd_max = act.snd_wnd_max.max(window);
         act.snd_wl1 = SeqNum::new(seg.seq);
         act.snd_wl2 = SeqNum::new(seg.ack);
-        if window > 0 && act.has(PERSISTING) {
-            act.clear(PERSISTING);
-            act.backoff = 0;
-            act.stalled_since = self.now.as_nanos();
+        if act.has(PERSISTING) {
             // What the probes left unacknowledged goes again, as after a timeout.
             act.snd_nxt = self.rec.snd_una;
             act.snd_cursor = 0;
-            act.set_rto(Instant::NEVER);
+            self.stop_persisting_if_possible();
         }
+    }
+
+    /// Unless the window is still too small to be worth using: then the timer goes on.
+    fn stop_persisting_if_possible(&mut self) {
+        if self.plan_text().is_none() {
+            return;
+        }
+        let act = &mut *self.act;
+        act.clear(PERSISTING);
+        act.backoff = 0;
+        act.stalled_since = self.now.as_nanos();
+        act.set_rto(Instant::NEVER);
     }
 
     fn window_of(&self, seg: &Segment<'_>) -> u32 {
@@ -139,7 +151,7 @@ impl Tcb<'_, '_> {
         // `rec.mss` holds what our link takes.
         self.rec.mss = self.rec.mss.min(offered);
         match seg.options.window_scale {
-            Some(scale) => self.rec.set_scales(scale.min(14), self.tcp.window_scale),
+            Some(scale) => self.rec.set_scales(scale.min(SCALE_MAX), self.own_scale()),
             None => self.rec.set_scales(0, 0),
         }
         if let Some(stamps) = seg.options.timestamps {
@@ -150,4 +162,12 @@ impl Tcb<'_, '_> {
         }
         self.start_congestion();
     }
+
+    /// The window scale we offer.
+    pub(super) fn own_scale(&self) -> u8 {
+        self.tcp.window_scale.min(SCALE_MAX)
+    }
 }
+
+/// RFC 7323 section 2.3.
+const SCALE_MAX: u8 = 14;

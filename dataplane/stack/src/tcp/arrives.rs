@@ -1,5 +1,7 @@
 //! SEGMENT ARRIVES (RFC 9293 section 3.10.7): the RFC's checks, in the RFC's order.
 
+use core::time::Duration;
+
 use super::Tcb;
 use super::record::{
     ACK_NOW, FIN_SEEN, FIN_TAKEN, HELD, SEND_SYN, TELL_FINISHED, TELL_OPENED, TIMESTAMPS,
@@ -19,7 +21,7 @@ impl Tcb<'_, '_> {
     ///
     /// # Errors
     /// Why its processing ended early. What has to be answered is noted in the records, except
-    /// where [`Stop::wants_reset`] says that the segment itself is answered by RST.
+    /// that the caller answers [`Stop::AckNotOfSyn`] by RST.
     pub(crate) fn on_segment(&mut self, seg: &Segment<'_>) -> Outcome {
         if self.rec.state() == State::SynSent {
             return self.on_segment_in_syn_sent(seg);
@@ -33,6 +35,10 @@ impl Tcb<'_, '_> {
         self.check_reset(seg)?;
         self.check_syn(seg)?;
         self.check_ack(seg)?;
+        if self.rec.state() == State::Closed {
+            // That was the acknowledgement of our FIN, and the end.
+            return Ok(());
+        }
         self.note_heard();
         self.check_urgent(seg);
         self.take_text(seg)?;
@@ -44,15 +50,15 @@ impl Tcb<'_, '_> {
     fn on_segment_in_syn_sent(&mut self, seg: &Segment<'_>) -> Outcome {
         let ack = SeqNum::new(seg.ack);
         let ack_is_ours = seg.flags.contains(Flags::ACK) && ack == self.act.snd_max;
-        if seg.flags.contains(Flags::ACK) && !ack_is_ours {
-            return Err(Stop::AckNotOfSyn);
-        }
         if seg.flags.contains(Flags::RST) {
             if !ack_is_ours {
                 return Err(Stop::ResetOutOfWindow);
             }
             self.gone(Reason::Refused);
             return Err(Stop::ResetByPeer);
+        }
+        if seg.flags.contains(Flags::ACK) && !ack_is_ours {
+            return Err(Stop::AckNotOfSyn);
         }
         if !seg.flags.contains(Flags::SYN) {
             return Err(Stop::NoSyn);
@@ -96,7 +102,7 @@ impl Tcb<'_, '_> {
         };
         let old = SeqNum::new(stamps.value).before(SeqNum::new(self.rec.ts_recent));
         if old && self.silence_ms() < TS_RECENT_OUTDATED_MS {
-            self.act.set(ACK_NOW);
+            self.answer_unacceptable(seg);
             return Err(Stop::OldTimestamp);
         }
         Ok(())
@@ -118,12 +124,17 @@ impl Tcb<'_, '_> {
     fn check_sequence(&mut self, seg: &Segment<'_>) -> Outcome {
         let seq = SeqNum::new(seg.seq);
         let len = sequence_length(seg);
-        let (nxt, wnd) = (self.rec.rcv_nxt, self.rec.rcv_adv.since(self.rec.rcv_nxt));
-        let within = |seq: SeqNum| !seq.before(nxt) && seq.before(nxt + wnd);
-        let acceptable = match (len, wnd) {
-            (0, _) => seq == nxt || within(seq),
-            (_, 0) => false,
-            _ => within(seq) || within(seq + (len - 1)),
+        let (nxt, end) = (self.rec.rcv_nxt, self.rec.rcv_adv.latest(self.rec.rcv_nxt));
+        let within = |seq: SeqNum| !seq.before(nxt) && seq.before(end);
+        let acceptable = if seg.flags.contains(Flags::RST) {
+            // A peer that forgot the connection takes its number from our acknowledgement.
+            !seq.before(self.act.last_ack_sent.earliest(nxt)) && seq.at_or_before(end)
+        } else if len == 0 {
+            // At the right edge, too: there stand the acknowledgements of a peer that has filled
+            // the window. Two such would otherwise never stop acknowledging each other's.
+            !seq.before(nxt) && seq.at_or_before(end)
+        } else {
+            within(seq) || within(seq + (len - 1))
         };
         if acceptable {
             return Ok(());
@@ -132,8 +143,9 @@ impl Tcb<'_, '_> {
     }
 
     /// "If an incoming segment is not acceptable, an acknowledgment should be sent in reply
-    /// (unless the RST bit is set)". Its ACK field still counts, so that a full receive buffer
-    /// never keeps the transmit buffer from being freed (design law 5).
+    /// (unless the RST bit is set)". Its ACK field still counts if it lies as near as what the
+    /// peer repeats or probes with, so that a full receive buffer never keeps the transmit buffer
+    /// from being freed (design law 5).
     fn on_unacceptable(&mut self, seg: &Segment<'_>, len: u32) -> Outcome {
         if seg.flags.contains(Flags::RST) {
             return Err(Stop::ResetOutOfWindow);
@@ -141,16 +153,15 @@ impl Tcb<'_, '_> {
         let seq = SeqNum::new(seg.seq);
         let is_first_syn = seg.flags.contains(Flags::SYN) && seq == self.rec.irs;
         if self.rec.state() == State::SynReceived && is_first_syn {
-            self.act.set(SEND_SYN);
-            return Err(Stop::SynAgain);
+            return self.on_syn_again(seg);
         }
-        self.act.set(ACK_NOW);
-        let near = seq.since(self.rec.rcv_nxt).max(self.rec.rcv_nxt.since(seq)) <= NEAR;
-        if seg.flags.contains(Flags::SYN) || !near {
+        self.answer_unacceptable(seg);
+        if seg.flags.contains(Flags::SYN) || !self.is_near(seq) {
             return Err(Stop::OutOfWindow);
         }
         if self.rec.state().is_synchronized() && seg.flags.contains(Flags::ACK) {
             self.process_ack(seg)?;
+            self.note_heard();
         }
         if len > 0 && (seq + len).at_or_before(self.rec.rcv_nxt) {
             self.on_duplicate_text();
@@ -159,7 +170,46 @@ impl Tcb<'_, '_> {
         Err(Stop::OutOfWindow)
     }
 
-    /// Second, check the RST bit; RFC 5961 section 3.2 demands the exact number.
+    /// The peer did not see our SYN-ACK; or, of two that open at once, it has seen our SYN.
+    fn on_syn_again(&mut self, seg: &Segment<'_>) -> Outcome {
+        if seg.flags.contains(Flags::ACK) {
+            self.check_ack_of_syn(seg)?;
+            self.act.set(ACK_NOW);
+        } else {
+            self.act.set(SEND_SYN);
+        }
+        Err(Stop::SynAgain)
+    }
+
+    /// Whether a number lies no further from the window than a window.
+    fn is_near(&self, seq: SeqNum) -> bool {
+        let reach = self.group.window_max.max(u16::MAX.into());
+        self.rec.rcv_nxt.since(seq) <= reach && seq.since(self.rec.rcv_adv) <= reach
+    }
+
+    /// Text that is not acceptable is acknowledged each time: its sender is to know where we are.
+    /// What has none could answer our answer for ever.
+    fn answer_unacceptable(&mut self, seg: &Segment<'_>) {
+        if sequence_length(seg) > 0 && !seg.flags.contains(Flags::SYN) {
+            self.act.set(ACK_NOW);
+        } else {
+            self.challenge();
+        }
+    }
+
+    /// An acknowledgement that says where we are (RFC 5961), but not often: whoever disagrees may
+    /// answer it in kind.
+    pub(super) fn challenge(&mut self) {
+        let due = self.act.challenge_at();
+        if due == Instant::NEVER || due <= self.now {
+            self.act.set_challenge(self.now + CHALLENGE_INTERVAL);
+            self.act.set(ACK_NOW);
+        }
+    }
+
+    /// Second, check the RST bit; RFC 5961 section 3.2 demands the exact number. Of those there
+    /// are two while the application holds back acknowledgements: what was received, and what the
+    /// peer knows of it.
     fn check_reset(&mut self, seg: &Segment<'_>) -> Outcome {
         if !seg.flags.contains(Flags::RST) {
             return Ok(());
@@ -168,8 +218,9 @@ impl Tcb<'_, '_> {
             // RFC 1337: TIME-WAIT is not assassinated.
             return Err(Stop::ResetInTimeWait);
         }
-        if SeqNum::new(seg.seq) != self.rec.rcv_nxt {
-            self.act.set(ACK_NOW);
+        let seq = SeqNum::new(seg.seq);
+        if seq != self.rec.rcv_nxt && seq != self.act.last_ack_sent {
+            self.challenge();
             return Err(Stop::ResetChallenged);
         }
         self.gone(Reason::Reset);
@@ -182,7 +233,7 @@ impl Tcb<'_, '_> {
         if !seg.flags.contains(Flags::SYN) {
             return Ok(());
         }
-        self.act.set(ACK_NOW);
+        self.challenge();
         Err(Stop::SynChallenged)
     }
 
@@ -191,15 +242,20 @@ impl Tcb<'_, '_> {
         if !seg.flags.contains(Flags::ACK) {
             return Err(Stop::NoAck);
         }
-        let ack = SeqNum::new(seg.ack);
         if self.rec.state() == State::SynReceived {
-            if !ack.after(self.rec.snd_una) || ack.after(self.act.snd_max) {
-                return Err(Stop::AckNotOfSyn);
-            }
-            self.rec.snd_una += 1;
-            self.enter_established(seg);
+            self.check_ack_of_syn(seg)?;
         }
         self.process_ack(seg)
+    }
+
+    fn check_ack_of_syn(&mut self, seg: &Segment<'_>) -> Outcome {
+        let ack = SeqNum::new(seg.ack);
+        if !ack.after(self.rec.snd_una) || ack.after(self.act.snd_max) {
+            return Err(Stop::AckNotOfSyn);
+        }
+        self.rec.snd_una += 1;
+        self.enter_established(seg);
+        Ok(())
     }
 
     /// Sixth, check the URG bit: urgent data is data (RFC 6093 advises applications against
@@ -215,6 +271,8 @@ impl Tcb<'_, '_> {
         if seg.flags.contains(Flags::FIN) && !self.act.has(FIN_SEEN) {
             self.act.set(FIN_SEEN);
             self.act.fin_seq = SeqNum::new(seg.seq) + payload_length(seg);
+            // In order or beyond a hole, it is answered at once.
+            self.act.set(ACK_NOW);
         }
         if !self.act.has(FIN_SEEN)
             || self.act.has(FIN_TAKEN)
@@ -308,9 +366,8 @@ impl Tcb<'_, '_> {
     }
 }
 
-/// How far from `rcv.nxt` a segment may lie to be taken for this connection's: the largest
-/// window there is.
-const NEAR: u32 = 1 << 30;
+/// Time between two answers to what is answered rarely.
+const CHALLENGE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// SEG.LEN: text, and one each for SYN and FIN.
 pub(crate) fn sequence_length(seg: &Segment<'_>) -> u32 {

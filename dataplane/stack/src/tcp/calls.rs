@@ -12,6 +12,9 @@ use crate::table::slots::NONE;
 use crate::time::Instant;
 use crate::world::Payload;
 
+/// Sequence numbers tell no more apart: half the largest window.
+const SEND_QUEUE_MAX: u32 = 1 << 30;
+
 impl Tcb<'_, '_> {
     /// The application takes the client: the handshake goes on.
     pub(crate) fn accept(&mut self) -> Result<(), Misuse> {
@@ -81,7 +84,7 @@ impl Tcb<'_, '_> {
         }
         let len = u32::try_from(payload.len()).map_err(|_| Misuse::SendQueueFull)?;
         let queued = self.act.snd_end.since(self.rec.snd_una);
-        if queued.saturating_add(len) > self.tcp.send_queue_max {
+        if queued.saturating_add(len) > self.tcp.send_queue_max.min(SEND_QUEUE_MAX) {
             return Err(Misuse::SendQueueFull);
         }
         self.restart_after_idle();

@@ -50,7 +50,10 @@ impl Tcb<'_, '_> {
             // The window was not used: it proves nothing (RFC 7661).
             return;
         }
-        let counted = acked.min(2 * mss);
+        // After a timeout an acknowledgement may cover what had arrived long before (RFC 3465
+        // section 2.3).
+        let most = if ack.after(self.act.recover) { 2 * mss } else { mss };
+        let counted = acked.min(most);
         let grown = if cwnd < self.act.ssthresh {
             counted
         } else {

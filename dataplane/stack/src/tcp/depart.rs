@@ -34,6 +34,13 @@ pub(crate) struct Plan {
     pub(crate) timestamps: Option<Timestamps>,
 }
 
+impl Plan {
+    /// The sequence number after it.
+    fn end(&self) -> SeqNum {
+        self.seq + u32::from(self.len) + u32::from(self.flags.contains(Flags::FIN))
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum What {
     Reset,
@@ -65,7 +72,7 @@ impl Tcb<'_, '_> {
 
     fn plan_reset(&self) -> Plan {
         let flags = Flags::RST | Flags::ACK;
-        self.segment(What::Reset, self.act.snd_max, flags, 0)
+        self.segment(What::Reset, self.acceptable_number(), flags, 0)
     }
 
     fn plan_syn(&self) -> Option<Plan> {
@@ -77,7 +84,7 @@ impl Tcb<'_, '_> {
         let scaled = !answer || self.rec.rcv_scale() != 0 || self.rec.snd_scale() != 0;
         Some(Plan {
             mss: Some(self.own_mss()),
-            window_scale: scaled.then_some(self.tcp.window_scale),
+            window_scale: scaled.then(|| self.own_scale()),
             ..self.segment(What::Syn, self.rec.snd_una, flags, 0)
         })
     }
@@ -95,7 +102,7 @@ impl Tcb<'_, '_> {
     }
 
     /// New text, or old text after a retransmission timeout pulled `snd.nxt` back.
-    fn plan_text(&self) -> Option<Plan> {
+    pub(super) fn plan_text(&self) -> Option<Plan> {
         let nxt = self.act.snd_nxt;
         if nxt.after(self.act.snd_end) {
             return None;
@@ -118,10 +125,12 @@ impl Tcb<'_, '_> {
         let nagle = self.tcp.nagle && self.group.nagle();
         let last = len == queued && (sent == 0 || !nagle || self.act.has(FIN_QUEUED));
         let again = self.act.snd_nxt.before(self.act.snd_max);
-        full || last || again || len >= (self.act.snd_wnd_max / 2).max(1)
+        // The override timeout: a window too small to be worth it is used in the end.
+        let overdue = self.act.has(PROBE);
+        full || last || again || overdue || len >= (self.act.snd_wnd_max / 2).max(1)
     }
 
-    /// A zero-window probe carries one byte, or the FIN (RFC 9293 section 3.8.6.1).
+    /// A zero-window probe carries one byte (RFC 9293 section 3.8.6.1).
     fn plan_probe(&self) -> Option<Plan> {
         if !self.act.has(PROBE) {
             return None;
@@ -137,7 +146,13 @@ impl Tcb<'_, '_> {
     }
 
     fn bare_acknowledgement(&self) -> Plan {
-        self.segment(What::Acknowledgement, self.act.snd_max, Flags::ACK, 0)
+        self.segment(What::Acknowledgement, self.acceptable_number(), Flags::ACK, 0)
+    }
+
+    /// The next number, as far as the peer's window goes: beyond it, where a probe or a window
+    /// taken back has left us, the peer would answer an acknowledgement by an acknowledgement.
+    fn acceptable_number(&self) -> SeqNum {
+        self.act.snd_max.earliest(self.rec.snd_una + self.rec.snd_wnd)
     }
 
     fn text_segment(&self, what: What, seq: SeqNum, len: u32, fin: bool) -> Plan {
@@ -174,17 +189,10 @@ impl Tcb<'_, '_> {
         if flags.contains(Flags::RST) {
             return 0;
         }
-        let largest = u32::from(u16::MAX);
-        let field = if flags.contains(Flags::SYN) {
-            self.first_window().min(largest)
-        } else {
-            let scale = self.rec.rcv_scale();
-            let edge = self.edge_to_offer();
-            // Rounded down an edge already offered would seem to move back.
-            let round_up = if edge == self.rec.rcv_adv { (1 << scale) - 1 } else { 0 };
-            (edge.since(ack) + round_up) >> scale
-        };
-        u16::try_from(field.min(largest)).unwrap_or(u16::MAX)
+        if flags.contains(Flags::SYN) {
+            return u16::try_from(self.first_window()).unwrap_or(u16::MAX);
+        }
+        self.window_to_offer(ack).0
     }
 
     fn fin_at(&self, seq: SeqNum) -> bool {
@@ -235,9 +243,9 @@ impl Tcb<'_, '_> {
             What::Probe => {
                 self.act.clear(PROBE);
                 self.counters.count(Count::WindowProbes);
-                self.act.snd_max = self.act.snd_max.latest(self.rec.snd_una + 1);
+                self.act.snd_max = self.act.snd_max.latest(plan.end());
             }
-            What::Acknowledgement => self.counters.count(Count::BareAcks),
+            What::Acknowledgement => self.on_acknowledgement_sent(),
         }
     }
 
@@ -249,6 +257,16 @@ impl Tcb<'_, '_> {
         self.rec.rcv_adv = self.rec.rcv_adv.latest(edge);
         if self.act.rcv_ack == self.text_end() {
             self.act.set_ack_timer(Instant::NEVER);
+        }
+    }
+
+    /// Segments beyond a hole that came together are owed an acknowledgement each, for the peer
+    /// counts them (RFC 5681 section 3.2).
+    fn on_acknowledgement_sent(&mut self) {
+        self.counters.count(Count::BareAcks);
+        self.act.duplicates_owed = self.act.duplicates_owed.saturating_sub(1);
+        if self.act.duplicates_owed > 0 {
+            self.act.set(ACK_NOW);
         }
     }
 
@@ -269,8 +287,7 @@ impl Tcb<'_, '_> {
     }
 
     fn on_text_sent(&mut self, plan: &Plan) {
-        let fin = u32::from(plan.flags.contains(Flags::FIN));
-        let end = plan.seq + u32::from(plan.len) + fin;
+        let end = plan.end();
         let act = &mut *self.act;
         if plan.seq.before(act.snd_max) {
             act.timed_at = 0;
@@ -285,7 +302,7 @@ impl Tcb<'_, '_> {
         act.snd_nxt = end;
         act.snd_max = act.snd_max.latest(end);
         if act.rto_at() == Instant::NEVER || act.has(PERSISTING) {
-            act.clear(PERSISTING);
+            act.clear(PERSISTING | PROBE);
             let at = self.now + self.rto();
             self.act.set_rto(at);
         }
@@ -294,10 +311,11 @@ impl Tcb<'_, '_> {
     /// Data waits, nothing is in flight and nothing may go: only the peer can change that, and
     /// it may have tried and been lost. So the persist timer runs.
     pub(crate) fn persist_if_stuck(&mut self) {
-        let waits = self.act.snd_end != self.rec.snd_una || self.act.has(FIN_QUEUED);
+        let una = self.rec.snd_una;
+        let waits = self.act.snd_end.after(una) || self.fin_at(una);
         let stuck = waits
             && self.rec.state().is_synchronized()
-            && self.rec.snd_una == self.act.snd_max
+            && una == self.act.snd_max
             && self.act.rto_at() == Instant::NEVER
             && self.plan_text().is_none();
         if stuck && !self.act.has(PROBE) {

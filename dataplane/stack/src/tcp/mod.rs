@@ -65,15 +65,16 @@ impl Tcb<'_, '_> {
         self.act.set_rto(Instant::NEVER);
         self.act.set_ack_timer(Instant::NEVER);
         self.act.set_life(Instant::NEVER);
+        self.act.set_challenge(Instant::NEVER);
         self.tell_closed(reason);
         self.act.flags &=
             record::TELL | record::SEND_RST | record::ON_OUT_LIST | record::ON_EVENT_LIST;
         self.rec.set_state(State::Closed);
     }
 
-    /// RST to the peer, and gone.
+    /// RST to the peer (RFC 9293 section 3.10.5), and gone.
     pub(crate) fn abort(&mut self, reason: Reason) {
-        if self.rec.state().is_synchronized() || self.act.has(record::HELD) {
+        if !matches!(self.rec.state(), State::Closed | State::SynSent | State::TimeWait) {
             self.act.set(record::SEND_RST);
         }
         self.gone(reason);
@@ -81,12 +82,9 @@ impl Tcb<'_, '_> {
 
     /// Tells the application, unless it was never told that there is a connection.
     pub(crate) fn tell_closed(&mut self, reason: Reason) {
-        let never_told = self.act.has(record::TELL_ACCEPTABLE)
-            || self.act.has(record::TELL_OPENED) && self.group.accept_by(self.now).is_none()
-            || !self.rec.state().is_synchronized() && !self.act.has(record::KNOWN);
         self.act.clear(record::TELL);
         self.act.reason = reason as u32;
-        if !never_told {
+        if self.act.has(record::KNOWN) {
             self.act.set(record::TELL_CLOSED);
         }
     }

@@ -3,7 +3,7 @@
 
 use super::Tcb;
 use super::arrives::payload_length;
-use super::record::{ACK_NOW, ACK_SECOND, FIN_QUEUED, FIN_TAKEN, RETRANSMIT, SEND_RST};
+use super::record::{ACK_NOW, ACK_SECOND, FIN_QUEUED, FIN_SEEN, FIN_TAKEN, RETRANSMIT, SEND_RST};
 use super::seq::SeqNum;
 use super::state::State;
 use crate::buffer::PAGE;
@@ -14,6 +14,10 @@ use crate::wire::tcp::{Flags, Segment};
 
 /// Segments a connection may hold beyond a hole.
 const OUT_OF_ORDER_MAX: u32 = 1024;
+
+/// More acknowledgements than this of segments beyond a hole tell the peer nothing new (RFC 5681
+/// section 3.2).
+const DUPLICATES_OWED_MAX: u32 = 3;
 
 /// One piece the application is given: where it lies, how long it is, its stream offset.
 pub(crate) struct Given {
@@ -49,24 +53,36 @@ impl Tcb<'_, '_> {
             self.take_in_order(payload)
         } else {
             self.act.set(ACK_NOW);
+            self.act.duplicates_owed = (self.act.duplicates_owed + 1).min(DUPLICATES_OWED_MAX);
             self.hold_out_of_order(seq, payload)
         }
     }
 
-    /// Cuts off what was received before and what lies beyond the window.
+    /// Cuts off what was received before and what lies beyond the window or the peer's FIN.
     fn trim<'s>(&self, seg: &Segment<'s>) -> (SeqNum, &'s [u8]) {
         let seq = SeqNum::new(seg.seq);
         let known = self.rec.rcv_nxt.since(seq).min(payload_length(seg));
         let payload = &seg.payload[known as usize..];
         let start = seq + known;
-        let room = self.rec.rcv_adv.since(start) as usize;
-        (start, &payload[..payload.len().min(room)])
+        let mut end = self.rec.rcv_adv;
+        if self.act.has(FIN_SEEN) {
+            end = end.earliest(self.act.fin_seq);
+        }
+        (start, &payload[..payload.len().min(end.since(start) as usize)])
     }
 
     fn take_in_order(&mut self, payload: &[u8]) -> Outcome {
         let had_hole = self.act.ooo_head != NONE;
-        let taken = self.append(payload);
+        self.act.duplicates_owed = 0;
+        let mut taken = self.append(payload);
         self.advance_rcv_nxt(taken);
+        if had_hole && (taken as usize) < payload.len() {
+            // What waits beyond the hole will be sent again; it makes way for what comes first.
+            self.release_out_of_order();
+            let rest = self.append(&payload[taken as usize..]);
+            self.advance_rcv_nxt(rest);
+            taken += rest;
+        }
         if had_hole {
             self.fill_from_out_of_order();
         }
@@ -155,7 +171,7 @@ impl Tcb<'_, '_> {
                 }
                 room = room.min(next.seq.since(seq) as usize);
             }
-            if self.act.ooo_count >= OUT_OF_ORDER_MAX {
+            if self.act.ooo_count >= OUT_OF_ORDER_MAX || !self.may_hold_out_of_order() {
                 return Err(Stop::OutOfOrderFull);
             }
             let Some(index) = self.store(seq, &payload[..room]) else {
@@ -173,6 +189,12 @@ impl Tcb<'_, '_> {
             payload = &payload[room..];
         }
         Ok(())
+    }
+
+    /// The last quarter of the pool's memory and of the descriptors is for what is in order:
+    /// otherwise holes nobody fills could fill both.
+    fn may_hold_out_of_order(&self) -> bool {
+        self.receive.free_bytes() > self.receive.capacity() / 4 && self.chunks.has_a_quarter_free()
     }
 
     /// The hole is closed as far as it goes: what waited behind it is in order now.
@@ -208,7 +230,8 @@ impl Tcb<'_, '_> {
     /// still has it, it is not given twice.
     pub(super) fn on_duplicate_text(&mut self) {
         let committed = self.act.rcv_committed == self.text_end();
-        let answer_in_flight = self.rec.snd_una.before(self.act.snd_end);
+        let sent_end = self.act.snd_end.earliest(self.act.snd_max);
+        let answer_in_flight = self.rec.snd_una.before(sent_end);
         if !self.group.acknowledges_on_receive() && committed && answer_in_flight {
             self.act.set(RETRANSMIT);
         }
@@ -253,15 +276,19 @@ impl Tcb<'_, '_> {
 
     /// Gives back everything received but what the application reads in place.
     pub(crate) fn release_unread(&mut self) {
+        self.release_out_of_order();
+        if self.act.rcv_given == self.act.rcv_committed {
+            self.release_read();
+        }
+    }
+
+    fn release_out_of_order(&mut self) {
         while self.act.ooo_head != NONE {
             let index = self.act.ooo_head;
             self.act.ooo_head = self.chunks.get(index).next;
             self.chunks.give_back(self.receive, index);
         }
         self.act.ooo_count = 0;
-        if self.act.rcv_given == self.act.rcv_committed {
-            self.release_read();
-        }
     }
 
     /// Gives back what the application read in place, too: it will not look again.
@@ -281,30 +308,51 @@ impl Tcb<'_, '_> {
     /// more than a share of what is free in the pool.
     fn window_space(&self) -> u32 {
         let unread = self.rec.rcv_nxt.since(self.act.rcv_committed);
-        let group = self.group.window_max.saturating_sub(unread);
+        let group = self.window_max().saturating_sub(unread);
         let pool = self.receive.free_bytes() / POOL_SHARE;
         group.min(u32::try_from(pool).unwrap_or(u32::MAX))
     }
 
-    /// The right edge to offer (RFC 9293 section 3.8.6.2.2): it never moves back, and moves on
-    /// only by a segment or a good part of the window.
-    pub(super) fn edge_to_offer(&self) -> SeqNum {
-        let edge = self.rec.rcv_nxt + self.window_space();
-        let step = u32::from(self.rec.mss).min(self.group.window_max / 2).max(1);
-        if edge.since(self.rec.rcv_adv) >= step { edge } else { self.rec.rcv_adv }
+    /// What the group allows, but not so little that a scaled window could not say it.
+    fn window_max(&self) -> u32 {
+        self.group.window_max.max(2 << self.rec.rcv_scale())
     }
 
-    /// Whether the window has opened so far that the peer should be told of it unasked.
+    /// The window field to send beside `ack`, and the right edge it tells (RFC 9293 section
+    /// 3.8.6.2.2): that never moves back, and moves on only by a segment or a good part of the
+    /// window.
+    pub(super) fn window_to_offer(&self, ack: SeqNum) -> (u16, SeqNum) {
+        let scale = self.rec.rcv_scale();
+        let wanted = (self.rec.rcv_nxt + self.window_space()).since(ack) >> scale;
+        let wanted = wanted.min(u16::MAX.into());
+        let told = self.rec.rcv_adv.since(ack);
+        let step = u32::from(self.rec.mss).min(self.window_max() / 2);
+        let field = if wanted << scale >= told + step {
+            wanted
+        } else {
+            // Rounded down, an edge already offered would seem to move back.
+            told.div_ceil(1 << scale)
+        };
+        (u16::try_from(field).unwrap_or(u16::MAX), ack + (field << scale))
+    }
+
+    /// Whether the window has opened so far that the peer should be told of it unasked: it could
+    /// soon be out of room.
     pub(super) fn should_update_window(&self) -> bool {
         if self.act.has(FIN_TAKEN) || self.act.has(FIN_QUEUED) {
             return false;
         }
-        let opened = (self.rec.rcv_nxt + self.window_space()).since(self.rec.rcv_adv);
+        let (_, edge) = self.window_to_offer(self.ack_number());
+        let opened = edge.since(self.rec.rcv_adv);
         let offered = self.rec.rcv_adv.since(self.rec.rcv_nxt);
-        let step = (2 * u32::from(self.rec.mss)).min(self.group.window_max / 2).max(1);
-        opened >= step && offered < self.group.window_max / 2
+        let half = self.window_max() / 2;
+        opened >= half.min(2 * u32::from(self.rec.mss)) && offered < half.min(WINDOW_LOW)
     }
 }
+
+/// A window is told unasked only while less than this, in bytes, is left of what was offered: an
+/// open one is told with the next acknowledgement anyway.
+const WINDOW_LOW: u32 = 32 << 10;
 
 /// One connection is offered at most this part of what is free in its pool.
 const POOL_SHARE: usize = 8;

@@ -129,6 +129,8 @@ pub(crate) struct Active {
     ack_at: u64,
     /// Acceptance, handshake, FIN-WAIT-2.
     life_at: u64,
+    /// Until then nothing more is answered that an acknowledgement could answer for ever.
+    challenge_at: u64,
 
     // Send sequence space.
     pub(crate) snd_nxt: SeqNum,
@@ -184,7 +186,9 @@ pub(crate) struct Active {
     pub(crate) reason: u32,
     /// Offset of this connection's timestamp clock.
     pub(crate) ts_offset: u32,
-    reserved: [u32; 18],
+    /// Acknowledgements owed to segments beyond a hole, one each, as far as the peer counts.
+    pub(crate) duplicates_owed: u32,
+    reserved: [u32; 15],
 }
 
 const _: () = assert!(size_of::<Active>() == 256);
@@ -217,7 +221,7 @@ pub(crate) const ACK_SECOND: u32 = 1 << 11;
 pub(crate) const ON_OUT_LIST: u32 = 1 << 12;
 /// Stands in its queue's list of those with something to tell.
 pub(crate) const ON_EVENT_LIST: u32 = 1 << 13;
-/// The application was told of a connection that is not yet open.
+/// The application was told of the connection, or opened it.
 pub(crate) const KNOWN: u32 = 1 << 14;
 /// To tell: a SYN waits.
 pub(crate) const TELL_ACCEPTABLE: u32 = 1 << 16;
@@ -242,6 +246,7 @@ impl Active {
         self.rto_at = u64::MAX;
         self.ack_at = u64::MAX;
         self.life_at = u64::MAX;
+        self.challenge_at = u64::MAX;
         (self.snd_nxt, self.snd_max, self.snd_end) = (una, una, una);
         // The last segment that told a window came before rcv.nxt, or repeats what is known.
         (self.snd_wl1, self.snd_wl2) = (record.rcv_nxt - 1, una);
@@ -264,7 +269,10 @@ impl Active {
     /// Folds what the idle record keeps back into it.
     pub(crate) fn fold(&self, record: &mut Connection) {
         let mss = u32::from(record.mss).max(1);
-        let segments = |bytes: u32| u16::try_from(bytes / mss).unwrap_or(u16::MAX);
+        let segments = |bytes: u32| {
+            let nearest = bytes.saturating_add(mss / 2) / mss;
+            u16::try_from(nearest).unwrap_or(u16::MAX)
+        };
         record.cwnd = segments(self.cwnd).max(1);
         record.ssthresh = segments(self.ssthresh);
         let units = |us: u32| u16::try_from(us.div_ceil(256)).unwrap_or(u16::MAX);
@@ -297,6 +305,14 @@ impl Active {
         Instant::from_nanos(self.life_at)
     }
 
+    pub(crate) const fn challenge_at(&self) -> Instant {
+        Instant::from_nanos(self.challenge_at)
+    }
+
+    pub(crate) const fn set_challenge(&mut self, at: Instant) {
+        self.challenge_at = at.as_nanos();
+    }
+
     pub(crate) const fn set_rto(&mut self, at: Instant) {
         self.rto_at = at.as_nanos();
     }
@@ -319,7 +335,8 @@ impl Active {
 
     /// The earliest of its timers.
     pub(crate) fn deadline(&self) -> Instant {
-        Instant::from_nanos(self.rto_at.min(self.ack_at).min(self.life_at))
+        let first = self.rto_at.min(self.ack_at).min(self.life_at).min(self.challenge_at);
+        Instant::from_nanos(first)
     }
 }
 

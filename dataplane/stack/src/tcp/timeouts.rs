@@ -9,6 +9,9 @@ use crate::counters::{Count, Stop};
 use crate::event::Reason;
 use crate::time::Instant;
 
+/// No peer is given up before it was asked this often (RFC 9293 SHLD-10, R1).
+const TRIES_MIN: u8 = 3;
+
 impl Tcb<'_, '_> {
     /// Serves every timer of the connection that is due.
     pub(crate) fn on_timeout(&mut self) {
@@ -22,6 +25,9 @@ impl Tcb<'_, '_> {
             // after which the stack acknowledges by itself.
             self.act.rcv_ack = self.text_end();
             self.act.set(ACK_NOW);
+        }
+        if self.act.challenge_at() <= self.now {
+            self.act.set_challenge(Instant::NEVER);
         }
         if self.act.rto_at() <= self.now {
             self.act.set_rto(Instant::NEVER);
@@ -58,9 +64,12 @@ impl Tcb<'_, '_> {
     }
 
     /// RFC 9293 MUST-36: probe; MUST-37: as long as the peer answers, for ever. SHLD-29, 30:
-    /// after one retransmission timeout, then ever more rarely.
+    /// after one retransmission timeout, then ever more rarely. Only if the application has
+    /// closed does a peer that never takes the rest have the user timeout and no more: nobody is
+    /// left who could give it up (RFC 6429).
     fn on_persist_timeout(&mut self) {
-        if self.unheard_for() >= self.tcp.user_timeout {
+        let silent = self.unheard_for() >= self.tcp.user_timeout;
+        if self.is_overdue() && (silent || !self.rec.state().may_send()) {
             self.down();
             return;
         }
@@ -71,8 +80,7 @@ impl Tcb<'_, '_> {
 
     /// The seed's "resend" timer (WO 02/091709, Fig. 6h): send again, or the connection is down.
     fn on_retransmission_due(&mut self) {
-        let since = Instant::from_nanos(self.act.stalled_since);
-        if self.now.since(since) >= self.tcp.user_timeout {
+        if self.is_overdue() {
             self.down();
             return;
         }
@@ -81,7 +89,19 @@ impl Tcb<'_, '_> {
         self.counters.count(Count::RetransmissionTimeouts);
         self.act.snd_nxt = self.rec.snd_una;
         self.act.snd_cursor = 0;
+        if self.plan_text().is_none() {
+            // The window was taken back under way: only a probe can say that it opens again
+            // (MUST-35).
+            self.act.set(PERSISTING | PROBE);
+        }
         self.act.set_rto(self.now + self.rto());
+    }
+
+    /// Whether nothing has moved for the user timeout although the peer was asked often enough:
+    /// a clock that jumps is no proof.
+    fn is_overdue(&self) -> bool {
+        let since = Instant::from_nanos(self.act.stalled_since);
+        self.act.backoff >= TRIES_MIN && self.now.since(since) >= self.tcp.user_timeout
     }
 
     /// The peer does not answer any more: purge and tell.
