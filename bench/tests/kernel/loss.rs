@@ -6,12 +6,40 @@ use xtcp_bench::machine::{Impairments, LossyWire};
 
 const IMPAIRED: Impairments = Impairments { lost: 20, late: 20, twice: 10 };
 
-#[test]
-fn a_thousand_clients_get_every_byte_over_a_bad_wire() {
-    let rig = Rig::new();
+fn bad_wire(rig: &Rig) -> LossyWire {
     let wire = LossyWire::create(&rig.interface('v'), "client", &rig.namespace, IMPAIRED)
         .unwrap_or_else(|error| panic!("{error}"));
     rig.add_client_addresses("client");
+    // Debian's clients use cubic, which namespaces may not choose where the machine's default is
+    // another; reno is its nearest relative. (BBR without SACK sends one segment per timeout.)
+    rig.namespace.run("sysctl -qw net.ipv4.tcp_congestion_control=reno").unwrap();
+    wire
+}
+
+/// What an application has to acknowledge comes through as well.
+#[test]
+fn an_application_gets_and_gives_every_byte_over_a_bad_wire() {
+    let rig = Rig::new();
+    let wire = bad_wire(&rig);
+    let appliance = rig.appliance(&rig.instance_name('a'), wire.near());
+    let _xtcpd = appliance.start().unwrap_or_else(|error| panic!("{error}"));
+    let _presence = appliance.start_presence(7777).unwrap_or_else(|error| panic!("{error}"));
+    let seed = crate::rig::seed();
+    println!("XTCP_SEED={seed} replays the sizes and bytes");
+    let steps = rig.clients(&format!(
+        "{} --framing presence --connections 300 --seed {seed} --patience 120 \
+         --load rounds=3,sizes=log:1..1048576",
+        targets(7777)
+    ));
+    assert_eq!(steps[1].done, 900, "{steps:?}");
+    println!("{} B each way in {:.1} s", steps[1].bytes_received, steps[1].seconds);
+    assert!(wire.tally().unwrap().lost > 0);
+}
+
+#[test]
+fn a_thousand_clients_get_every_byte_over_a_bad_wire() {
+    let rig = Rig::new();
+    let wire = bad_wire(&rig);
     let eal = format!("--vdev=net_af_packet0,iface={}", wire.near());
     let own = "--forward-mode=echo --listen-port 7 --receive-bytes 256MiB --transmit-bytes 256MiB";
     let mut dataplane =
@@ -43,9 +71,6 @@ fn a_thousand_clients_get_every_byte_over_a_bad_wire() {
     {
         let share = share(count);
         assert!((share - wanted).abs() < wanted / 5.0, "{what}: {share} of 1000, not {wanted}");
-    }
-    for counter in ["TCPOFOQueue", "TCPDSACKRecv", "TCPSackShifted", "TCPSACKReorder"] {
-        println!("{counter}: {:?}", rig.namespace.tcp_counter(counter).unwrap());
     }
     assert!(rig.namespace.tcp_counter("TCPOFOQueue").unwrap() > Some(0));
     let status = dataplane.stop().unwrap();
