@@ -265,7 +265,6 @@ impl Application {
         }
     }
 
-    #[cfg(test)]
     pub(crate) fn shared(&self) -> &Shared {
         &self.shared
     }

@@ -80,6 +80,7 @@ mod error;
 mod handle;
 mod inbox;
 mod lane;
+pub mod numbered;
 mod request;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,170 @@
+//! What can go wrong, with the number C programs know it by.
+
+use std::fmt;
+
+use rustix::io::Errno;
+
+use super::GROUPS_MAX;
+use crate::error::{Error, SendError};
+use crate::inbox::CloseReason;
+
+/// Why a call failed. [`Failure::errno`] is what C programs get.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Failure {
+    /// This thread has no such pool (`ENOTCONN`).
+    NoPool,
+    /// This thread's first pool is there already (`EALREADY`).
+    PoolIsThere,
+    /// The number is not of an open group of this thread (`EBADF`).
+    NoGroup,
+    /// The number is not of a connection of that group (`ENOTCONN`).
+    NoConnection,
+    /// Nothing is there now (`EAGAIN`).
+    Nothing,
+    /// More is acknowledged than was given (`EINVAL`).
+    OverAcknowledged {
+        /// Bytes given by the last receive and not acknowledged since.
+        given: u64,
+        /// Bytes that were to be acknowledged.
+        acknowledged: u64,
+    },
+    /// A connection is gone, and its number with it (`ECONNRESET`, `ETIMEDOUT`, `ECONNABORTED`).
+    Gone {
+        /// The number it had.
+        cd: i32,
+        /// Why it is gone.
+        reason: CloseReason,
+    },
+    /// Too many groups or connections for numbers or memory (`EMFILE`).
+    TooMany,
+    /// A signal came while the thread slept (`EINTR`).
+    Interrupted,
+    /// An option is unknown or has a value that cannot be (`EINVAL`).
+    Option {
+        /// Its key.
+        key: String,
+        /// What is wrong, and what is right.
+        what: String,
+    },
+    /// An argument that cannot be; with its number.
+    Argument {
+        /// The number.
+        errno: Errno,
+        /// A sentence about it.
+        what: &'static str,
+    },
+    /// The appliance, or the way to it (`ENETDOWN` when the dataplane is gone, `EACCES` when
+    /// `xtcpd` refused, `EPROTO` when the two do not understand each other, or the system's).
+    Appliance(Error),
+    /// One submission was not taken (`EAGAIN`, `EMSGSIZE`, `EPIPE`).
+    Send(SendError),
+}
+
+impl Failure {
+    /// The number C programs know it by, positive.
+    #[must_use]
+    pub fn errno(&self) -> Errno {
+        match self {
+            Self::NoPool | Self::NoConnection => Errno::NOTCONN,
+            Self::PoolIsThere => Errno::ALREADY,
+            Self::NoGroup => Errno::BADF,
+            Self::Nothing => Errno::AGAIN,
+            Self::OverAcknowledged { .. } | Self::Option { .. } => Errno::INVAL,
+            Self::Gone { reason, .. } => match reason {
+                CloseReason::Reset => Errno::CONNRESET,
+                CloseReason::TimedOut => Errno::TIMEDOUT,
+                CloseReason::Closed | CloseReason::Aborted | CloseReason::Refused => {
+                    Errno::CONNABORTED
+                }
+            },
+            Self::TooMany => Errno::MFILE,
+            Self::Interrupted => Errno::INTR,
+            Self::Argument { errno, .. } => *errno,
+            Self::Appliance(error) => errno_of(error),
+            Self::Send(error) => match error {
+                SendError::WouldBlock | SendError::Behind { .. } => Errno::AGAIN,
+                SendError::TooLong { .. } => Errno::MSGSIZE,
+                SendError::OverAcknowledged { .. } => Errno::INVAL,
+                SendError::Closed => Errno::PIPE,
+                SendError::Broken => Errno::PROTO,
+            },
+        }
+    }
+}
+
+fn errno_of(error: &Error) -> Errno {
+    match error {
+        Error::Control { source, .. } => Errno::from_io_error(source).unwrap_or(Errno::CONNREFUSED),
+        Error::System { source, .. } => Errno::from_io_error(source).unwrap_or(Errno::IO),
+        Error::Refused { .. } => Errno::ACCESS,
+        Error::DataplaneGone => Errno::NETDOWN,
+        Error::Handover { .. } | Error::Corrupt { .. } => Errno::PROTO,
+        Error::NoSuchGroup => Errno::BADF,
+        Error::InHand => Errno::BUSY,
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoPool => f.write_str(
+                "this thread has no such pool; xtcp_initialize or xtcp_open_pool makes one, and a \
+                 pool belongs to the thread that made it",
+            ),
+            Self::PoolIsThere => f.write_str(
+                "xtcp_initialize was called already by this thread; xtcp_open_pool makes further \
+                 pools",
+            ),
+            Self::NoGroup => f.write_str(
+                "the number is not of an open group of this thread; use what xtcp_open_group gave \
+                 this thread",
+            ),
+            Self::NoConnection => f.write_str(
+                "the number is not of a connection of this group; it may be closed, or another \
+                 group's",
+            ),
+            Self::Nothing => f.write_str("nothing is there now; xtcp_select waits for it"),
+            Self::OverAcknowledged { given, acknowledged } => write!(
+                f,
+                "{acknowledged} bytes acknowledged where {given} are given and not acknowledged; \
+                 acknowledge only what the last receive on the connection gave"
+            ),
+            Self::Gone { reason, .. } => {
+                write!(f, "the connection is gone ({reason}); forget its number")
+            }
+            Self::TooMany => write!(
+                f,
+                "too many: a thread has {GROUPS_MAX} groups at most, and as many connections as \
+                 there is memory for"
+            ),
+            Self::Interrupted => f.write_str("a signal was handled; call again"),
+            Self::Option { key, what } => write!(f, "option {key}: {what}"),
+            Self::Argument { what, .. } => f.write_str(what),
+            Self::Appliance(error) => error.fmt(f),
+            Self::Send(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Failure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Appliance(error) => Some(error),
+            Self::Send(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Appliance(error)
+    }
+}
+
+impl From<SendError> for Failure {
+    fn from(error: SendError) -> Self {
+        Self::Send(error)
+    }
+}

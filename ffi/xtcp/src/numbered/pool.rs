@@ -1,0 +1,467 @@
+//! One pool: what has come for each of its groups, in the order it is to be given.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use super::failure::Failure;
+use super::numbers::{Connections, place};
+use super::set::{self, Places, WORDS};
+use super::unread::{Part, Unread};
+use crate::application::{Application, Shared};
+use crate::endpoint::{Next, Scope};
+use crate::error::{Error, SendError};
+use crate::handle::{Connection, Group, worker_of};
+use crate::inbox::{CloseReason, Inbox};
+use crate::request::Given;
+
+/// Receives after which the workers are looked at, though more is there to give.
+const TURN_EVERY: u32 = 32;
+
+/// Most bytes kept for a connection whose handshake is not complete.
+const OPENING_MAX: usize = 4096;
+
+/// One group's part.
+#[derive(Debug)]
+struct GroupState {
+    gd: i32,
+    /// Connections that can be accepted, and some that could.
+    acceptable: VecDeque<u64>,
+    waiting: HashSet<u64>,
+    /// Connections with something to give, and some that had.
+    ready: VecDeque<u64>,
+    /// How many of them still have.
+    ready_count: usize,
+}
+
+/// An accepted connection before its handshake is complete.
+#[derive(Debug)]
+struct Opening {
+    gd: u32,
+    /// To be sent then.
+    bytes: Vec<u8>,
+    /// To be closed then.
+    close: bool,
+}
+
+/// A connection's turn to be received from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Taken {
+    pub(super) cd: i32,
+    pub(super) connection: Connection,
+    /// Stream offset of the first byte.
+    pub(super) offset: u64,
+    pub(super) part: Part,
+}
+
+/// A pool with its groups and connections.
+#[derive(Debug)]
+pub(super) struct Pool {
+    pub(super) number: i32,
+    pub(super) application: Application,
+    inbox: Inbox,
+    pub(super) connections: Connections,
+    groups: HashMap<u32, GroupState>,
+    unread: HashMap<u64, Unread>,
+    opening: HashMap<u64, Opening>,
+    /// Groups with something to receive.
+    pub(super) readable: Places,
+    /// Groups with a connection to accept.
+    pub(super) acceptable: Places,
+    /// Receives since the workers were looked at.
+    receives: u32,
+    /// A select looks at this pool.
+    pub(super) watched: bool,
+}
+
+impl Pool {
+    pub(super) fn new(number: i32, application: Application, inbox: Inbox) -> Self {
+        Self {
+            number,
+            application,
+            inbox,
+            connections: Connections::default(),
+            groups: HashMap::new(),
+            unread: HashMap::new(),
+            opening: HashMap::new(),
+            readable: [0; WORDS],
+            acceptable: [0; WORDS],
+            receives: 0,
+            watched: false,
+        }
+    }
+
+    pub(super) fn detach(self) -> Result<(), Failure> {
+        Ok(self.application.detach(self.inbox)?)
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        self.application.shared()
+    }
+
+    pub(super) fn inbox(&mut self) -> &mut Inbox {
+        &mut self.inbox
+    }
+
+    pub(super) fn inbox_ref(&self) -> &Inbox {
+        &self.inbox
+    }
+
+    pub(super) fn add_group(&mut self, group: Group, gd: i32) {
+        let state = GroupState {
+            gd,
+            acceptable: VecDeque::new(),
+            waiting: HashSet::new(),
+            ready: VecDeque::new(),
+            ready_count: 0,
+        };
+        self.groups.insert(group.0, state);
+    }
+
+    /// Forgets a closed group and its connections.
+    pub(super) fn remove_group(&mut self, group: Group) {
+        if let Some(state) = self.groups.remove(&group.0) {
+            set::mark(&mut self.readable, place(state.gd), false);
+            set::mark(&mut self.acceptable, place(state.gd), false);
+        }
+        self.unread.retain(|_, unread| unread.gd != group.0);
+        self.opening.retain(|_, opening| opening.gd != group.0);
+        self.connections.remove_group(group);
+    }
+
+    /// Shows the workers what was asked and takes in what has come, of all groups.
+    pub(super) fn turn(&mut self) -> Result<(), Failure> {
+        self.receives = 0;
+        self.inbox.turn()?;
+        loop {
+            let next = self.shared().endpoint.borrow_mut().next(Scope::All);
+            match next {
+                Some(next) => self.on_next(next)?,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    fn on_next(&mut self, next: Next) -> Result<(), Failure> {
+        match next {
+            Next::Acceptable(client) => {
+                if let Some(group) = self.groups.get_mut(&client.gd) {
+                    group.acceptable.push_back(client.cd);
+                    group.waiting.insert(client.cd);
+                    set::mark(&mut self.acceptable, place(group.gd), true);
+                }
+            }
+            Next::Opened(connection) => self.on_opened(connection),
+            Next::Request(given) => return self.on_request(given),
+            Next::Finished(connection) => {
+                let empty = || Unread::new(connection.gd, 0);
+                self.unread.entry(connection.cd).or_insert_with(empty).finish();
+                self.queue(connection);
+            }
+            Next::Closed(connection, reason) => self.on_closed(connection, reason),
+            Next::Drained(connection) => {
+                if let Some(unread) = self.unread.get_mut(&connection.cd)
+                    && std::mem::take(&mut unread.when_drained)
+                {
+                    unread.again();
+                    self.queue(connection);
+                }
+            }
+            // The library keeps the bytes and tries again.
+            Next::Refused(..) => {}
+        }
+        Ok(())
+    }
+
+    fn on_opened(&mut self, connection: Connection) {
+        let Some(Opening { bytes, close, .. }) = self.opening.remove(&connection.cd) else {
+            return;
+        };
+        // What fails here fails because the connection is gone, and that is told by its `Closed`:
+        // it has nothing in flight, so it may wait in the library.
+        if !bytes.is_empty() {
+            let _ = self.application.send(connection, &bytes);
+        }
+        if close {
+            let _ = self.application.close(connection);
+        }
+    }
+
+    /// Takes the bytes over: from now on this module knows what was given of them.
+    fn on_request(&mut self, given: Given) -> Result<(), Failure> {
+        let (connection, offset) = (given.connection, given.offset);
+        let empty = || Unread::new(connection.gd, offset);
+        let unread = self.unread.entry(connection.cd).or_insert_with(empty);
+        let wanted = unread.next_offset();
+        let mut pieces = given.into_list();
+        unread.append(pieces.drain(..));
+        // With nothing left of it in hand, the endpoint holds nothing.
+        let nothing = Given::new(connection, offset, pieces);
+        self.shared().endpoint.borrow_mut().put_down(nothing);
+        if wanted != offset {
+            let what = format!("bytes at stream offset {offset} where {wanted} is next");
+            return Err(Error::Corrupt { worker: worker_of(connection.cd), what }.into());
+        }
+        self.queue(connection);
+        Ok(())
+    }
+
+    fn on_closed(&mut self, connection: Connection, reason: CloseReason) {
+        self.opening.remove(&connection.cd);
+        if let Some(group) = self.groups.get_mut(&connection.gd)
+            && group.waiting.remove(&connection.cd)
+        {
+            // The application never heard of it.
+            let any = !group.waiting.is_empty();
+            set::mark(&mut self.acceptable, place(group.gd), any);
+            return;
+        }
+        if self.connections.number_of(connection).is_some() {
+            let empty = || Unread::new(connection.gd, 0);
+            self.unread.entry(connection.cd).or_insert_with(empty).lose(reason);
+            self.queue(connection);
+        } else {
+            self.forget(connection);
+        }
+    }
+
+    /// Puts a connection into its group's list if it has something to give and is not there.
+    fn queue(&mut self, connection: Connection) {
+        let Some(unread) = self.unread.get_mut(&connection.cd) else { return };
+        let Some(group) = self.groups.get_mut(&connection.gd) else { return };
+        if !unread.queued && unread.is_ready() {
+            unread.queued = true;
+            group.ready.push_back(connection.cd);
+            group.ready_count += 1;
+            set::mark(&mut self.readable, place(group.gd), true);
+        }
+    }
+
+    /// Takes a connection out of its group's list, or leaves its trace there.
+    fn unqueue(&mut self, connection: Connection) {
+        let Some(unread) = self.unread.get_mut(&connection.cd) else { return };
+        if std::mem::take(&mut unread.queued)
+            && let Some(group) = self.groups.get_mut(&connection.gd)
+        {
+            group.ready_count = group.ready_count.saturating_sub(1);
+            set::mark(&mut self.readable, place(group.gd), group.ready_count > 0);
+        }
+    }
+
+    /// Forgets what is unread of a connection.
+    fn forget(&mut self, connection: Connection) {
+        self.unqueue(connection);
+        self.unread.remove(&connection.cd);
+    }
+
+    /// Whether any group has something to receive or to accept.
+    pub(super) fn is_ready(&self) -> bool {
+        self.readable.iter().chain(&self.acceptable).any(|word| *word != 0)
+    }
+
+    /// What is next to be received in a group, at most so many bytes of it.
+    pub(super) fn take(&mut self, group: Group, most: u64) -> Result<Taken, Failure> {
+        self.receives += 1;
+        if self.receives > TURN_EVERY {
+            self.turn()?;
+        }
+        loop {
+            let state = self.groups.get_mut(&group.0).ok_or(Failure::NoGroup)?;
+            let Some(cd) = state.ready.pop_front() else {
+                if self.receives == 0 {
+                    return Err(Failure::Nothing);
+                }
+                self.turn()?;
+                continue;
+            };
+            let connection = Connection { gd: group.0, cd };
+            if !self.unread.get(&cd).is_some_and(|unread| unread.queued) {
+                continue;
+            }
+            let Some(number) = self.number(connection) else {
+                if let Some(state) = self.groups.get_mut(&group.0) {
+                    state.ready.push_front(cd);
+                }
+                return Err(Failure::TooMany);
+            };
+            self.unqueue(connection);
+            if let Some(taken) = self.take_of(connection, number, most) {
+                return Ok(taken);
+            }
+        }
+    }
+
+    fn take_of(&mut self, connection: Connection, cd: i32, most: u64) -> Option<Taken> {
+        let unread = self.unread.get_mut(&connection.cd)?;
+        let offset = unread.offset();
+        let part = unread.take(most)?;
+        if let Part::Gone(_) = part {
+            self.unread.remove(&connection.cd);
+            self.connections.remove(cd);
+        } else {
+            self.queue(connection);
+        }
+        Some(Taken { cd, connection, offset, part })
+    }
+
+    /// A connection's number, which it may get now.
+    fn number(&mut self, connection: Connection) -> Option<i32> {
+        let known = self.connections.number_of(connection);
+        known.or_else(|| self.connections.insert(connection))
+    }
+
+    /// The bytes that were just taken, where they lie.
+    pub(super) fn slices(&self, taken: &Taken) -> impl Iterator<Item = &[u8]> {
+        let count = if let Part::Bytes(count) = taken.part { count } else { 0 };
+        let unread = self.unread.get(&taken.connection.cd);
+        let pieces = unread.into_iter().flat_map(move |unread| unread.first(count));
+        pieces.filter_map(|piece| {
+            self.shared().memory.bytes(piece.at, usize::try_from(piece.len).ok()?)
+        })
+    }
+
+    /// Accepts the next connection of a group that waits for it.
+    pub(super) fn accept(&mut self, group: Group) -> Result<i32, Failure> {
+        let connection = self.decide(group, true)?;
+        let Some(number) = self.number(connection) else {
+            // A client that no number is left for is better sent away than kept unheard.
+            let _ = self.application.abort(connection);
+            return Err(Failure::TooMany);
+        };
+        let opening = Opening { gd: group.0, bytes: Vec::new(), close: false };
+        self.opening.insert(connection.cd, opening);
+        Ok(number)
+    }
+
+    /// Refuses the next connection of a group that waits to be accepted.
+    pub(super) fn refuse(&mut self, group: Group) -> Result<(), Failure> {
+        self.decide(group, false).map(drop)
+    }
+
+    fn decide(&mut self, group: Group, accept: bool) -> Result<Connection, Failure> {
+        loop {
+            let connection = self.next_acceptable(group)?;
+            let decided = self.shared().endpoint.borrow_mut().accept(connection, accept);
+            self.application.flush();
+            match decided {
+                Ok(()) => return Ok(connection),
+                // It gave up waiting.
+                Err(SendError::Closed) => {}
+                Err(error) => {
+                    self.wait_again(connection);
+                    return Err(error.into());
+                }
+            }
+        }
+    }
+
+    fn next_acceptable(&mut self, group: Group) -> Result<Connection, Failure> {
+        let waits = |pool: &Self| pool.groups.get(&group.0).map(|state| !state.waiting.is_empty());
+        if waits(self) == Some(false) {
+            self.turn()?;
+        }
+        let state = self.groups.get_mut(&group.0).ok_or(Failure::NoGroup)?;
+        while let Some(cd) = state.acceptable.pop_front() {
+            if state.waiting.remove(&cd) {
+                let any = !state.waiting.is_empty();
+                set::mark(&mut self.acceptable, place(state.gd), any);
+                return Ok(Connection { gd: group.0, cd });
+            }
+        }
+        Err(Failure::Nothing)
+    }
+
+    /// A connection stays the next to be accepted.
+    fn wait_again(&mut self, connection: Connection) {
+        if let Some(group) = self.groups.get_mut(&connection.gd) {
+            group.acceptable.push_front(connection.cd);
+            group.waiting.insert(connection.cd);
+            set::mark(&mut self.acceptable, place(group.gd), true);
+        }
+    }
+
+    /// Whether a connection is gone and the application was not told yet.
+    pub(super) fn is_gone(&self, connection: Connection) -> bool {
+        self.unread.get(&connection.cd).is_some_and(Unread::is_gone)
+    }
+
+    /// Bytes of a connection given and not acknowledged.
+    pub(super) fn given(&self, connection: Connection) -> u64 {
+        self.unread.get(&connection.cd).map_or(0, Unread::given)
+    }
+
+    /// Sends bytes, or keeps them until the handshake is complete.
+    pub(super) fn send(&mut self, to: Connection, bytes: &[u8]) -> Result<(), SendError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        if !self.opening.is_empty()
+            && let Some(opening) = self.opening.get_mut(&to.cd)
+        {
+            let waiting = opening.bytes.len();
+            if waiting + bytes.len() > OPENING_MAX {
+                return Err(SendError::Behind { waiting });
+            }
+            opening.bytes.extend_from_slice(bytes);
+            return Ok(());
+        }
+        self.application.send(to, bytes)
+    }
+
+    /// Acknowledges bytes that were given; there are as many. What is left is given again.
+    pub(super) fn acknowledge(&mut self, to: Connection, count: u64) -> Result<(), SendError> {
+        let Some(unread) = self.unread.get_mut(&to.cd).filter(|_| count > 0) else {
+            return Ok(());
+        };
+        let up_to = unread.offset() + count;
+        self.application.shared().endpoint.borrow_mut().acknowledge(to, up_to)?;
+        unread.acknowledge(count);
+        if unread.is_void() {
+            self.forget(to);
+        } else if unread.is_ready() {
+            self.queue(to);
+        } else {
+            self.unqueue(to);
+        }
+        Ok(())
+    }
+
+    /// Gives what is unread of a connection once more, when there may be room for its answer.
+    pub(super) fn give_again(&mut self, of: Connection, why: SendError) {
+        let Some(unread) = self.unread.get_mut(&of.cd) else { return };
+        match why {
+            SendError::WouldBlock => unread.again(),
+            SendError::Behind { .. } => unread.when_drained = true,
+            _ => return,
+        }
+        self.queue(of);
+    }
+
+    /// Ends a connection; its number is free if this succeeds.
+    pub(super) fn close(&mut self, cd: i32, connection: Connection) -> Result<(), Failure> {
+        if let Some(opening) = self.opening.get_mut(&connection.cd) {
+            opening.close = true;
+        } else {
+            gone_is_closed(self.application.close(connection))?;
+        }
+        self.let_go(cd, connection);
+        Ok(())
+    }
+
+    /// Resets a connection; its number is free if this succeeds.
+    pub(super) fn abort(&mut self, cd: i32, connection: Connection) -> Result<(), Failure> {
+        gone_is_closed(self.application.abort(connection))?;
+        self.opening.remove(&connection.cd);
+        self.let_go(cd, connection);
+        Ok(())
+    }
+
+    fn let_go(&mut self, cd: i32, connection: Connection) {
+        self.forget(connection);
+        self.connections.remove(cd);
+        self.application.flush();
+    }
+}
+
+/// What the client has ended first is ended all the same.
+fn gone_is_closed(ended: Result<(), SendError>) -> Result<(), SendError> {
+    if ended == Err(SendError::Closed) { Ok(()) } else { ended }
+}
