@@ -223,7 +223,10 @@ impl Tcb<'_, '_> {
             self.challenge();
             return Err(Stop::ResetChallenged);
         }
-        self.gone(Reason::Reset);
+        let all_is_said = matches!(self.rec.state(), State::Closing | State::LastAck)
+            && self.rec.snd_una == self.act.snd_end;
+        // "Enter the CLOSED state, delete the TCB, and return": both streams are complete.
+        self.gone(if all_is_said { Reason::Closed } else { Reason::Reset });
         Err(Stop::ResetByPeer)
     }
 

@@ -164,6 +164,30 @@ fn a_reset_needs_the_exact_number() {
     });
 }
 
+/// RFC 9293 section 3.10.7.4: the peer forgot the connection; our FIN was all that was left.
+#[test]
+fn a_reset_in_last_ack_is_no_loss() {
+    ordinary(|peer| {
+        peer.open();
+        assert_eq!(peer.give(fin(1, 1)), ["A 1+0 ack 2"]);
+        assert_eq!(peer.events(), ["finished 0"]);
+        peer.close();
+        assert_eq!(peer.turn(), ["FA 1+0 ack 2"]);
+        assert_eq!(peer.give(rst(2)), NOTHING);
+        assert_eq!(peer.events(), ["closed Closed held 0"]);
+    });
+    ordinary(|peer| {
+        peer.open();
+        assert_eq!(peer.give(fin(1, 1)), ["A 1+0 ack 2"]);
+        assert_eq!(peer.events(), ["finished 0"]);
+        peer.send(b"unheard");
+        peer.close();
+        assert_eq!(peer.turn(), ["FPA 1+7 ack 2"]);
+        assert_eq!(peer.give(rst(2)), NOTHING);
+        assert_eq!(peer.events(), ["closed Reset held 0"], "but this is");
+    });
+}
+
 /// A FIN that ends the connection ends the look at its segment, too.
 #[test]
 fn nothing_comes_after_the_end() {
