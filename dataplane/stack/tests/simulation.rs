@@ -7,11 +7,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use sim::app::{App, Habit, Stream};
-use sim::link::{Link, Weather};
+use sim::link::{Link, Weather, any_weather};
 use sim::rng::Rng;
 use sim::{
-    Host, Memory, RECEIVE_BYTES, Wire, assert_well_formed, config, ordinary_group, v4, v6,
-    xtcp_group,
+    Host, Memory, RECEIVE_BYTES, Wire, assert_well_formed, config, for_each_seed, ordinary_group,
+    v4, v6, xtcp_group,
 };
 use xtcp_stack::{GroupConfig, Instant, Reason};
 
@@ -129,33 +129,6 @@ fn exchange(seed: u64, weather: Weather, server: &GroupConfig, habit: Habit, cou
 
 fn fair() -> Weather {
     Weather { delay: Duration::from_millis(10), ..Weather::default() }
-}
-
-/// Weather from a seed: anything from a good local network to a very bad mobile one.
-fn any_weather(seed: u64) -> Weather {
-    let mut rng = Rng::new(seed);
-    let mut share = |most| u32::try_from(rng.below(most)).expect("small");
-    let (loss, duplication) = (share(80_000), share(30_000));
-    let (corruption, reordering) = (share(20_000), share(100_000));
-    let delay = Duration::from_micros(rng.below(100_000));
-    let jitter = Duration::from_micros(rng.below(10_000));
-    let reorder_by = Duration::from_micros(rng.below(50_000));
-    Weather { delay, jitter, loss, duplication, corruption, reordering, reorder_by }
-}
-
-/// Seeds to try: `XTCP_SEED=n` replays one, `XTCP_SEEDS=n` tries that many.
-fn for_each_seed(default: u64, mut test: impl FnMut(u64)) {
-    let variable = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    if let Some(seed) = variable("XTCP_SEED") {
-        return test(seed);
-    }
-    for seed in 0..variable("XTCP_SEEDS").unwrap_or(default) {
-        let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test(seed)));
-        if let Err(panic) = run {
-            eprintln!("seed {seed} fails; XTCP_SEED={seed} replays it");
-            std::panic::resume_unwind(panic);
-        }
-    }
 }
 
 #[test]

@@ -21,8 +21,8 @@ pub(crate) enum Habit {
 #[derive(Clone, Debug)]
 pub(crate) struct Stream {
     /// Names the bytes sent and the bytes expected.
-    send_key: u64,
-    receive_key: u64,
+    pub(crate) send_key: u64,
+    pub(crate) receive_key: u64,
     pub(crate) to_send: u64,
     pub(crate) to_receive: u64,
     pub(crate) sent: u64,

@@ -22,6 +22,18 @@ pub(crate) struct Weather {
     pub(crate) reorder_by: Duration,
 }
 
+/// Weather from a seed: anything from a good local network to a very bad mobile one.
+pub(crate) fn any_weather(seed: u64) -> Weather {
+    let mut rng = Rng::new(seed);
+    let mut share = |most| u32::try_from(rng.below(most)).expect("small");
+    let (loss, duplication) = (share(80_000), share(30_000));
+    let (corruption, reordering) = (share(20_000), share(100_000));
+    let delay = Duration::from_micros(rng.below(100_000));
+    let jitter = Duration::from_micros(rng.below(10_000));
+    let reorder_by = Duration::from_micros(rng.below(50_000));
+    Weather { delay, jitter, loss, duplication, corruption, reordering, reorder_by }
+}
+
 /// One direction of a link.
 pub(crate) struct Link {
     weather: Weather,

@@ -6,6 +6,7 @@
 
 pub(crate) mod app;
 pub(crate) mod link;
+pub(crate) mod other;
 pub(crate) mod peer;
 pub(crate) mod rng;
 
@@ -184,4 +185,19 @@ pub(crate) fn assert_well_formed(frame: &[u8]) {
         etherparse::NetHeaders::Arp(_) => return,
     };
     assert_eq!(tcp.checksum, right, "TCP checksum");
+}
+
+/// Seeds to try: `XTCP_SEED=n` replays one, `XTCP_SEEDS=n` tries that many.
+pub(crate) fn for_each_seed(default: u64, mut test: impl FnMut(u64)) {
+    let variable = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    if let Some(seed) = variable("XTCP_SEED") {
+        return test(seed);
+    }
+    for seed in 0..variable("XTCP_SEEDS").unwrap_or(default) {
+        let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test(seed)));
+        if let Err(panic) = run {
+            eprintln!("seed {seed} fails; XTCP_SEED={seed} replays it");
+            std::panic::resume_unwind(panic);
+        }
+    }
 }
