@@ -23,6 +23,9 @@ use crate::process::{ProcessError, Running, find, kill_by_id};
 /// Configuration, logs and this ledger while a demo runs.
 pub(super) const DIRECTORY: &str = "/run/xtcp-demo";
 
+/// Where EAL keeps what it knows of its processes.
+const DPDK_RUN_DIR: &str = "/run/dpdk";
+
 /// How long the appliance has to end by itself.
 const GRACE: Duration = Duration::from_secs(15);
 
@@ -217,6 +220,9 @@ fn undo(entries: &Entries) {
     let _ = std::fs::remove_dir_all(Path::new(RUN_DIR).join(INSTANCE));
     let _ = std::fs::remove_dir(RUN_DIR);
     let _ = std::fs::remove_dir_all(DIRECTORY);
+    // EAL's own directory, one for each file prefix.
+    let _ = std::fs::remove_dir_all(Path::new(DPDK_RUN_DIR).join(format!("xtcp-{INSTANCE}")));
+    let _ = std::fs::remove_dir(DPDK_RUN_DIR);
 }
 
 /// Asks a process to end and waits; kills it if it does not.

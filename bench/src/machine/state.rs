@@ -35,6 +35,9 @@ impl MachineState {
         }
         add("huge pages", &HugePages::total()?.to_string());
         for directory in ["/run/xtcp", "/run/xtcp-demo", "/dev/hugepages", "/run/dpdk"] {
+            if std::path::Path::new(directory).exists() {
+                add("file", directory);
+            }
             for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
                 add("file", &entry.path().to_string_lossy());
             }
