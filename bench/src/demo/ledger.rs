@@ -35,6 +35,8 @@ struct Entries {
     /// Processes in the order they were started: name, id, start time (in clock ticks, which with
     /// the id makes it the same process and no later one).
     processes: Vec<(String, u32, u64)>,
+    /// The namespace, the interface and the instance of the demo's names are the demo's.
+    claimed: bool,
     /// The kernel's pool of huge pages before it was changed, if it was.
     huge_pages_before: Option<u64>,
     /// Huge pages added to it, once that is known.
@@ -78,6 +80,21 @@ impl Ledger {
         };
         ledger.write(&ledger.lock())?;
         Ok(ledger)
+    }
+
+    /// Claims the demo's names, which must be free: what has them later is undone by name.
+    pub(super) fn claim(&self) -> Result<(), DemoError> {
+        let mut entries = self.lock();
+        let in_the_way = [
+            PathBuf::from(format!("/run/netns/{NAMESPACE}")),
+            PathBuf::from(format!("/sys/class/net/{INTERFACE}")),
+            Path::new(RUN_DIR).join(INSTANCE),
+        ];
+        if let Some(path) = in_the_way.into_iter().find(|path| path.exists()) {
+            return Err(DemoError::InTheWay(path));
+        }
+        entries.claimed = true;
+        self.write(&entries)
     }
 
     /// Starts a process and writes it down.
@@ -204,25 +221,27 @@ fn undo(entries: &Entries) {
             end(name, *pid);
         }
     }
-    for program in ["presence", "xtcpd", "xtcp-dataplane"] {
-        for pid in find(program, &[INSTANCE, RUN_DIR]) {
-            kill_by_id(pid);
+    if entries.claimed {
+        for program in ["presence", "xtcpd", "xtcp-dataplane"] {
+            for pid in find(program, &[INSTANCE, RUN_DIR]) {
+                kill_by_id(pid);
+            }
         }
+        VethPair::sweep(INTERFACE);
+        Namespace::sweep(NAMESPACE);
+        // Not there is as good as removed; the parents stay when another instance lives in them.
+        let _ = std::fs::remove_dir_all(Path::new(RUN_DIR).join(INSTANCE));
+        let _ = std::fs::remove_dir(RUN_DIR);
+        // EAL's own directory, one for each file prefix.
+        let _ = std::fs::remove_dir_all(Path::new(DPDK_RUN_DIR).join(format!("xtcp-{INSTANCE}")));
+        let _ = std::fs::remove_dir(DPDK_RUN_DIR);
     }
-    VethPair::sweep(INTERFACE);
-    Namespace::sweep(NAMESPACE);
     match (entries.huge_pages_added, entries.huge_pages_before, HugePages::total()) {
         (Some(added), _, _) => HugePages::sweep(added),
         (None, Some(before), Ok(now)) => HugePages::sweep(now.saturating_sub(before)),
         _ => {}
     }
-    // Not there is as good as removed; RUN_DIR stays when another instance lives in it.
-    let _ = std::fs::remove_dir_all(Path::new(RUN_DIR).join(INSTANCE));
-    let _ = std::fs::remove_dir(RUN_DIR);
     let _ = std::fs::remove_dir_all(DIRECTORY);
-    // EAL's own directory, one for each file prefix.
-    let _ = std::fs::remove_dir_all(Path::new(DPDK_RUN_DIR).join(format!("xtcp-{INSTANCE}")));
-    let _ = std::fs::remove_dir(DPDK_RUN_DIR);
 }
 
 /// Asks a process to end and waits; kills it if it does not.

@@ -4,7 +4,7 @@
 //!   here                                        namespace xtcp-demo
 //!   presence   xtcpd                            nc, xtcp-bench kernel-client, tcpdump
 //!       \       |                                       |
-//!        xtcp-dataplane ==== xtcp0 --- veth --- peer ===+
+//!        xtcp-dataplane ==== demo0 --- veth --- peer ===+
 //! ```
 //!
 //! Everything made is written into a [`Ledger`] first. Whatever ends the demo (its own end, a failure,
@@ -65,6 +65,8 @@ pub enum DemoError {
     File(PathBuf, io::Error),
     /// Another demo runs.
     Busy(PathBuf),
+    /// Something of the demo's names is there and is not the demo's.
+    InTheWay(PathBuf),
     /// Something did not hold that had to.
     NotHeld(String),
 }
@@ -81,6 +83,11 @@ impl fmt::Display for DemoError {
                 f,
                 "a demo is running already (it holds {}); stop it with Ctrl-C first",
                 lock.display()
+            ),
+            Self::InTheWay(path) => write!(
+                f,
+                "{} is there already and is not the demo's; the demo needs its name, so remove it",
+                path.display()
             ),
             Self::NotHeld(what) => f.write_str(what),
         }

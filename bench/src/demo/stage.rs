@@ -13,7 +13,7 @@ use crate::process::Running;
 pub(super) const INSTANCE: &str = "demo";
 pub(super) const RUN_DIR: &str = "/run/xtcp";
 pub(super) const NAMESPACE: &str = "xtcp-demo";
-pub(super) const INTERFACE: &str = "xtcp0";
+pub(super) const INTERFACE: &str = "xtcp-demo0";
 pub(super) const PEER: &str = "peer";
 pub(super) const PORT: u16 = 7777;
 pub(super) const SERVER_V4: &str = "10.77.0.2";
@@ -49,6 +49,7 @@ impl Stage {
             active: 8192,
             hugepages: "auto",
         };
+        ledger.claim()?;
         reserve_huge_pages(ledger, screen)?;
         screen.step(&format!("network namespace {NAMESPACE}: {PEER} == {INTERFACE}"));
         ledger.change(set_up_network)?;

@@ -49,18 +49,27 @@ impl MachineState {
                 // It has ended; whoever inherited it has not asked for its status yet.
                 continue;
             }
-            if ["xtcp", "presence"].iter().any(|ours| name.starts_with(ours)) {
+            if OURS.contains(&name.trim()) {
                 add("process", &format!("{} {}", entry.file_name().to_string_lossy(), name));
             }
         }
         Ok(Self { things })
     }
 
-    /// What is there now and was not there `before`, and the other way round.
+    /// What is there now and was not there `before`.
     #[must_use]
-    pub fn differences(&self, before: &Self) -> Vec<String> {
-        let more = self.things.difference(&before.things).map(|thing| format!("left: {thing}"));
-        let less = before.things.difference(&self.things).map(|thing| format!("gone: {thing}"));
-        more.chain(less).collect()
+    pub fn more_than(&self, before: &Self) -> Vec<String> {
+        self.things.difference(&before.things).cloned().collect()
     }
 }
+
+/// Programs of the appliance and of its tools.
+const OURS: &[&str] = &[
+    "xtcpd",
+    "xtcp-dataplane",
+    "xtcp-demo",
+    "xtcp-bench",
+    "xtcp-stack-clie",
+    "presence",
+    "tcpdump",
+];

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::rig::Rig;
 use rustix::process::Signal;
-use xtcp_bench::machine::MachineState;
+use xtcp_bench::machine::{MachineState, Namespace};
 use xtcp_bench::process::{Launch, Running};
 
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -16,7 +16,7 @@ fn demo(rig: &Rig, arguments: &str) -> Launch {
 }
 
 fn left_behind(before: &MachineState) -> Vec<String> {
-    MachineState::look().unwrap().differences(before)
+    MachineState::look().unwrap().more_than(before)
 }
 
 fn wait_for(demo: &mut Running, what: &str) {
@@ -44,13 +44,27 @@ fn the_demo_holds_and_leaves_a_capture_and_a_distribution() {
 fn ctrl_c_takes_everything_away() {
     let rig = Rig::new();
     let before = MachineState::look().unwrap();
-    let mut demo = demo(&rig, "run").start().unwrap_or_else(|error| panic!("{error}"));
-    wait_for(&mut demo, "The appliance is up");
-    assert_ne!(left_behind(&before), [""; 0], "while it runs there has to be something");
-    demo.signal(Signal::INT);
-    let status = demo.wait(PATIENCE).unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(status.code(), Some(130), "{}", demo.tail());
-    assert_eq!(left_behind(&before), [""; 0]);
+    for (arguments, when) in [("run", "The appliance is up"), ("", "exchanges on each")] {
+        let mut demo = demo(&rig, arguments).start().unwrap_or_else(|error| panic!("{error}"));
+        wait_for(&mut demo, when);
+        assert_ne!(left_behind(&before), [""; 0], "while it runs there has to be something");
+        demo.signal(Signal::INT);
+        let status = demo.wait(PATIENCE).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(status.code(), Some(130), "{}", demo.tail());
+        assert_eq!(left_behind(&before), [""; 0]);
+    }
+}
+
+#[test]
+fn what_has_the_demos_name_and_is_not_the_demos_is_let_alone() {
+    let rig = Rig::new();
+    let theirs = Namespace::create("xtcp-demo").unwrap_or_else(|error| panic!("{error}"));
+    let mut demo = demo(&rig, "").start().unwrap();
+    let status = demo.wait(PATIENCE).unwrap();
+    assert_eq!(status.code(), Some(1));
+    let said = demo.tail();
+    assert!(said.contains("/run/netns/xtcp-demo is there already"), "{said}");
+    theirs.run("true").unwrap_or_else(|error| panic!("{error}"));
 }
 
 #[test]
