@@ -44,6 +44,7 @@ pub use failure::Failure;
 pub use numbers::GROUPS_MAX;
 use numbers::{Groups, next_pool};
 use pool::{Pool, Taken};
+pub use rustix::io::Errno;
 pub use set::NumberSet;
 use unread::Part;
 
@@ -244,13 +245,35 @@ impl Pools {
         let pool = self.pool(open.pool)?;
         let taken = pool.take(open.group, most)?;
         pool.slices(&taken).for_each(sink);
-        let Taken { cd, connection, offset, part } = taken;
-        let what = match part {
-            Part::Bytes(count) => What::Bytes(count),
-            Part::End => What::End,
-            Part::Gone(reason) => What::Gone(reason),
-        };
-        Ok(Received { cd, connection, offset, what })
+        Ok(taken.into())
+    }
+
+    /// Receives from at most `count` connections of a group, and looks at the workers only before
+    /// the first: so no piece of the batch is given up while others are read. The sink gets each
+    /// connection's pieces. Answers how many.
+    ///
+    /// # Errors
+    /// As [`Self::receive`].
+    pub fn receive_batch(
+        &mut self,
+        gd: i32,
+        count: usize,
+        most: u64,
+        mut sink: impl FnMut(Received, &mut dyn Iterator<Item = &[u8]>),
+    ) -> Result<usize, Failure> {
+        let open = self.groups.get(gd).ok_or(Failure::NoGroup)?;
+        let pool = self.pool(open.pool)?;
+        pool.turn()?;
+        for done in 0..count {
+            match pool.take_known(open.group, most) {
+                Ok(Some(taken)) => sink(taken.into(), &mut pool.slices(&taken)),
+                Ok(None) if done == 0 => return Err(Failure::Nothing),
+                Err(failure) if done == 0 => return Err(failure),
+                // What has failed now fails again at the beginning of the next batch.
+                Ok(None) | Err(_) => return Ok(done),
+            }
+        }
+        Ok(count)
     }
 
     /// Acknowledges the first `acknowledged` of the bytes that the last receive gave of a
@@ -298,6 +321,13 @@ impl Pools {
         Ok(())
     }
 
+    /// Shows all workers what was asked so far.
+    pub fn flush_all(&mut self) {
+        for pool in &self.pools {
+            pool.application.flush();
+        }
+    }
+
     /// The connection that a number names.
     ///
     /// # Errors
@@ -326,6 +356,18 @@ impl Pools {
         let pool = self.pool(open.pool)?;
         let connection = pool.connections.get(cd).filter(|found| found.group() == open.group);
         Ok((pool, connection.ok_or(Failure::NoConnection)?))
+    }
+}
+
+impl From<Taken> for Received {
+    fn from(taken: Taken) -> Self {
+        let Taken { cd, connection, offset, part } = taken;
+        let what = match part {
+            Part::Bytes(count) => What::Bytes(count),
+            Part::End => What::End,
+            Part::Gone(reason) => What::Gone(reason),
+        };
+        Self { cd, connection, offset, what }
     }
 }
 

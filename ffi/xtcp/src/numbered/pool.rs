@@ -188,6 +188,8 @@ impl Pool {
     /// Takes the bytes over: from now on this module knows what was given of them.
     fn on_request(&mut self, given: Given) -> Result<(), Failure> {
         let (connection, offset) = (given.connection, given.offset);
+        // Who sends has completed its handshake.
+        self.on_opened(connection);
         let empty = || Unread::new(connection.gd, offset);
         let unread = self.unread.entry(connection.cd).or_insert_with(empty);
         let wanted = unread.next_offset();
@@ -263,15 +265,20 @@ impl Pool {
         if self.receives > TURN_EVERY {
             self.turn()?;
         }
+        if let Some(taken) = self.take_known(group, most)? {
+            return Ok(taken);
+        }
+        if self.receives > 0 {
+            self.turn()?;
+        }
+        self.take_known(group, most)?.ok_or(Failure::Nothing)
+    }
+
+    /// As [`Self::take`], of what was taken in from the workers already.
+    pub(super) fn take_known(&mut self, group: Group, most: u64) -> Result<Option<Taken>, Failure> {
         loop {
             let state = self.groups.get_mut(&group.0).ok_or(Failure::NoGroup)?;
-            let Some(cd) = state.ready.pop_front() else {
-                if self.receives == 0 {
-                    return Err(Failure::Nothing);
-                }
-                self.turn()?;
-                continue;
-            };
+            let Some(cd) = state.ready.pop_front() else { return Ok(None) };
             let connection = Connection { gd: group.0, cd };
             if !self.unread.get(&cd).is_some_and(|unread| unread.queued) {
                 continue;
@@ -284,7 +291,7 @@ impl Pool {
             };
             self.unqueue(connection);
             if let Some(taken) = self.take_of(connection, number, most) {
-                return Ok(taken);
+                return Ok(Some(taken));
             }
         }
     }

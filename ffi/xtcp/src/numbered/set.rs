@@ -85,6 +85,13 @@ impl NumberSet {
         })
     }
 
+    /// The set as it lies in memory.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let members = self.members.iter().flat_map(|word| word.to_ne_bytes());
+        members.chain(self.numbers.iter().flat_map(|number| number.to_ne_bytes())).collect()
+    }
+
     /// How many members are at these places.
     pub(super) fn count_at(&self, places: &Places) -> usize {
         let both = self.members.iter().zip(places).map(|(member, place)| member & place);
