@@ -131,13 +131,18 @@ impl Pool {
     pub(super) fn turn(&mut self) -> Result<(), Failure> {
         self.receives = 0;
         self.inbox.turn()?;
+        let mut any = false;
         loop {
             let next = self.shared().endpoint.borrow_mut().next(Scope::All);
-            match next {
-                Some(next) => self.on_next(next)?,
-                None => return Ok(()),
-            }
+            let Some(next) = next else { break };
+            self.on_next(next)?;
+            any = true;
         }
+        if any {
+            // A greeting that has waited, or bytes given back: nobody is to sleep on that.
+            self.application.flush();
+        }
+        Ok(())
     }
 
     fn on_next(&mut self, next: Next) -> Result<(), Failure> {

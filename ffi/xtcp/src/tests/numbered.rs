@@ -260,7 +260,6 @@ fn a_greeting_before_the_handshake_is_complete_waits_for_it() {
         fake.workers[0].tell_of(kind::OPENED, client);
     }
     nothing(&mut pools, gd);
-    nothing(&mut pools, gd);
     let asked = fake.workers[0].take();
     assert_eq!(ops(&asked), [(SEND, a.cd), (SEND, b.cd)]);
     assert_eq!((asked[0].bytes.as_slice(), asked[0].submission.flags), (&b"welcome"[..], 0));

@@ -86,10 +86,11 @@ fn set(gds: &[c_int]) -> NumberSet {
     set
 }
 
-/// Waits without limit.
+/// Waits for what must happen.
 fn select(read: &mut NumberSet, accept: &mut NumberSet) -> c_int {
-    // SAFETY: both are sets of their own.
-    unsafe { xtcp_select(1024, read, accept, null_mut()) }
+    let mut patience = libc::timeval { tv_sec: 60, tv_usec: 0 };
+    // SAFETY: sets and a time of their own.
+    unsafe { xtcp_select(1024, read, accept, &mut patience) }
 }
 
 /// Waits until the group can be received from.
@@ -161,6 +162,24 @@ fn a_server_may_speak_and_close_before_the_handshake_is_complete() {
     appliance.stall(false);
     go_on(gd, || appliance.stage(client) == Stage::Closed);
     appliance.expect(client, "busy\n");
+}
+
+#[test]
+fn a_greeting_goes_out_while_the_server_sleeps() {
+    let (appliance, _, gd) = group();
+    let client = appliance.connect(PORT);
+    appliance.stall(true);
+    let cd = accept(gd);
+    assert_eq!(send(gd, cd, 0, b"hello\n"), 6);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            appliance.stall(false);
+            appliance.expect(client, "hello\n");
+            appliance.send(client, b"hello yourself\n");
+        });
+        readable(gd);
+    });
+    assert_eq!(recv(gd, 99), (15, cd, b"hello yourself\n".to_vec()));
 }
 
 #[test]
