@@ -252,6 +252,9 @@ impl Tcb<'_, '_> {
     fn note_acknowledged(&mut self, plan: &Plan) {
         self.act.clear(ACK_NOW | ACK_SECOND);
         self.act.last_ack_sent = plan.ack;
+        // One is paid; text is no duplicate, and the peer stops counting.
+        let owed = self.act.duplicates_owed.saturating_sub(1);
+        self.act.duplicates_owed = if plan.what == What::Acknowledgement { owed } else { 0 };
         let scale = if plan.flags.contains(Flags::SYN) { 0 } else { self.rec.rcv_scale() };
         let edge = plan.ack + (u32::from(plan.window) << scale);
         self.rec.rcv_adv = self.rec.rcv_adv.latest(edge);
@@ -264,7 +267,6 @@ impl Tcb<'_, '_> {
     /// counts them (RFC 5681 section 3.2).
     fn on_acknowledgement_sent(&mut self) {
         self.counters.count(Count::BareAcks);
-        self.act.duplicates_owed = self.act.duplicates_owed.saturating_sub(1);
         if self.act.duplicates_owed > 0 {
             self.act.set(ACK_NOW);
         }

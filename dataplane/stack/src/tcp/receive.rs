@@ -35,6 +35,9 @@ impl Tcb<'_, '_> {
         let (seq, payload) = self.trim(seg);
         if payload.is_empty() {
             self.act.set(ACK_NOW);
+            if self.act.has(FIN_SEEN) && seq.after(self.act.fin_seq) {
+                return Err(Stop::TextAfterFin);
+            }
             // A FIN may follow text that is known already.
             return if seg.flags.contains(Flags::FIN) { Ok(()) } else { Err(Stop::DuplicateText) };
         }

@@ -183,6 +183,27 @@ fn text_beyond_a_hole_waits_and_what_came_first_stays() {
     });
 }
 
+/// RFC 5681 section 3.2: the client counts them, so each has its own, and no more than it counts.
+#[test]
+fn segments_beyond_a_hole_that_come_together_are_acknowledged_each() {
+    ordinary(|peer| {
+        peer.open();
+        let beyond = |n: i64| data(1401 + 1400 * n, 1, &[b'x'; 1400]);
+        assert_eq!(peer.give_all([beyond(0)]), ["A 1+0 ack 1"]);
+        assert_eq!(peer.give_all([beyond(1), beyond(2)]), ["A 1+0 ack 1"; 2]);
+        assert_eq!(peer.give_all((3..20).map(beyond)), ["A 1+0 ack 1"; 3]);
+        peer.give_all([beyond(20), data(1, 1, &[b'x'; 1400])]);
+        assert_eq!(peer.last_got().ack, 1401 + 21 * 1400);
+        assert_eq!(peer.turn(), NOTHING);
+        peer.send(b"answer");
+        peer.turn();
+        peer.send(b"more");
+        assert_eq!(peer.give_all([beyond(22), beyond(23), ack(1 + 1400 * 22, 7)]).len(), 1);
+        assert_eq!(peer.last_got().text, b"more", "text is no duplicate");
+        assert_eq!(peer.turn(), NOTHING);
+    });
+}
+
 #[test]
 fn an_ordinary_group_acknowledges_every_second_segment_or_soon() {
     ordinary(|peer| {

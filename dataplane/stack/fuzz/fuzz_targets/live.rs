@@ -1,0 +1,6 @@
+#![no_main]
+
+#[path = "../src/live.rs"]
+mod live;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| live::run(bytes, |_| {}));
