@@ -35,7 +35,8 @@
  *   XTCP_RUN_DIR      where instances have their sockets, /run/xtcp by default
  *   XTCP_APPLICATION  the name operators see, the program's by default
  *
- * Linking: cc server.c $(pkg-config --cflags --libs xtcp)
+ * Linking: cc server.c $(pkg-config --cflags --libs xtcp); for the archive,
+ * cc server.c $(pkg-config --cflags --libs --static xtcp | sed s/-lxtcp/-l:libxtcp.a/)
  */
 #ifndef XTCP_H
 #define XTCP_H
@@ -91,7 +92,7 @@ extern int xtcp_close_group(int gd);
 /*
  * Accepts the group's next client: its handshake is completed by this. A client that is not accepted
  * in time (the appliance's `accept_timeout_ms`) is refused by the appliance. Does not wait. Returns
- * the connection's number; it can be sent to at once.
+ * the connection's number; it can be sent to at once: 4096 bytes may wait for the handshake's end.
  *   -EAGAIN  nobody wants to connect now
  *   -EMFILE  no memory for more connections' numbers
  */
@@ -202,6 +203,9 @@ static inline void XTCP_CLR(int gd, xtcp_set *set)
  * xtcp_accept, or the time is over (NULL: without limit). Leaves only ready groups in the sets and
  * returns how many are left in both; 0 when the time is over. Either set may be NULL. n is the number
  * of groups in the larger set, or anything above.
+ *
+ * What a slow client has not read yet, and closings behind it, go on in any call with a group of the
+ * same pool; a server that waits gives them their turns by this call.
  *   -EINTR   a signal was handled; the sets are as they were
  *   -EBADF   a group in a set is not open; the sets are as they were
  *   -EINVAL  n is smaller than a set, or the time is none

@@ -193,8 +193,6 @@ impl Pool {
     /// Takes the bytes over: from now on this module knows what was given of them.
     fn on_request(&mut self, given: Given) -> Result<(), Failure> {
         let (connection, offset) = (given.connection, given.offset);
-        // Who sends has completed its handshake.
-        self.on_opened(connection);
         let empty = || Unread::new(connection.gd, offset);
         let unread = self.unread.entry(connection.cd).or_insert_with(empty);
         let wanted = unread.next_offset();
