@@ -193,10 +193,15 @@ impl<'m> Stack<'m> {
     /// Opens a connection to `remote`: for tests and load generators.
     ///
     /// # Errors
-    /// [`Misuse::StaleGroup`], [`Misuse::NoAddress`], [`Misuse::TableFull`].
+    /// [`Misuse::StaleGroup`], [`Misuse::TableFull`]; [`Misuse::NoAddress`] if no host can have
+    /// the remote address, or we have none of its family.
     pub fn connect(&mut self, group: Gd, remote: SocketAddr, now: Instant) -> Result<Cd, Misuse> {
         self.now = now;
         let group = self.group_index(group)?;
+        if !self.interface.is_valid_source(remote.ip()) {
+            // What cannot answer cannot be called (RFC 9293 MUST-46).
+            return Err(Misuse::NoAddress);
+        }
         let local = self.source_for(remote.ip()).ok_or(Misuse::NoAddress)?;
         let tuple = self.unused_tuple(remote, local).ok_or(Misuse::TableFull)?;
         let (index, active) = self.create(&tuple, local, group).map_err(|_| Misuse::TableFull)?;

@@ -2,20 +2,23 @@
 //! ones; what the stack answers is shown as a line each.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use xtcp_stack::wire::checksum::PseudoHeader;
 use xtcp_stack::wire::ethernet::{self, EtherType, MacAddr};
 use xtcp_stack::wire::tcp::{self, Flags, Segment, Timestamps};
-use xtcp_stack::wire::{arp, ipv4};
+use xtcp_stack::wire::{arp, icmpv6, ipv4, ipv6};
 use xtcp_stack::{Cd, Config, Event, GroupConfig, Instant};
 
 use super::{Host, Memory, QUEUE, Wire, assert_well_formed};
 
-/// The stack's address, and the client's.
+/// The stack's IPv4 address, and the client's.
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+/// The same for IPv6.
+const SERVER_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
+const CLIENT_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
 const SERVER_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
 const CLIENT_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 
@@ -34,11 +37,22 @@ pub(crate) struct Seg {
     window: u16,
     urgent: u16,
     options: tcp::Options,
+    /// Options as they stand in the header, whole words, after the others.
+    raw_options: Vec<u8>,
 }
 
 /// A segment without anything special.
 fn plain(flags: Flags, seq: i64, ack: i64) -> Seg {
-    Seg { flags, seq, ack, text: Vec::new(), window: 500, urgent: 0, options: tcp::Options::NONE }
+    Seg {
+        flags,
+        seq,
+        ack,
+        text: Vec::new(),
+        window: 500,
+        urgent: 0,
+        options: tcp::Options::NONE,
+        raw_options: Vec::new(),
+    }
 }
 
 /// SYN with a segment size of 1,460 bytes and a window scale of 7.
@@ -102,6 +116,11 @@ impl Seg {
         self
     }
 
+    pub(crate) fn raw_options(mut self, bytes: &[u8]) -> Self {
+        self.raw_options = bytes.to_vec();
+        self
+    }
+
     pub(crate) fn options(mut self, change: impl FnOnce(&mut tcp::Options)) -> Self {
         change(&mut self.options);
         self
@@ -151,6 +170,10 @@ pub(crate) struct Peer<'m> {
     pub(crate) connection: Option<Cd>,
     /// The last segment the stack sent.
     pub(crate) last: Option<Got>,
+    /// The client's address, the stack's, and where its frames go.
+    pub(crate) client: IpAddr,
+    pub(crate) server: IpAddr,
+    pub(crate) server_mac: MacAddr,
     port: u16,
     server_port: u16,
     /// Both sides' initial sequence numbers, by the client's port.
@@ -166,6 +189,9 @@ impl<'m> Peer<'m> {
             room: None,
             connection: None,
             last: None,
+            client: IpAddr::V4(CLIENT),
+            server: IpAddr::V4(SERVER),
+            server_mac: SERVER_MAC,
             port: 4000,
             server_port: group.port,
             numbers: HashMap::new(),
@@ -185,6 +211,16 @@ impl<'m> Peer<'m> {
         let mut frame = vec![0; ethernet::HEADER + arp::PACKET];
         let rest = ethernet::emit(&mut frame, &MacAddr::BROADCAST, &CLIENT_MAC, EtherType::ARP);
         packet.emit(rest.expect("room")).expect("room");
+        self.host.frame(&frame, &mut Wire::default(), self.now);
+    }
+
+    /// IPv6 from now on.
+    pub(crate) fn use_ipv6(&mut self) {
+        (self.client, self.server) = (IpAddr::V6(CLIENT_V6), IpAddr::V6(SERVER_V6));
+        let ask = icmpv6::Solicitation { target: SERVER_V6, source_mac: Some(CLIENT_MAC) };
+        let mut message = vec![0; ask.message_len()];
+        ask.emit(&mut message, CLIENT_V6, SERVER_V6).expect("room");
+        let frame = self.frame_with(icmpv6::PROTOCOL, &message);
         self.host.frame(&frame, &mut Wire::default(), self.now);
     }
 
@@ -360,23 +396,41 @@ impl<'m> Peer<'m> {
             urgent: seg.urgent,
             options: seg.options,
         };
-        let len = header.header_len() + seg.text.len();
-        let mut frame = vec![0; ethernet::HEADER + ipv4::HEADER + len];
-        let packet = ethernet::emit(&mut frame, &SERVER_MAC, &CLIENT_MAC, EtherType::IPV4);
-        let ip = ipv4::Header {
-            src: CLIENT,
-            dst: SERVER,
-            protocol: tcp::PROTOCOL,
-            ttl: 64,
-            dscp: 0,
-            ecn: 0,
-            identification: 0,
-            payload_len: u16::try_from(len).expect("it fits"),
+        let header_len = header.header_len();
+        let mut segment = vec![0; header_len + seg.raw_options.len() + seg.text.len()];
+        header.emit(&mut segment).expect("room");
+        let (raw, text) = segment[header_len..].split_at_mut(seg.raw_options.len());
+        raw.copy_from_slice(&seg.raw_options);
+        text.copy_from_slice(&seg.text);
+        segment[12] += u8::try_from(seg.raw_options.len() / 4 * 16).expect("at most 40 bytes");
+        let pseudo = PseudoHeader::new(self.client, self.server, tcp::PROTOCOL);
+        tcp::set_checksum(&mut segment, pseudo);
+        self.frame_with(tcp::PROTOCOL, &segment)
+    }
+
+    fn frame_with(&self, protocol: u8, payload: &[u8]) -> Vec<u8> {
+        let payload_len = u16::try_from(payload.len()).expect("it fits");
+        let (dscp, ecn, flow_label, identification) = (0, 0, 0, 0);
+        let (ttl, hop_limit) = (64, 255);
+        let (ip_len, ethertype) = match self.client {
+            IpAddr::V4(_) => (ipv4::HEADER, EtherType::IPV4),
+            IpAddr::V6(_) => (ipv6::HEADER, EtherType::IPV6),
         };
-        let segment = ip.emit(packet.expect("room")).expect("room");
-        header.emit(segment).expect("room").copy_from_slice(&seg.text);
-        let (src, dst) = (IpAddr::V4(CLIENT), IpAddr::V4(SERVER));
-        tcp::set_checksum(segment, PseudoHeader::new(src, dst, tcp::PROTOCOL));
+        let mut frame = vec![0; ethernet::HEADER + ip_len + payload.len()];
+        let packet = ethernet::emit(&mut frame, &self.server_mac, &CLIENT_MAC, ethertype);
+        let packet = packet.expect("room");
+        let into = match (self.client, self.server) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => {
+                ipv4::Header { src, dst, protocol, ttl, dscp, ecn, identification, payload_len }
+                    .emit(packet)
+            }
+            (IpAddr::V6(src), IpAddr::V6(dst)) => {
+                ipv6::Header { src, dst, protocol, hop_limit, dscp, ecn, flow_label, payload_len }
+                    .emit(packet)
+            }
+            _ => panic!("two families"),
+        };
+        into.expect("room").copy_from_slice(payload);
         frame
     }
 
@@ -384,13 +438,26 @@ impl<'m> Peer<'m> {
     fn read(&mut self, frame: &[u8]) -> Option<String> {
         assert_well_formed(frame);
         let ethernet = ethernet::Frame::parse(frame).expect("well formed");
-        if ethernet.ethertype == EtherType::ARP {
-            self.say_by_arp(arp::Operation::Reply);
+        assert!(ethernet.dst == CLIENT_MAC || ethernet.dst.0[0] & 1 == 1, "it goes to the client");
+        let (src, dst, protocol, payload) = match ethernet.ethertype {
+            EtherType::ARP => {
+                self.say_by_arp(arp::Operation::Reply);
+                return None;
+            }
+            EtherType::IPV4 => {
+                let packet = ipv4::Packet::parse(ethernet.payload).expect("well formed");
+                (IpAddr::V4(packet.src), IpAddr::V4(packet.dst), packet.protocol, packet.payload)
+            }
+            _ => {
+                let packet = ipv6::Packet::parse(ethernet.payload).expect("well formed");
+                (IpAddr::V6(packet.src), IpAddr::V6(packet.dst), packet.protocol, packet.payload)
+            }
+        };
+        if protocol != tcp::PROTOCOL {
             return None;
         }
-        assert_eq!(ethernet.dst, CLIENT_MAC, "it goes to the client");
-        let packet = ipv4::Packet::parse(ethernet.payload).expect("well formed");
-        let segment = Segment::parse(packet.payload).expect("well formed");
+        assert_eq!((src, dst), (self.server, self.client));
+        let segment = Segment::parse(payload).expect("well formed");
         let port = segment.dst_port;
         let (isn, mut iss) = self.numbers_of(port);
         if segment.flags == Flags::SYN | Flags::ACK {

@@ -158,7 +158,7 @@ fn a_reset_needs_the_exact_number() {
         assert_eq!(peer.give(rst(1 << 20)), NOTHING, "out of the window");
         assert_eq!(peer.give(rst(2)), ["A 1+0 ack 1"], "in the window");
         assert_eq!(states(peer), [State::Established]);
-        assert_eq!(peer.give(rst(1)), NOTHING);
+        assert_eq!(peer.give(rst(1).text(b"why: SHLD-2")), NOTHING);
         assert_eq!(peer.events(), ["closed Reset held 0"]);
         peer.host.assert_nothing_held();
     });

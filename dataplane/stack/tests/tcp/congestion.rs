@@ -69,6 +69,69 @@ fn a_timeout_starts_from_one_segment() {
     });
 }
 
+/// RFC 5681 section 3.1, RFC 6298 (5.5): what is lost again and again goes ever more rarely.
+#[test]
+fn retransmissions_back_off() {
+    ordinary(|peer| {
+        peer.open();
+        peer.send(b"lost");
+        assert_eq!(peer.turn().len(), 1);
+        let sent = peer.wait(Duration::from_secs(14));
+        let ms = |line: &String| line.split(' ').next().unwrap().parse::<u64>().unwrap();
+        let times: Vec<u64> = sent.iter().map(ms).collect();
+        let wanted = [200, 600, 1400, 3000, 6200, 12_600];
+        assert_eq!(times.len(), wanted.len(), "{sent:?}");
+        assert!(times.iter().zip(wanted).all(|(ms, wanted)| ms.abs_diff(wanted) < 10), "{sent:?}");
+        assert_eq!(peer.give(ack(1, 5)), NOTHING);
+        peer.send(b"lost");
+        assert_eq!(peer.turn().len(), 1);
+        let sent = peer.wait(Duration::from_millis(300));
+        assert_eq!(sent.len(), 1, "from the start: {sent:?}");
+    });
+}
+
+/// RFC 5681 section 3.1: beyond the threshold a segment more per round trip.
+#[test]
+fn congestion_avoidance_adds_a_segment_per_round_trip() {
+    ordinary(|peer| {
+        peer.open();
+        peer.send(&[b'x'; 200 * 1460]);
+        assert_eq!(peer.turn().len(), 10);
+        let sent = peer.wait(Duration::from_millis(300));
+        assert_eq!(sent.len(), 1, "a timeout: half of ten is the threshold, {sent:?}");
+        let cwnd = |peer: &Peer<'_>| peer.host.stack.connection(peer.cd()).expect("open").cwnd;
+        let mut acked = 1;
+        for round in 0..12 {
+            let before = cwnd(peer);
+            for _ in 0..before / 1460 {
+                acked += 1460;
+                peer.give(ack(1, acked).window(u16::MAX));
+            }
+            let grown = cwnd(peer) - before;
+            match round {
+                0 | 1 => assert_eq!(grown, before, "slow start"),
+                2 => assert!(before < 5 * 1460),
+                _ => assert!((1100..=1460).contains(&grown), "round {round}: {grown}"),
+            }
+        }
+    });
+}
+
+/// MUST-18: an acknowledgement of what was sent twice says nothing of the round trip.
+#[test]
+fn what_was_sent_twice_is_not_timed() {
+    ordinary(|peer| {
+        peer.open();
+        peer.send(b"one");
+        assert_eq!(peer.turn().len(), 1);
+        let before = peer.host.stack.connection(peer.cd()).expect("open").srtt_us;
+        assert_eq!(peer.wait(Duration::from_millis(350)).len(), 1);
+        assert_eq!(peer.give(ack(1, 4)), NOTHING);
+        let after = peer.host.stack.connection(peer.cd()).expect("open").srtt_us;
+        assert!(after.abs_diff(before) <= 256, "{before} {after}");
+    });
+}
+
 /// N5: many duplicates without a loss cost one recovery at most.
 #[test]
 fn spoofed_duplicates_cost_one_recovery() {

@@ -1,14 +1,15 @@
 //! Who gets a SYN-ACK, when, and who gets a RST.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use xtcp_stack::wire::ethernet::MacAddr;
 use xtcp_stack::wire::tcp::Flags;
-use xtcp_stack::{Accept, GroupConfig, State, TcpConfig};
+use xtcp_stack::{Accept, GroupConfig, Misuse, State, TcpConfig};
 
 use super::{NOTHING, PORT, client, ordinary, xtcp};
-use crate::sim::peer::{Peer, ack, data, fin, rst, syn};
-use crate::sim::{config, ordinary_group, xtcp_group};
+use crate::sim::peer::{Peer, Seg, ack, data, fin, rst, syn};
+use crate::sim::{QUEUE, config, ordinary_group, xtcp_group};
 
 fn state(peer: &Peer<'_>) -> Option<State> {
     peer.host.stack.connections().next().map(|info| info.state)
@@ -194,6 +195,161 @@ fn whatever_the_options_of_a_syn_say_the_segments_are_of_a_sane_size() {
     assert_eq!(size_for(Some(1000), Some(255)), 1000);
     assert_eq!(size_for(None, None), 536);
     assert_eq!(size_for(Some(9000), None), 1460);
+}
+
+fn size_of_segments(peer: &mut Peer<'_>, syn: Seg) -> usize {
+    peer.open_with(syn);
+    peer.send(&[b'x'; 4000]);
+    assert!(!peer.turn().is_empty());
+    peer.last_got().text.len()
+}
+
+/// MUST-15: what a client takes that does not say.
+#[test]
+fn without_a_segment_size_it_is_536_or_1220() {
+    ordinary(|peer| {
+        assert_eq!(size_of_segments(peer, syn().options(|o| o.mss = None)), 536);
+    });
+    ordinary(|peer| {
+        peer.use_ipv6();
+        assert_eq!(size_of_segments(peer, syn().options(|o| o.mss = None)), 1220);
+    });
+}
+
+/// MUST-16: the options that every segment carries are taken from it.
+#[test]
+fn timestamps_take_their_room_from_the_text() {
+    ordinary(|peer| assert_eq!(size_of_segments(peer, syn().stamps(1, 0)), 1448));
+    ordinary(|peer| {
+        peer.use_ipv6();
+        assert_eq!(size_of_segments(peer, syn().stamps(1, 0)), 1440 - 12, "our link's");
+    });
+}
+
+/// MUST-4, bad input 32 and 33.
+#[test]
+fn the_end_of_the_options_is_their_end() {
+    let bare = || syn().options(|o| (o.mss, o.window_scale) = (None, None)).window(64_000);
+    let size = |raw: &[u8]| {
+        let mut size = 0;
+        ordinary(|peer| {
+            assert_eq!(peer.give(bare().raw_options(raw)), ["SA 0+0 ack 1"]);
+            peer.give(ack(1, 1).window(64_000));
+            assert_eq!(peer.events(), ["opened"]);
+            peer.send(&[b'x'; 4000]);
+            assert!(!peer.turn().is_empty());
+            size = peer.last_got().text.len();
+        });
+        size
+    };
+    assert_eq!(size(&[1, 1, 1, 2, 4, 3, 232, 0]), 1000, "behind NOPs, not aligned");
+    assert_eq!(size(&[0, 2, 4, 3, 232, 0, 0, 0]), 536, "behind the end");
+    assert_eq!(size(&[1; 40]), 536);
+}
+
+/// MUST-9: who does not know the secret cannot tell one boot's numbers from another's.
+#[test]
+fn initial_sequence_numbers_hang_on_the_secret() {
+    let iss = |secret: u8| {
+        let mut iss = 0;
+        let config = xtcp_stack::Config { secret: [secret; 32], ..config(0, 2) };
+        client(&config, 1 << 20, &ordinary_group(PORT), |peer| {
+            peer.open();
+            iss = peer.iss();
+        });
+        iss
+    };
+    assert_eq!(iss(1), iss(1));
+    assert_ne!(iss(1), iss(2));
+    assert!(iss(1).abs_diff(iss(3)) > 1 << 16);
+}
+
+/// MUST-57, MUST-63, bad input 38 to 43.
+#[test]
+fn addresses_that_cannot_be_open_nothing() {
+    let server = IpAddr::from([10, 0, 0, 2]);
+    let sources =
+        [[127, 0, 0, 1], [0, 0, 0, 0], [255, 255, 255, 255], [224, 0, 0, 1], [10, 0, 0, 2]];
+    let destinations = [[10, 0, 0, 255], [255, 255, 255, 255], [224, 0, 0, 1], [10, 0, 0, 9]];
+    ordinary(|peer| {
+        let client = peer.client;
+        for source in sources {
+            peer.client = source.into();
+            assert_eq!(peer.give(syn()), NOTHING, "from {source:?}");
+        }
+        peer.client = client;
+        for destination in destinations {
+            peer.server = destination.into();
+            assert_eq!(peer.give(syn()), NOTHING, "to {destination:?}");
+        }
+        peer.server = server;
+        peer.server_mac = MacAddr::BROADCAST;
+        assert_eq!(peer.give(syn()), NOTHING, "in a broadcast frame");
+        peer.server_mac = MacAddr([2, 0, 0, 0, 0, 3]);
+        assert_eq!(peer.give(syn()), NOTHING, "in somebody else's frame");
+        assert_eq!(peer.host.stack.usage().connections, 0);
+    });
+    ordinary(|peer| {
+        peer.use_ipv6();
+        let client = peer.client;
+        for source in ["::", "::1", "ff02::1", "fd00::2"] {
+            peer.client = source.parse().expect("an address");
+            assert_eq!(peer.give(syn()), NOTHING, "from {source}");
+        }
+        peer.client = client;
+        for destination in ["ff02::1", "fd00::9"] {
+            peer.server = destination.parse().expect("an address");
+            assert_eq!(peer.give(syn()), NOTHING, "to {destination}");
+        }
+        assert_eq!(peer.host.stack.usage().connections, 0);
+    });
+}
+
+/// MUST-45: a client is answered from where it called.
+#[test]
+fn the_local_address_is_the_one_that_was_called() {
+    let mut config = config(0, 2);
+    let second = IpAddr::from([10, 0, 0, 7]);
+    config.addresses[2] = Some(xtcp_stack::Address { ip: second, prefix_len: 24 });
+    client(&config, 1 << 20, &ordinary_group(PORT), |peer| {
+        peer.server = second;
+        peer.open();
+        peer.send(b"from here");
+        assert_eq!(peer.turn(), ["PA 1+9 ack 1"]);
+        peer.server = IpAddr::from([10, 0, 0, 2]);
+        assert_eq!(peer.give(ack(1, 10)), ["R 10+0"], "another connection there");
+    });
+}
+
+/// MUST-41, MUST-42.
+#[test]
+fn a_port_is_one_groups_and_its_clients_do_not_keep_others_out() {
+    ordinary(|peer| {
+        let pool = peer.host.pool;
+        let taken = peer.host.stack.open_group(pool, QUEUE, &xtcp_group(PORT));
+        assert_eq!(taken, Err(Misuse::PortInUse));
+        peer.host.stack.open_group(pool, QUEUE, &xtcp_group(PORT + 1)).expect("another port");
+        assert_eq!(peer.give(syn()), ["SA 0+0 ack 1"], "the first goes on listening");
+        peer.use_port(4001);
+        assert_eq!(peer.give(syn()), ["SA 0+0 ack 1"], "while a handshake is under way, too");
+    });
+}
+
+/// MUST-46.
+#[test]
+fn nobody_calls_a_group_of_hosts() {
+    ordinary(|peer| {
+        for remote in
+            ["255.255.255.255:7", "224.0.0.1:7", "10.0.0.255:7", "0.0.0.0:7", "10.0.0.2:7"]
+                .into_iter()
+                .chain(["[ff02::1]:7", "[::]:7", "[::1]:7", "[fd00::2]:7"])
+        {
+            let (group, now) = (peer.host.group, peer.now);
+            let remote: SocketAddr = remote.parse().expect("an address");
+            let refused = peer.host.stack.connect(group, remote, now);
+            assert_eq!(refused, Err(Misuse::NoAddress), "{remote}");
+        }
+    });
 }
 
 /// RFC 7323 section 2.3: a shift of more than 14 counts as 14.

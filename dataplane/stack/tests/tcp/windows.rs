@@ -5,7 +5,7 @@ use std::time::Duration;
 use xtcp_stack::GroupConfig;
 
 use super::{NOTHING, PORT, client, ordinary, xtcp};
-use crate::sim::peer::{Peer, ack, data, fin, syn};
+use crate::sim::peer::{Peer, ack, data, fin, rst, syn};
 use crate::sim::{config, ordinary_group, xtcp_group};
 
 /// Bytes of the window the stack offered last, beyond what it acknowledged; scaled by 7.
@@ -89,6 +89,98 @@ fn a_full_window_is_closed_and_opens_with_the_commit() {
         assert_eq!(offered(peer), 4096);
         peer.give(data(4097, 1, b"more"));
         assert_eq!(peer.events(), ["data 4096+4 more"]);
+    });
+}
+
+/// MUST-66, N1.
+#[test]
+fn a_reset_is_taken_at_a_closed_window() {
+    with_window(4096, |peer| {
+        peer.open();
+        for n in 0..3 {
+            peer.give(data(1 + 1400 * n, 1, &[b'x'; 1400]));
+        }
+        assert_eq!(peer.give(rst(4098)), NOTHING);
+        assert_eq!(peer.give(rst(4097)), NOTHING);
+        let told = peer.events();
+        assert_eq!(told.last().map(String::as_str), Some("closed Reset held 0"));
+    });
+}
+
+/// MUST-39: an opening too small to be worth a segment is not told.
+#[test]
+fn a_small_opening_is_withheld() {
+    with_window(4096, |peer| {
+        peer.open();
+        for n in 0..3 {
+            peer.give(data(1 + 1400 * n, 1, &[b'x'; 1400]));
+        }
+        peer.events();
+        peer.commit(1000);
+        assert_eq!(peer.turn(), ["A 1+0 ack 1001"]);
+        assert!(1001 + offered(peer) < 4097 + 128, "but for the rounding the edge stays");
+        peer.commit(1300);
+        assert_eq!(peer.turn(), ["A 1+0 ack 1301"]);
+        assert!(1301 + offered(peer) < 4097 + 2 * 128);
+        peer.commit(2800);
+        assert_eq!(peer.turn(), ["A 1+0 ack 2801"]);
+        assert!(2801 + offered(peer) > 4097 + 1400);
+    });
+}
+
+/// SHLD-14: not even when the pool has filled up meanwhile.
+#[test]
+fn a_window_once_offered_stays_when_the_pool_fills() {
+    let group = GroupConfig { window_max: 1 << 20, ..xtcp_group(PORT) };
+    client(&config(0, 2), 64 << 10, &group, |peer| {
+        peer.open();
+        peer.give(data(0, 1, b"?"));
+        let edge = peer.last_got().ack + i64::from(offered(peer));
+        for port in 5000..5020 {
+            peer.use_port(port);
+            peer.open();
+            for n in 0..3 {
+                peer.give(data(1 + 1400 * n, 1, &[b'x'; 1400]));
+            }
+            peer.events();
+        }
+        let pool = peer.host.stack.pools().next().expect("one");
+        assert!(pool.receive_used * 4 > pool.receive_bytes * 3, "{pool:?}");
+        peer.use_port(4000);
+        assert_eq!(peer.give(data(0, 1, b"?")), ["A 1+0 ack 1"]);
+        assert_eq!(peer.last_got().ack + i64::from(offered(peer)), edge);
+    });
+}
+
+/// SHLD-15, SHLD-16: within a window taken back what is unacknowledged goes again, and no more.
+#[test]
+fn a_window_that_shrinks_bounds_what_goes_again() {
+    ordinary(|peer| {
+        peer.open();
+        peer.send(&[b'x'; 8 * 1460]);
+        assert_eq!(peer.turn().len(), 8);
+        peer.give(ack(1, 1).window(16));
+        peer.send(&[b'x'; 1460]);
+        assert_eq!(peer.turn(), NOTHING);
+        let sent = peer.wait(Duration::from_millis(300));
+        assert_eq!(sent.len(), 1, "{sent:?}");
+        assert!(sent[0].ends_with("A 1+1460 ack 1"), "{sent:?}");
+        assert_eq!(peer.give(ack(1, 1461).window(5)), ["A 1461+640 ack 1"]);
+    });
+}
+
+/// MAY-7.
+#[test]
+fn a_loss_is_mended_beyond_a_window_taken_back() {
+    ordinary(|peer| {
+        peer.open();
+        peer.send(&[b'x'; 8 * 1460]);
+        assert_eq!(peer.turn().len(), 8);
+        peer.give(ack(1, 1).window(4));
+        for _ in 0..2 {
+            assert_eq!(peer.give(ack(1, 1).window(4)), NOTHING);
+        }
+        assert_eq!(peer.give(ack(1, 1).window(4)), ["A 1+1460 ack 1"]);
     });
 }
 
