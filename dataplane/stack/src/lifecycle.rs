@@ -10,7 +10,8 @@ use crate::stack::{AddressV6, List, Stack, link_mss};
 use crate::table::slots::NONE;
 use crate::tcp::Tcb;
 use crate::tcp::record::{
-    Active, Connection, HALF_OPEN, LISTED, ON_EVENT_LIST, ON_OUT_LIST, SEND_RST, TELL, V6,
+    Active, Connection, HALF_OPEN, LISTED, ON_EVENT_LIST, ON_OUT_LIST, SEND_RST, TELL, UNFINDABLE,
+    V6,
 };
 use crate::tcp::state::State;
 use crate::time::Instant;
@@ -134,6 +135,10 @@ impl<'m> Stack<'m> {
             self.put_on_event_list(index, active);
         }
         self.count_half_open(index);
+        if self.connections[index as usize].state() == State::Closed {
+            // It waits for its RST to leave or its end to be told. To segments it is gone.
+            self.make_unfindable(index);
+        }
         if self.actives[active as usize].flags & (ON_OUT_LIST | ON_EVENT_LIST) == 0 {
             let tcb = self.tcb(index, active);
             match tcb.rec.state() {
@@ -314,9 +319,16 @@ impl<'m> Stack<'m> {
     /// A new SYN ends a TIME-WAIT early: the address is free at once, the record when its turn
     /// on the list comes.
     pub(crate) fn cut_time_wait_short(&mut self, index: u32) {
-        let rec = self.connections[index as usize];
-        self.flows.remove(self.hash_of(&rec), index);
+        self.make_unfindable(index);
         self.connections[index as usize].set_state(State::Closed);
+    }
+
+    fn make_unfindable(&mut self, index: u32) {
+        let rec = self.connections[index as usize];
+        if !rec.has(UNFINDABLE) {
+            self.flows.remove(self.hash_of(&rec), index);
+            self.connections[index as usize].options |= UNFINDABLE;
+        }
     }
 
     fn free(&mut self, index: u32, active: u32) {
@@ -327,11 +339,8 @@ impl<'m> Stack<'m> {
     }
 
     fn free_record(&mut self, index: u32) {
+        self.make_unfindable(index);
         let rec = self.connections[index as usize];
-        let cut_short = rec.has(LISTED) && rec.state() == State::Closed;
-        if !cut_short {
-            self.flows.remove(self.hash_of(&rec), index);
-        }
         if rec.has(V6) {
             self.addresses_v6_free.give_back(self.addresses_v6, rec.remote);
         }

@@ -601,7 +601,10 @@ impl<'m, 'l> World<'m, 'l> {
     /// The application takes its events and does something about each.
     fn application(&mut self, choices: &mut Choices<'_>) {
         for _ in 0..choices.below(12) {
-            let Some(event) = self.stack.poll_event(QUEUE) else { break };
+            let Some(event) = self.stack.poll_event(QUEUE) else {
+                self.assert_none_vanished();
+                break;
+            };
             self.on_event(event, choices);
         }
         for _ in 0..choices.below(6) {
@@ -611,6 +614,14 @@ impl<'m, 'l> World<'m, 'l> {
             }
             let connection = known[choices.below(known.len())];
             self.verb(connection, choices);
+        }
+    }
+
+    /// When all is told, whoever was not told to be gone is there.
+    fn assert_none_vanished(&self) {
+        for connection in self.known.keys() {
+            let there = self.stack.connection(*connection);
+            assert!(there.is_ok(), "the end of {connection:?} was never told");
         }
     }
 
@@ -784,6 +795,12 @@ impl<'m, 'l> World<'m, 'l> {
 
     /// I7: when all is closed and time has passed, everything is back.
     fn tear_down(&mut self) {
+        self.deliver();
+        let mut choices = Choices { bytes: &[], at: 0 };
+        while let Some(event) = self.stack.poll_event(QUEUE) {
+            self.on_event(event, &mut choices);
+        }
+        self.assert_none_vanished();
         self.deliver();
         for group in self.groups.clone() {
             self.stack.close_group(group, self.now).expect("open");

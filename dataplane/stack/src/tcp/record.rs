@@ -70,6 +70,8 @@ pub(crate) const OPENED_BY_US: u8 = 4;
 pub(crate) const LISTED: u8 = 8;
 /// Counted among the handshakes under way.
 pub(crate) const HALF_OPEN: u8 = 16;
+/// Not in the flow table any more: segments do not find it.
+pub(crate) const UNFINDABLE: u8 = 32;
 
 impl Connection {
     pub(crate) const fn state(&self) -> State {

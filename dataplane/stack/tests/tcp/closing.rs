@@ -149,6 +149,22 @@ fn an_abort_is_a_reset_and_the_handle_is_stale() {
     });
 }
 
+/// A connection that is gone but not yet told of is nobody's any more.
+#[test]
+fn what_comes_between_the_end_and_its_telling_changes_nothing() {
+    ordinary(|peer| {
+        peer.open();
+        assert_eq!(peer.give(rst(1)), NOTHING);
+        assert_eq!(peer.give(rst(1)), NOTHING);
+        assert_eq!(peer.give(ack(1, 1)), ["R 1+0"], "as without a connection");
+        assert_eq!(peer.give(syn().at(100)), ["SA 0+0 ack 101"], "a new one");
+        assert_eq!(peer.events(), ["closed Reset held 0"], "told all the same");
+        assert_eq!(peer.give(ack(101, 1)), NOTHING);
+        assert_eq!(peer.events(), ["opened"]);
+        assert_eq!(peer.host.stack.usage().connections, 1);
+    });
+}
+
 /// Bad input 50 to 52.
 #[test]
 fn a_reset_needs_the_exact_number() {
