@@ -40,6 +40,7 @@
 //! | [`tcp`] | one connection: RFC 9293's rooms |
 //! | `frames_in`, `frames_out` | between frames and connections |
 //! | `commands` | what applications ask and are told |
+//! | `successor` | an application that has gone, and the next of its name |
 //! | `lifecycle` | records made, folded, freed |
 //! | `table`, [`buffer`] | the records and the shared buffers |
 
@@ -62,6 +63,7 @@ pub mod memory;
 pub mod net;
 mod secret;
 mod stack;
+mod successor;
 mod table;
 pub mod tcp;
 pub mod time;

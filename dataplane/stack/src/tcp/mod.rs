@@ -83,7 +83,8 @@ impl Tcb<'_, '_> {
     pub(crate) fn tell_closed(&mut self, reason: Reason) {
         let never_told = self.act.has(record::TELL_ACCEPTABLE)
             || self.act.has(record::TELL_OPENED) && self.group.accept_by(self.now).is_none()
-            || !self.rec.state().is_synchronized() && !self.act.has(record::KNOWN);
+            || !self.rec.state().is_synchronized() && !self.act.has(record::KNOWN)
+            || self.rec.has(record::UNTOLD);
         self.act.clear(record::TELL);
         self.act.reason = reason as u32;
         if !never_told {

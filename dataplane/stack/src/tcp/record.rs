@@ -70,6 +70,8 @@ pub(crate) const OPENED_BY_US: u8 = 4;
 pub(crate) const LISTED: u8 = 8;
 /// Counted among the handshakes under way.
 pub(crate) const HALF_OPEN: u8 = 16;
+/// The application that there is now was not told of it; see `successor`.
+pub(crate) const UNTOLD: u8 = 128;
 
 impl Connection {
     pub(crate) const fn state(&self) -> State {
