@@ -106,6 +106,22 @@ pub(crate) struct NewEndpoint {
     pub(crate) receive_from: u64,
 }
 
+/// A successor's rings, for the endpoint that its predecessor left.
+#[derive(Debug)]
+pub(crate) struct NewLine {
+    pub(crate) number: u16,
+    pub(crate) channel: DataplaneChannel,
+    pub(crate) ringer: Ringer,
+}
+
+/// What an application has left at this worker: its pool, with its groups and connections.
+#[derive(Debug)]
+struct Orphan {
+    number: u16,
+    pool: PoolId,
+    receive_from: u64,
+}
+
 /// One application at this worker.
 #[derive(Debug)]
 struct Endpoint {
@@ -120,6 +136,8 @@ struct Endpoint {
     published: u32,
     /// Places kept for refusals, so that a submission's outcome can always be told.
     reserve: u32,
+    /// It is a successor and was not told yet that it knows everything.
+    resuming: bool,
     silenced: bool,
 }
 
@@ -128,6 +146,7 @@ struct Endpoint {
 pub(crate) struct Applications {
     worker: u8,
     endpoints: Vec<Endpoint>,
+    orphans: Vec<Orphan>,
     groups: Groups,
 }
 
@@ -154,7 +173,7 @@ impl Applications {
     pub(crate) fn new(worker: u8, groups_max: u16) -> Self {
         let places = usize::from(groups_max);
         let groups = Groups { named: vec![None; places], names: vec![Gd::from_bits(0); places] };
-        Self { worker, endpoints: Vec::new(), groups }
+        Self { worker, endpoints: Vec::new(), orphans: Vec::new(), groups }
     }
 
     /// Takes an application in. The pool is the stack's number for it.
@@ -173,20 +192,46 @@ impl Applications {
             Err(misuse) => return Err((misuse, new.receive)),
         }
         let pool = stack.open_pool(new.receive).map_err(|misuse| (misuse, Default::default()))?;
-        let reserve = new.channel.notices.capacity() / 8;
-        let published = new.channel.notices.position();
-        self.endpoints.push(Endpoint {
-            number: new.number,
-            pool,
-            channel: new.channel,
-            ringer: new.ringer,
-            receive_from: new.receive_from,
-            room: 0,
-            published,
-            reserve,
-            silenced: false,
-        });
+        let NewEndpoint { number, channel, ringer, receive_from, .. } = new;
+        let line = NewLine { number, channel, ringer };
+        self.endpoints.push(Endpoint::new(line, pool, receive_from));
         Ok(pool)
+    }
+
+    /// An application is gone and may be followed: what it had published is done, what it had not
+    /// committed is kept. Whether there was one.
+    pub(crate) fn orphan(
+        &mut self,
+        number: u16,
+        stack: &mut Stack<'static>,
+        counters: &mut ApplicationCounters,
+        now: Instant,
+    ) -> bool {
+        let Some(at) = self.endpoints.iter().position(|endpoint| endpoint.number == number) else {
+            return false;
+        };
+        let mut endpoint = self.endpoints.swap_remove(at);
+        if !endpoint.silenced
+            && let Err(lie) = endpoint.finish(self.worker, &self.groups, stack, counters, now)
+        {
+            // Nobody is there to be cut off.
+            endpoint.silence(lie, counters, &mut |_, _| ());
+        }
+        stack.orphan_queue(QueueId(number), now);
+        let Endpoint { number, pool, receive_from, .. } = endpoint;
+        self.orphans.push(Orphan { number, pool, receive_from });
+        true
+    }
+
+    /// A successor takes what was left: it is told everything again. Whether there was anything.
+    pub(crate) fn resume(&mut self, line: NewLine, stack: &mut Stack<'static>) -> bool {
+        let of_number = |orphan: &Orphan| orphan.number == line.number;
+        let Some(at) = self.orphans.iter().position(of_number) else { return false };
+        let Orphan { number, pool, receive_from } = self.orphans.swap_remove(at);
+        stack.tell_again(QueueId(number));
+        let endpoint = Endpoint::new(line, pool, receive_from);
+        self.endpoints.push(Endpoint { resuming: true, ..endpoint });
+        true
     }
 
     /// Opens a group of an application, which knows it as `name`. Gives the stack's handle.
@@ -228,20 +273,24 @@ impl Applications {
         stack.close_group(at_stack, now)
     }
 
-    /// Lets an application go: resets its connections, closes its groups and gives back its part
-    /// of the receive memory.
+    /// Lets an application go, or what it left: resets its connections, closes its groups and
+    /// gives back its part of the receive memory.
     pub(crate) fn close(
         &mut self,
         number: u16,
         stack: &mut Stack<'static>,
         now: Instant,
     ) -> Option<&'static mut [u8]> {
-        let at = self.endpoints.iter().position(|endpoint| endpoint.number == number)?;
-        let endpoint = self.endpoints.swap_remove(at);
+        let here = self.endpoints.iter().position(|endpoint| endpoint.number == number);
+        let left = self.orphans.iter().position(|orphan| orphan.number == number);
+        let pool = match (here, left) {
+            (Some(at), _) => self.endpoints.swap_remove(at).pool,
+            (None, at) => self.orphans.swap_remove(at?).pool,
+        };
         for place in &mut self.groups.named {
             *place = place.filter(|named| named.endpoint != number);
         }
-        stack.close_pool(endpoint.pool, now)
+        stack.close_pool(pool, now)
     }
 
     /// Does what the applications have submitted. `liar` is called once for each that is found
@@ -272,7 +321,7 @@ impl Applications {
     ) -> usize {
         let mut told = 0;
         for endpoint in self.endpoints.iter_mut().filter(|endpoint| !endpoint.silenced) {
-            match endpoint.publish(&self.groups, stack, counters) {
+            match endpoint.publish(self.worker, &self.groups, stack, counters) {
                 Ok(count) => told += count,
                 Err(lie) => endpoint.silence(lie, counters, &mut liar),
             }
@@ -303,6 +352,22 @@ impl Groups {
 }
 
 impl Endpoint {
+    fn new(line: NewLine, pool: PoolId, receive_from: u64) -> Self {
+        let NewLine { number, channel, ringer } = line;
+        Self {
+            number,
+            pool,
+            receive_from,
+            room: 0,
+            published: channel.notices.position(),
+            reserve: channel.notices.capacity() / 8,
+            resuming: false,
+            silenced: false,
+            channel,
+            ringer,
+        }
+    }
+
     fn silence(
         &mut self,
         lie: Lie,
@@ -350,6 +415,48 @@ impl Endpoint {
             counters.submissions += u64::from(done);
         }
         Ok(done as usize)
+    }
+
+    /// Does what a dead application had published: at most a ring of it, whatever its position
+    /// says. Where there is no room for a send, nobody could try it again: it and all behind it
+    /// count as never published, as if the application had died a little earlier. So what is
+    /// acknowledged is also answered.
+    fn finish(
+        &mut self,
+        worker: u8,
+        groups: &Groups,
+        stack: &mut Stack<'static>,
+        counters: &mut ApplicationCounters,
+        now: Instant,
+    ) -> Result<(), Lie> {
+        for _ in 0..self.channel.submissions.capacity() {
+            let Some(submission) = self.channel.submissions.pop()? else { break };
+            let verb = check(&submission, worker, &self.channel.arena)?;
+            let Some(gd) = groups.at_stack(Gd::from_bits(submission.gd), self.number)? else {
+                counters.stale += 1;
+                continue;
+            };
+            let cd = Cd::from_bits(submission.cd);
+            if let Verb::Send { at, len: len @ 1.., .. } = verb {
+                let payload = ArenaBytes { arena: &self.channel.arena, at, len };
+                match stack.send(gd, cd, &payload, now) {
+                    Err(Misuse::NoBuffer | Misuse::SendQueueFull | Misuse::TableFull) => {
+                        counters.sends_refused += 1;
+                        break;
+                    }
+                    outcome => judge(outcome, &mut counters.sends_refused)?,
+                }
+            }
+            let rest = match verb {
+                Verb::Send { acknowledge, at, close_after, .. } => {
+                    Verb::Send { acknowledge, at, len: 0, close_after }
+                }
+                other => other,
+            };
+            self.act(&submission, gd, rest, stack, counters, now)?;
+            counters.submissions += 1;
+        }
+        Ok(())
     }
 
     fn act(
@@ -421,6 +528,7 @@ impl Endpoint {
 
     fn publish(
         &mut self,
+        worker: u8,
         groups: &Groups,
         stack: &mut Stack<'static>,
         counters: &mut ApplicationCounters,
@@ -431,7 +539,15 @@ impl Endpoint {
             if self.room <= self.reserve && self.look_for_room()? <= self.reserve {
                 break;
             }
-            let Some(event) = stack.poll_event(QueueId(self.number)) else { break };
+            let queue = QueueId(self.number);
+            let Some(event) = stack.poll_event(queue) else {
+                if self.resuming && !stack.is_telling_again(queue) {
+                    self.resuming = false;
+                    let cd = Cd::new(worker, 0, 0).to_bits();
+                    self.push(&Notice { kind: kind::RESUMED, cd, ..Notice::default() });
+                }
+                break;
+            };
             self.push(&notice_of(event, groups, self.receive_from));
         }
         let told = self.channel.notices.position().wrapping_sub(before);

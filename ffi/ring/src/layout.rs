@@ -18,7 +18,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::memory::PAGE;
 
 /// Version of layouts and messages. Both sides must have the same.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// First eight bytes of an endpoint's memory: "XTCPring".
 pub const MAGIC: u64 = u64::from_le_bytes(*b"XTCPring");
@@ -122,6 +122,9 @@ pub mod kind {
     pub const CLOSED: u8 = 5;
     /// A [`super::op::SEND`] could not be queued; its acknowledgement counts all the same.
     pub const SEND_REFUSED: u8 = 6;
+    /// A successor was told of every connection that its predecessor left at this worker. Names
+    /// no group; `cd` has the worker's number and no connection's.
+    pub const RESUMED: u8 = 7;
 }
 
 /// The sizes of an endpoint's memory.

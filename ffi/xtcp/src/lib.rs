@@ -47,6 +47,7 @@
 //! * [`Batch`] gives [`Event`]s one at a time; [`Request`] is one connection's bytes.
 //! * [`Request::answer`] acknowledges and sends; [`Request::defer`] and [`Application::answer`] do
 //!   so later.
+//! * [`Application::resumed`] tells a restarted server what it finds.
 //! * [`Error`] says that the appliance is gone or refused, [`SendError`] that one submission was
 //!   not taken.
 //!
@@ -84,7 +85,7 @@ mod request;
 #[cfg(test)]
 mod tests;
 
-pub use application::{Application, Attach};
+pub use application::{Application, Attach, ResumedGroup};
 pub use error::{Error, SendError};
 pub use handle::{
     Accept, Acknowledge, Connection, ConnectionInfo, Family, Group, GroupOptions, GroupSet, Ready,

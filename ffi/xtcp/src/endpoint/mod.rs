@@ -88,6 +88,7 @@ pub(crate) enum Next {
     Closed(Connection, CloseReason),
     Refused(Connection, usize, RefusalReason),
     Drained(Connection),
+    Resumed,
 }
 
 /// Which groups a look is at.
@@ -131,6 +132,17 @@ enum Ending {
     Aborting,
 }
 
+/// How far a successor knows what its predecessor left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Resuming {
+    /// So many workers have more to tell.
+    Workers(usize),
+    /// Everything is in the queues; that is still to be said.
+    Complete,
+    /// That was said, or there is no predecessor.
+    Told,
+}
+
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     lanes: Vec<Lane>,
@@ -154,6 +166,8 @@ pub(crate) struct Endpoint {
     turns: VecDeque<u64>,
     backlog_bytes: usize,
     spare: Vec<Vec<Piece>>,
+    /// What there is to be told of what a predecessor left.
+    resuming: Resuming,
     /// Why the endpoint is of no more use: the worker and what it wrote.
     broken: Option<(u8, String)>,
 }
@@ -181,6 +195,7 @@ impl Endpoint {
             turns: VecDeque::new(),
             backlog_bytes: 0,
             spare: Vec::new(),
+            resuming: Resuming::Told,
             broken: None,
         })
     }
@@ -197,7 +212,17 @@ impl Endpoint {
         self.queues.iter().any(|queue| queue.gd == group.0)
     }
 
+    /// This application follows another, which has left these groups.
+    pub(crate) fn resume(&mut self, groups: impl Iterator<Item = Group>) {
+        groups.for_each(|group| self.add_group(group));
+        self.resuming = Resuming::Workers(self.lanes.len());
+    }
+
+    /// Takes a group in, if it is not here already.
     pub(crate) fn add_group(&mut self, group: Group) {
+        if self.has_group(group) {
+            return;
+        }
         self.closed.remove(&group.0);
         self.queues.push(GroupQueue {
             gd: group.0,
@@ -234,7 +259,9 @@ impl Endpoint {
 
     /// Whether these groups have something to receive.
     pub(crate) fn is_readable(&self, scope: Scope) -> bool {
-        self.queues.iter().any(|queue| scope.includes(queue.gd) && !queue.items.is_empty())
+        let complete = matches!(scope, Scope::All) && self.resuming == Resuming::Complete;
+        complete
+            || self.queues.iter().any(|queue| scope.includes(queue.gd) && !queue.items.is_empty())
     }
 
     /// Whether these groups have something to accept.
