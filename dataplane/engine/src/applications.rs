@@ -8,14 +8,15 @@
 
 use core::fmt;
 
-use xtcp_ring::layout::{flag, kind, op};
+use arrayvec::ArrayVec;
+use xtcp_ring::layout::{BATCH_MAX, flag, kind, op};
 use xtcp_ring::{Corrupt, DataplaneChannel, HostileArea, Notice, Ringer, Submission};
 use xtcp_stack::config::GroupConfig;
 use xtcp_stack::event::Event;
 use xtcp_stack::handle::{Cd, Gd, PoolId, QueueId};
 use xtcp_stack::time::Instant;
 use xtcp_stack::world::Payload;
-use xtcp_stack::{Misuse, Stack};
+use xtcp_stack::{Misuse, Part, Stack};
 
 use crate::stats::ApplicationCounters;
 
@@ -26,8 +27,16 @@ const SUBMISSIONS_PER_TURN: u32 = 64;
 const NOTICES_PER_TURN: u32 = 64;
 
 /// Every [`Lie`], in the order of its counters.
-pub(crate) const LIES: [Lie; 7] =
-    [Lie::Operation, Lie::Flags, Lie::Reserved, Lie::Arena, Lie::Group, Lie::Connection, Lie::Ring];
+pub(crate) const LIES: [Lie; 8] = [
+    Lie::Operation,
+    Lie::Flags,
+    Lie::Reserved,
+    Lie::Arena,
+    Lie::Group,
+    Lie::Connection,
+    Lie::Ring,
+    Lie::Batch,
+];
 
 /// What no honest application can have submitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +48,7 @@ pub(crate) enum Lie {
     Group,
     Connection,
     Ring,
+    Batch,
 }
 
 impl Lie {
@@ -52,6 +62,7 @@ impl Lie {
             Self::Group => "lie-group",
             Self::Connection => "lie-connection",
             Self::Ring => "lie-ring",
+            Self::Batch => "lie-batch",
         }
     }
 }
@@ -66,6 +77,7 @@ impl fmt::Display for Lie {
             Self::Group => "it named a group of another application",
             Self::Connection => "it named a connection that is not of its group or worker",
             Self::Ring => "a ring position of its cannot be",
+            Self::Batch => "it chained what cannot act together, or too much",
         })
     }
 }
@@ -136,6 +148,9 @@ struct Endpoint {
     published: u32,
     /// Places kept for refusals, so that a submission's outcome can always be told.
     reserve: u32,
+    /// What belongs together, as far as it has come. Their places in the ring, and the bytes they
+    /// name, stay the worker's until they act.
+    batch: ArrayVec<Submission, BATCH_MAX>,
     /// It is a successor and was not told yet that it knows everything.
     resuming: bool,
     silenced: bool,
@@ -361,6 +376,7 @@ impl Endpoint {
             room: 0,
             published: channel.notices.position(),
             reserve: channel.notices.capacity() / 8,
+            batch: ArrayVec::new(),
             resuming: false,
             silenced: false,
             channel,
@@ -398,6 +414,12 @@ impl Endpoint {
             let Some(submission) = self.channel.submissions.pop()? else { break };
             done += 1;
             let verb = check(&submission, worker, &self.channel.arena)?;
+            if self.is_of_batch(&submission)? {
+                if self.is_batch_complete() {
+                    self.act_together(groups, stack, counters, now)?;
+                }
+                continue;
+            }
             let name = Gd::from_bits(submission.gd);
             match groups.at_stack(name, self.number)? {
                 Some(gd) => self.act(&submission, gd, verb, stack, counters, now)?,
@@ -411,7 +433,7 @@ impl Endpoint {
             // A refusal is there before its submission counts as taken; the bell follows with
             // the turn's other notices.
             self.channel.notices.publish();
-            self.channel.submissions.release();
+            self.channel.submissions.release_but(self.batch.len() as u32);
             counters.submissions += u64::from(done);
         }
         Ok(done as usize)
@@ -432,6 +454,12 @@ impl Endpoint {
         for _ in 0..self.channel.submissions.capacity() {
             let Some(submission) = self.channel.submissions.pop()? else { break };
             let verb = check(&submission, worker, &self.channel.arena)?;
+            if self.is_of_batch(&submission)? {
+                if self.is_batch_complete() && !self.act_together(groups, stack, counters, now)? {
+                    break;
+                }
+                continue;
+            }
             let Some(gd) = groups.at_stack(Gd::from_bits(submission.gd), self.number)? else {
                 counters.stale += 1;
                 continue;
@@ -457,6 +485,63 @@ impl Endpoint {
             counters.submissions += 1;
         }
         Ok(())
+    }
+
+    /// Whether a submission is one of several that belong together. It is kept then.
+    fn is_of_batch(&mut self, submission: &Submission) -> Result<bool, Lie> {
+        if self.batch.is_empty() && submission.flags & flag::MORE == 0 {
+            return Ok(false);
+        }
+        let is_plain =
+            submission.op == op::SEND && submission.flags & (flag::AGAIN | flag::CLOSE_AFTER) == 0;
+        if !is_plain || self.batch.try_push(*submission).is_err() {
+            return Err(Lie::Batch);
+        }
+        Ok(true)
+    }
+
+    fn is_batch_complete(&self) -> bool {
+        self.batch.last().is_some_and(|last| last.flags & flag::MORE == 0)
+    }
+
+    /// Does everything that belongs together, or tells that nothing of it was done.
+    fn act_together(
+        &mut self,
+        groups: &Groups,
+        stack: &mut Stack<'static>,
+        counters: &mut ApplicationCounters,
+        now: Instant,
+    ) -> Result<bool, Lie> {
+        let batch = core::mem::take(&mut self.batch);
+        let mut parts: ArrayVec<Part<ArenaBytes<'_>>, BATCH_MAX> = ArrayVec::new();
+        for submission in &batch {
+            // A group that is gone has no handle; this one no group ever has.
+            let group = groups.at_stack(Gd::from_bits(submission.gd), self.number)?;
+            let Submission { flags, cd, offset, at, len, .. } = *submission;
+            parts.push(Part {
+                group: group.unwrap_or(Gd::from_bits(0)),
+                connection: Cd::from_bits(cd),
+                commit: (flags & flag::ACKNOWLEDGE != 0).then_some(offset),
+                payload: ArenaBytes { arena: &self.channel.arena, at, len },
+            });
+        }
+        let Err((place, misuse)) = stack.transact(&parts, now) else {
+            counters.batches += 1;
+            return Ok(true);
+        };
+        drop(parts);
+        judge(Err(misuse), &mut counters.batches_refused)?;
+        let Submission { gd, cd, .. } = batch[place];
+        let (reason, offset) = (misuse as u8, batch.len() as u64);
+        self.push(&Notice {
+            kind: kind::BATCH_REFUSED,
+            reason,
+            gd,
+            cd,
+            offset,
+            ..Notice::default()
+        });
+        Ok(false)
     }
 
     fn act(
@@ -597,7 +682,7 @@ fn check(submission: &Submission, worker: u8, arena: &HostileArea) -> Result<Ver
             let acknowledge =
                 (flags & (flag::ACKNOWLEDGE | flag::AGAIN) != 0).then_some((up_to, again));
             let close_after = flags & flag::CLOSE_AFTER != 0;
-            let known_flags = flag::ACKNOWLEDGE | flag::AGAIN | flag::CLOSE_AFTER;
+            let known_flags = flag::ACKNOWLEDGE | flag::AGAIN | flag::CLOSE_AFTER | flag::MORE;
             (Verb::Send { acknowledge, at, len, close_after }, known_flags)
         }
         _ => return Err(Lie::Operation),
