@@ -17,6 +17,7 @@ use crate::error::{Error, SendError};
 use crate::handle::{Connection, ConnectionInfo, Group, GroupOptions};
 use crate::inbox::{Inbox, is_hung_up};
 use crate::request::Deferred;
+use crate::transaction::{Part, TransactionError};
 
 /// Refused bytes are tried again after this time, and then after longer ones. Tests do not wait.
 const RETRY_PAUSE: Duration = Duration::from_micros(if cfg!(test) { 0 } else { 1000 });
@@ -83,6 +84,10 @@ pub struct ResumedGroup {
 impl Shared {
     pub(crate) fn is_dataplane_gone(&self) -> bool {
         is_hung_up(self.lifeline.as_fd())
+    }
+
+    pub(crate) fn transact(&self, parts: &[Part]) -> Result<(), TransactionError> {
+        self.endpoint.borrow_mut().transact(parts, || self.is_dataplane_gone())
     }
 }
 
@@ -313,7 +318,6 @@ impl Application {
         }
     }
 
-    #[cfg(test)]
     pub(crate) fn shared(&self) -> &Shared {
         &self.shared
     }

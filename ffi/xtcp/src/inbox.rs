@@ -413,6 +413,16 @@ pub enum RefusalReason {
     Closed,
 }
 
+impl fmt::Display for RefusalReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ClientBehind => "its client reads too slowly",
+            Self::NoBuffer => "the appliance has no buffer for it now",
+            Self::Closed => "it is closed",
+        })
+    }
+}
+
 impl RefusalReason {
     /// The stack's numbers of what passes; whatever else it says does not.
     pub(crate) fn from_code(code: u8) -> Self {

@@ -72,6 +72,9 @@ impl Endpoint {
             self.on_send_refused(notice)?;
             return Ok(());
         }
+        if notice.kind == kind::BATCH_REFUSED {
+            return self.on_batch_refused(notice);
+        }
         if notice.kind == kind::RESUMED {
             return self.on_resumed();
         }

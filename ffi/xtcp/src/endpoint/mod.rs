@@ -7,6 +7,7 @@
 
 mod incoming;
 mod outgoing;
+mod together;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -19,6 +20,8 @@ use crate::handle::{Connection, Group};
 use crate::inbox::{CloseReason, RefusalReason};
 use crate::lane::Lane;
 use crate::request::{Given, Piece};
+
+use together::Together;
 
 /// Lists of pieces kept for reuse.
 const SPARE_MAX: usize = 16;
@@ -168,6 +171,7 @@ pub(crate) struct Endpoint {
     spare: Vec<Vec<Piece>>,
     /// What there is to be told of what a predecessor left.
     resuming: Resuming,
+    together: Together,
     /// Why the endpoint is of no more use: the worker and what it wrote.
     broken: Option<(u8, String)>,
 }
@@ -196,6 +200,7 @@ impl Endpoint {
             backlog_bytes: 0,
             spare: Vec::new(),
             resuming: Resuming::Told,
+            together: Together::default(),
             broken: None,
         })
     }

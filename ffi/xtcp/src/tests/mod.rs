@@ -18,6 +18,7 @@ mod attaching;
 mod hostile;
 mod receiving;
 mod sending;
+mod transacting;
 mod waiting;
 
 /// The one group most tests have.
