@@ -31,8 +31,18 @@ pub(crate) struct Client {
     pub(crate) pid: u32,
     /// Whether it is run by root or by the user who runs us.
     pub(crate) is_operator: bool,
+    /// Its user.
+    pub(crate) uid: u32,
     /// Its endpoint, when it has become an application.
-    pub(crate) endpoint: Option<u16>,
+    pub(crate) endpoint: Option<Attached>,
+}
+
+/// What a connection holds as an application. The key tells it from a successor at the same
+/// endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Attached {
+    pub(crate) endpoint: u16,
+    pub(crate) key: u64,
 }
 
 impl Client {
@@ -41,6 +51,7 @@ impl Client {
         Ok(Self {
             pid: link.peer_pid()?.unwrap_or(0),
             is_operator: user == 0 || user == rustix::process::geteuid().as_raw(),
+            uid: user,
             link,
             partial: Partial::new(REQUEST_MAX, 0),
             unsent: VecDeque::new(),

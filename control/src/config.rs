@@ -192,6 +192,9 @@ pub struct Applications {
     pub receive_max: u64,
     /// Permissions of the socket applications come to.
     pub socket_mode: u32,
+    /// How long what an application leaves waits for its successor, in milliseconds; 0: it is
+    /// closed at once.
+    pub successor_ms: u32,
 }
 
 /// Why there is no configuration.
@@ -224,6 +227,9 @@ impl std::error::Error for ConfigError {
         }
     }
 }
+
+/// How long a successor is waited for when the configuration does not say, in milliseconds.
+const SUCCESSOR_TIMEOUT_MS: u32 = 30_000;
 
 /// Numbers of `[tcp]` that go to the dataplane as they are, with their ranges.
 const TCP_NUMBERS: [(&str, RangeInclusive<u64>); 11] = [
@@ -567,9 +573,31 @@ fn read_applications(applications: Section<'_, '_>, memory: &Memory, workers: u6
         None => memory.receive.min(128 << 20),
     };
     let socket_mode = applications.choice("access", &ACCESS).unwrap_or(0o660);
+    let successor_ms = read_successor(&applications);
     applications.finish();
     let arena = u32::try_from(arena.next_multiple_of(4096)).unwrap_or(1 << 30);
-    Applications { max, groups, submissions, notices, arena, receive_max, socket_mode }
+    Applications {
+        max,
+        groups,
+        submissions,
+        notices,
+        arena,
+        receive_max,
+        socket_mode,
+        successor_ms,
+    }
+}
+
+/// How long what an application leaves is kept; 0: not at all.
+fn read_successor(applications: &Section<'_, '_>) -> u32 {
+    const SUCCESSOR: [(&str, bool); 2] = [("close", false), ("keep", true)];
+    let keep = applications.choice("successor", &SUCCESSOR).unwrap_or(false);
+    let given = applications.integer("successor_timeout_ms", 1..=86_400_000);
+    match given {
+        _ if !keep => 0,
+        Some(ms) => u32::try_from(ms).unwrap_or(u32::MAX),
+        None => SUCCESSOR_TIMEOUT_MS,
+    }
 }
 
 /// Receive memory an application must have at least, in bytes.

@@ -1,6 +1,6 @@
 //! The dataplane as `xtcpd` knows it: started or found, spoken to, watched, started again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -12,6 +12,7 @@ use tracing::{debug, error, info, warn};
 use xtcp_ring::message::{Answer, Command, EndpointRecord, GroupRecord, State, VERSION};
 use xtcp_ring::{Seqpacket, TransportError};
 
+use crate::client::Attached;
 use crate::clock;
 use crate::config::Config;
 use crate::instance::Instance;
@@ -79,6 +80,8 @@ pub(crate) struct Up {
     /// Bytes of all workers' tables; `None` if a former `xtcpd` made them.
     pub(crate) tables_bytes: Option<u64>,
     pub(crate) endpoints: BTreeMap<u16, EndpointRecord>,
+    /// Those whose application is gone, and that wait for a successor.
+    pub(crate) waiting: BTreeSet<u16>,
     pub(crate) groups: BTreeMap<u32, GroupRecord>,
 }
 
@@ -309,7 +312,7 @@ impl Dataplane {
         };
         let hello = Command::Hello { version: VERSION };
         let answer = match call(&link, &hello, &[], *patience, interrupt) {
-            Ok(answer) => answer,
+            Ok((answer, _)) => answer,
             Err(CallError::Refused(why)) => return Err(DataplaneError::Refused(why)),
             Err(CallError::Interrupted) => return Err(DataplaneError::Interrupted),
             Err(CallError::Broken(why)) => {
@@ -340,14 +343,15 @@ impl Dataplane {
             workers,
             tables_bytes: None,
             endpoints: BTreeMap::new(),
+            waiting: BTreeSet::new(),
             groups: BTreeMap::new(),
         };
         match state {
             State::Fresh { tables_bytes_per_worker } => {
                 up.furnish(&tables_bytes_per_worker, pages, interrupt)?;
             }
-            State::Running { endpoints, groups } => {
-                up.remember(endpoints, groups);
+            State::Running { endpoints, waiting, groups } => {
+                up.remember(endpoints, waiting, groups);
                 let (apps, groups) = (up.endpoints.len(), up.groups.len());
                 info!("connected with a running dataplane: {apps} applications, {groups} groups");
             }
@@ -428,21 +432,44 @@ impl Up {
         files: &[BorrowedFd<'_>],
         interrupt: BorrowedFd<'_>,
     ) -> Result<Answer, CallError> {
+        self.call_for_files(command, files, interrupt).map(|(answer, _)| answer)
+    }
+
+    /// As [`Self::call`], with the files that come with the answer.
+    pub(crate) fn call_for_files(
+        &self,
+        command: &Command,
+        files: &[BorrowedFd<'_>],
+        interrupt: BorrowedFd<'_>,
+    ) -> Result<(Answer, Vec<OwnedFd>), CallError> {
         call(&self.link, command, files, ANSWER, interrupt)
+    }
+
+    /// Whether the endpoint is still that of the application that got this key.
+    pub(crate) fn is_attached(&self, attached: Attached) -> bool {
+        let Attached { endpoint, key } = attached;
+        !self.waiting.contains(&endpoint)
+            && self.endpoints.get(&endpoint).is_some_and(|record| record.key == key)
     }
 
     /// Asks what there is: applications end without telling us.
     pub(crate) fn refresh(&mut self, interrupt: BorrowedFd<'_>) -> Result<(), CallError> {
         match self.call(&Command::Hello { version: VERSION }, &[], interrupt)? {
-            Answer::Welcome { state: State::Running { endpoints, groups }, .. } => {
-                self.remember(endpoints, groups);
+            Answer::Welcome { state: State::Running { endpoints, waiting, groups }, .. } => {
+                self.remember(endpoints, waiting, groups);
                 Ok(())
             }
             other => Err(CallError::Broken(format!("it answers a greeting by {other:?}"))),
         }
     }
 
-    fn remember(&mut self, endpoints: Vec<EndpointRecord>, groups: Vec<GroupRecord>) {
+    fn remember(
+        &mut self,
+        endpoints: Vec<EndpointRecord>,
+        waiting: Vec<u16>,
+        groups: Vec<GroupRecord>,
+    ) {
+        self.waiting = waiting.into_iter().collect();
         self.endpoints = endpoints.into_iter().map(|record| (record.endpoint, record)).collect();
         self.groups = groups.into_iter().map(|record| (record.gd, record)).collect();
     }
@@ -464,8 +491,10 @@ impl Up {
         let files: Vec<_> = tables.iter().map(xtcp_ring::SharedMemory::fd).collect();
         let command = Command::Memory { tables_bytes };
         match call(&self.link, &command, &files, READY, interrupt) {
-            Ok(Answer::Done) => Ok(()),
-            Ok(other) => Err(DataplaneError::Refused(format!("it answers memory by {other:?}"))),
+            Ok((Answer::Done, _)) => Ok(()),
+            Ok((other, _)) => {
+                Err(DataplaneError::Refused(format!("it answers memory by {other:?}")))
+            }
             Err(CallError::Interrupted) => Err(DataplaneError::Interrupted),
             Err(error) => Err(DataplaneError::Refused(error.to_string())),
         }
@@ -484,7 +513,7 @@ fn call(
     files: &[BorrowedFd<'_>],
     timeout: Duration,
     interrupt: BorrowedFd<'_>,
-) -> Result<Answer, CallError> {
+) -> Result<(Answer, Vec<OwnedFd>), CallError> {
     let broken = |error: TransportError| CallError::Broken(error.to_string());
     link.send(command, files).map_err(broken)?;
     let mut both = [
@@ -497,9 +526,9 @@ fn call(
         Ok(_) => {}
         Err(error) => return Err(broken(error.into())),
     }
-    let (answer, _): (Answer, Vec<OwnedFd>) = link.recv().map_err(broken)?;
+    let (answer, files): (Answer, Vec<OwnedFd>) = link.recv().map_err(broken)?;
     match answer {
         Answer::Refused { reason } => Err(CallError::Refused(reason)),
-        answer => Ok(answer),
+        answer => Ok((answer, files)),
     }
 }

@@ -13,7 +13,7 @@ use xtcp_ring::message::{
 };
 use xtcp_ring::{EndpointLayout, Mapping, SharedMemory, bell};
 
-use crate::client::Client;
+use crate::client::{Attached, Client};
 use crate::clock;
 use crate::config::{Config, receive_min};
 use crate::dataplane::{CallError, Dataplane, DataplaneError, Up};
@@ -55,10 +55,11 @@ impl Desk {
         Ok(())
     }
 
-    /// An application whose endpoint has gone with its dataplane is none any more.
+    /// An application whose endpoint has gone with its dataplane, or waits for another
+    /// application or has one, is none any more.
     pub(crate) fn forget_lost_endpoint(&mut self, client: &mut Client) {
-        let Some(endpoint) = client.endpoint else { return };
-        let is_known = self.dataplane.up().map(|up| up.endpoints.contains_key(&endpoint));
+        let Some(attached) = client.endpoint else { return };
+        let is_known = self.dataplane.up().map(|up| up.is_attached(attached));
         if is_known == Some(false) {
             client.endpoint = None;
         }
@@ -100,6 +101,7 @@ impl Desk {
         }
         if let Some(up) = self.dataplane.up() {
             up.endpoints.remove(&endpoint);
+            up.waiting.remove(&endpoint);
             up.groups.retain(|_, group| group.endpoint != endpoint);
         }
     }
@@ -118,38 +120,106 @@ impl Desk {
         }
         check_name("an application", &application)?;
         self.refresh(interrupt)?;
-        let receive_bytes = self.receive_share(receive_bytes)?;
-        let endpoint = self.free_endpoint()?;
+        let predecessor = self.predecessor(client, &application)?;
+        let layout = self.layout()?;
+        let memory = endpoint_memory(&layout)?;
+        let key = random().map_err(|error| format!("no random number: {error}"))?;
+        let (record, files, resumed) = if let Some(left) = predecessor {
+            let record = EndpointRecord { pid: client.pid, key, layout, ..left };
+            let files = self.resume_endpoint(&record, memory, interrupt)?;
+            let groups = self.up()?.groups.values();
+            let theirs = groups.filter(|group| group.endpoint == record.endpoint);
+            let groups: Vec<GroupRecord> = theirs.cloned().collect();
+            (record, files, Some(groups))
+        } else {
+            let receive_bytes = self.receive_share(receive_bytes)?;
+            let endpoint = self.free_endpoint()?;
+            let receive =
+                self.pages.create("receive", receive_bytes).map_err(|error| error.to_string())?;
+            let record = EndpointRecord {
+                endpoint,
+                pool: endpoint,
+                application,
+                pid: client.pid,
+                uid: client.uid,
+                key,
+                layout,
+                receive_bytes: receive.len() as u64,
+                successor_ms: self.config.applications.successor_ms,
+            };
+            let files = self.open_endpoint(record.clone(), memory, receive, interrupt)?;
+            (record, files, None)
+        };
+        let EndpointRecord { endpoint, pool, receive_bytes, .. } = record;
+        client.endpoint = Some(Attached { endpoint, key });
+        let reply = Reply::Attached { endpoint, pool, key, layout, receive_bytes, resumed };
+        Ok((reply, files))
+    }
+
+    fn layout(&mut self) -> Answered<EndpointLayout> {
         let workers = self.up()?.workers;
         let applications = &self.config.applications;
-        let layout = EndpointLayout {
+        Ok(EndpointLayout {
             workers,
             submissions: applications.submissions,
             notices: applications.notices,
             arena_bytes: applications.arena,
+        })
+    }
+
+    /// What an application of this name has left for its successor, if there was one. There are
+    /// never two of a name at once: clients, and operators, would not know which is which.
+    fn predecessor(
+        &mut self,
+        client: &Client,
+        application: &str,
+    ) -> Answered<Option<EndpointRecord>> {
+        let up = self.up()?;
+        let Some(record) = up.endpoints.values().find(|known| known.application == application)
+        else {
+            return Ok(None);
         };
-        let memory = endpoint_memory(&layout)?;
-        let receive =
-            self.pages.create("receive", receive_bytes).map_err(|error| error.to_string())?;
-        let record = EndpointRecord {
-            endpoint,
-            pool: endpoint,
-            application,
-            pid: client.pid,
-            key: random().map_err(|error| format!("no random number: {error}"))?,
-            layout,
-            receive_bytes: receive.len() as u64,
+        let EndpointRecord { endpoint, pid, uid, .. } = *record;
+        if !up.waiting.contains(&endpoint) {
+            return Err(format!(
+                "application `{application}` is attached already (process {pid}): stop that one, or \
+                 attach under another name"
+            ));
+        }
+        if uid != client.uid {
+            return Err(format!(
+                "what application `{application}` has left waits for a successor of user {uid}, not \
+                 {}: start it as that user, or attach under another name",
+                client.uid
+            ));
+        }
+        Ok(Some(record.clone()))
+    }
+
+    /// Has the dataplane give what was left to its successor; the successor's files.
+    fn resume_endpoint(
+        &mut self,
+        record: &EndpointRecord,
+        memory: SharedMemory,
+        interrupt: BorrowedFd<'_>,
+    ) -> Answered<Vec<OwnedFd>> {
+        let (near_bell, far_bell) = bell::pair().map_err(|error| no_files(&error))?;
+        let (near_line, far_line) = bell::lifeline().map_err(|error| no_files(&error))?;
+        let files = [memory.fd(), near_bell.as_fd(), near_line.as_fd()];
+        let command = Command::ResumeEndpoint(record.clone());
+        let answer = self.up()?.call_for_files(&command, &files, interrupt);
+        let (answer, theirs) = self.settle(answer)?;
+        let (Answer::Resumed { .. }, Ok([receive])) = (&answer, <[OwnedFd; 1]>::try_from(theirs))
+        else {
+            return Err(self.nonsense(&answer));
         };
-        let reply = Reply::Attached {
-            endpoint,
-            pool: record.pool,
-            key: record.key,
-            layout,
-            receive_bytes: record.receive_bytes,
-        };
-        let files = self.open_endpoint(record, memory, receive, interrupt)?;
-        client.endpoint = Some(endpoint);
-        Ok((reply, files))
+        let EndpointRecord { endpoint, application, pid, .. } = record;
+        info!("application {application} (process {pid}) follows another at endpoint {endpoint}");
+        if let Some(up) = self.dataplane.up() {
+            up.waiting.remove(endpoint);
+            up.endpoints.insert(*endpoint, record.clone());
+        }
+        Ok(vec![memory.into_fd(), receive, far_bell, far_line])
     }
 
     /// Has the dataplane open the endpoint; the application's files.
@@ -160,9 +230,8 @@ impl Desk {
         receive: SharedMemory,
         interrupt: BorrowedFd<'_>,
     ) -> Answered<Vec<OwnedFd>> {
-        let no_files = |error: io::Error| format!("no files for another application: {error}");
-        let (near_bell, far_bell) = bell::pair().map_err(no_files)?;
-        let (near_line, far_line) = bell::lifeline().map_err(no_files)?;
+        let (near_bell, far_bell) = bell::pair().map_err(|error| no_files(&error))?;
+        let (near_line, far_line) = bell::lifeline().map_err(|error| no_files(&error))?;
         let files = [memory.fd(), receive.fd(), near_bell.as_fd(), near_line.as_fd()];
         let endpoint = record.endpoint;
         self.call(&Command::OpenEndpoint(record.clone()), &files, interrupt)?;
@@ -233,13 +302,12 @@ impl Desk {
             return Err("this connection is an application already".into());
         }
         self.refresh(interrupt)?;
-        match self.up()?.endpoints.get(&endpoint) {
-            Some(record) if record.key == key => {
-                client.endpoint = Some(endpoint);
-                Ok(Reply::Done)
-            }
-            _ => Err("there is no such endpoint (any more); attach again".into()),
+        let attached = Attached { endpoint, key };
+        if !self.up()?.is_attached(attached) {
+            return Err("there is no such endpoint (any more); attach again".into());
         }
+        client.endpoint = Some(attached);
+        Ok(Reply::Done)
     }
 
     fn open_group(
@@ -248,9 +316,21 @@ impl Desk {
         mut options: GroupOptions,
         interrupt: BorrowedFd<'_>,
     ) -> Answered<Reply> {
-        let endpoint = attached(client)?;
+        let endpoint = self.attached(client)?;
         check_name("a group", &options.name)?;
         self.complete(&mut options)?;
+        let mut groups = self.up()?.groups.values();
+        let same =
+            |group: &&GroupRecord| group.endpoint == endpoint && group.options.name == options.name;
+        if let Some(open) = groups.find(same) {
+            return match difference(&open.options, &options) {
+                None => Ok(Reply::Group { gd: open.gd }),
+                Some(what) => Err(format!(
+                    "group `{}` is open already and {what}; ask for the same, or close it first",
+                    options.name
+                )),
+            };
+        }
         let command = Command::OpenGroup { endpoint, options: options.clone() };
         let gd = match self.call(&command, &[], interrupt)? {
             Answer::Group { gd } => gd,
@@ -296,7 +376,7 @@ impl Desk {
         gd: u32,
         interrupt: BorrowedFd<'_>,
     ) -> Answered<Reply> {
-        let endpoint = attached(client)?;
+        let endpoint = self.attached(client)?;
         let is_theirs = |group: &GroupRecord| group.endpoint == endpoint;
         if !self.up()?.groups.get(&gd).is_some_and(is_theirs) {
             return Err(format!("there is no group {gd} of this application"));
@@ -307,7 +387,7 @@ impl Desk {
     }
 
     fn detach(&mut self, client: &mut Client, interrupt: BorrowedFd<'_>) -> Answered<Reply> {
-        let endpoint = attached(client)?;
+        let endpoint = self.attached(client)?;
         self.close_endpoint(endpoint, interrupt);
         client.endpoint = None;
         info!("application at endpoint {endpoint} has detached");
@@ -315,7 +395,7 @@ impl Desk {
     }
 
     fn describe(&mut self, client: &Client, cd: u64, interrupt: BorrowedFd<'_>) -> Answered<Reply> {
-        let endpoint = attached(client)?;
+        let endpoint = self.attached(client)?;
         match self.call(&Command::Describe { endpoint, cd }, &[], interrupt)? {
             Answer::Described(info) => Ok(Reply::Described(info)),
             other => Err(self.nonsense(&other)),
@@ -352,7 +432,9 @@ impl Desk {
         let up = up.as_deref();
         say("dataplane_pid", json!(up.map(Up::pid)));
         say("workers", json!(up.map(|up| up.workers)));
-        say("applications", json!(up.map_or(0, |up| up.endpoints.len())));
+        let waiting = up.map_or(0, |up| up.waiting.len());
+        say("applications", json!(up.map_or(0, |up| up.endpoints.len()) - waiting));
+        say("awaits_successor", json!(waiting));
         say("groups", json!(up.map_or(0, |up| up.groups.len())));
         let receive = |up: &Up| up.endpoints.values().map(|record| record.receive_bytes).sum();
         say("receive_used_bytes", json!(up.map_or(0u64, receive)));
@@ -393,6 +475,16 @@ impl Desk {
         })
     }
 
+    fn attached(&mut self, client: &Client) -> Answered<u16> {
+        // While the dataplane is away nothing is known; that is said then.
+        let up = self.dataplane.up();
+        let is_ours = |attached: &Attached| up.is_none_or(|up| up.is_attached(*attached));
+        client.endpoint.filter(is_ours).map(|attached| attached.endpoint).ok_or_else(|| {
+            "this connection is no application: attach first (again, if the dataplane was restarted)"
+                .into()
+        })
+    }
+
     fn up(&mut self) -> Answered<&mut Up> {
         self.dataplane.up().ok_or_else(|| "the dataplane is starting: try again in a moment".into())
     }
@@ -404,11 +496,24 @@ impl Desk {
     }
 }
 
-fn attached(client: &Client) -> Answered<u16> {
-    client.endpoint.ok_or_else(|| {
-        "this connection is no application: attach first (again, if the dataplane was restarted)"
-            .into()
-    })
+fn no_files(error: &io::Error) -> String {
+    format!("no files for another application: {error}")
+}
+
+/// The first thing in which a group that is open is not what is asked for.
+fn difference(open: &GroupOptions, asked: &GroupOptions) -> Option<String> {
+    let told = |what: &str, open: &dyn std::fmt::Debug, asked: &dyn std::fmt::Debug| {
+        let (open, asked) = (format!("{open:?}"), format!("{asked:?}"));
+        (open != asked).then(|| format!("has {what} {open} where {asked} is asked for"))
+    };
+    told("port", &open.port, &asked.port)
+        .or_else(|| told("family", &open.family, &asked.family))
+        .or_else(|| told("accept", &open.accept, &asked.accept))
+        .or_else(|| told("acknowledge", &open.acknowledge, &asked.acknowledge))
+        .or_else(|| told("window_max", &open.window_max, &asked.window_max))
+        .or_else(|| told("nagle", &open.nagle, &asked.nagle))
+        // Whatever options are added later.
+        .or_else(|| (open != asked).then(|| format!("is {open:?} where {asked:?} is asked for")))
 }
 
 fn check_version(version: u32) -> Answered<()> {

@@ -80,7 +80,7 @@ fn the_least_configuration() {
 }
 
 /// What follows the port, and what is said of it.
-const REFUSALS: [(&str, &str); 26] = [
+const REFUSALS: [(&str, &str); 27] = [
     (
         "[tcp]\nwindw_max = 4096",
         "x.toml:5: unknown key `windw_max` in [tcp]; did you mean `window_max`?",
@@ -157,6 +157,10 @@ const REFUSALS: [(&str, &str); 26] = [
     (
         "[applications]\nreceive_max = \"1GiB\"",
         "x.toml:5: `receive_max` in [applications] is 1GiB, more than `receive` in [memory] (256MiB), which all applications share; lower it or raise that",
+    ),
+    (
+        "[applications]\nsuccessor = \"kept\"",
+        "x.toml:5: `successor` in [applications] is kept; it can be \"close\" or \"keep\"",
     ),
     (
         "[applications]\naccess = \"all\"",
@@ -262,4 +266,18 @@ fn a_bad_configuration_is_refused_with_status_one() {
         }
     }
     fs::remove_file(path).expect("removed");
+}
+
+#[test]
+fn what_a_dead_application_leaves_is_closed_unless_it_is_to_be_kept() {
+    for (text, ms) in [
+        ("", 0),
+        ("successor = \"close\"\nsuccessor_timeout_ms = 5", 0),
+        ("successor = \"keep\"", 30_000),
+        ("successor = \"keep\"\nsuccessor_timeout_ms = 5", 5),
+    ] {
+        let text = format!("{PORT}[applications]\n{text}\n");
+        let config = Config::parse(Path::new("x.toml"), &text).expect("good");
+        assert_eq!(config.applications.successor_ms, ms, "{text}");
+    }
 }

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::process;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::json;
 use xtcp_ring::layout::kind;
@@ -28,7 +28,9 @@ struct Endpoint {
     record: EndpointRecord,
     channel: DataplaneChannel,
     ringer: Ringer,
-    lifeline: OwnedFd,
+    /// `None`: the application is gone, and a successor may come.
+    lifeline: Option<OwnedFd>,
+    memory: SharedMemory,
     receive: Vec<&'static mut [u8]>,
 }
 
@@ -60,19 +62,20 @@ pub(crate) fn serve() -> ! {
     let mut session: Option<(Seqpacket, Partial)> = None;
     loop {
         let mut files = vec![PollFd::from_borrowed_fd(listener.fd(), PollFlags::IN)];
-        let lifelines = fake.endpoints.values().map(|endpoint| &endpoint.lifeline);
-        files.extend(lifelines.map(|line| PollFd::new(line, PollFlags::empty())));
+        let here = fake.endpoints.iter().filter_map(|(number, endpoint)| {
+            endpoint.lifeline.as_ref().map(|lifeline| (*number, lifeline))
+        });
+        let here: Vec<_> = here.collect();
+        files.extend(here.iter().map(|(_, line)| PollFd::new(*line, PollFlags::empty())));
         if let Some((link, _)) = &session {
             files.push(PollFd::from_borrowed_fd(link.fd(), PollFlags::IN));
         }
         poll(&mut files, None).expect("polled");
         let connected = !files[0].revents().is_empty();
-        let dead: Vec<bool> = files[1..].iter().map(|file| !file.revents().is_empty()).collect();
-        let numbers: Vec<_> = fake.endpoints.keys().copied().collect();
-        for (number, dead) in numbers.iter().zip(dead) {
-            if dead {
-                fake.close(*number);
-            }
+        let dead = files[1..].iter().zip(&here).filter(|(file, _)| !file.revents().is_empty());
+        let dead: Vec<u16> = dead.map(|(_, (number, _))| *number).collect();
+        for number in dead {
+            fake.leave(number);
         }
         if connected {
             session = listener
@@ -89,7 +92,10 @@ pub(crate) fn serve() -> ! {
                 process::exit(0);
             }
             Ok(Some((command, files))) => match fake.obey(command, files) {
-                Some(answer) => link.send(&answer, &[]).expect("answered"),
+                Some(answer) => {
+                    let files: Vec<_> = fake.file_of(&answer).into_iter().collect();
+                    link.send(&answer, &files).expect("answered");
+                }
                 None => session = None,
             },
             Err(TransportError::Closed) => session = None,
@@ -102,6 +108,7 @@ impl Fake {
     fn obey(&mut self, command: Command, files: Vec<OwnedFd>) -> Option<Answer> {
         Some(match command {
             Command::Hello { .. } => {
+                self.look_at_lifelines();
                 Answer::Welcome { state: self.state(), pid: process::id(), workers: self.workers }
             }
             Command::Memory { tables_bytes } => {
@@ -114,6 +121,7 @@ impl Fake {
                 Answer::Done
             }
             Command::OpenEndpoint(record) => self.open(record, files),
+            Command::ResumeEndpoint(record) => self.resume(record, files),
             Command::OpenGroup { endpoint, options } => match options.name.as_str() {
                 "die" => process::exit(3),
                 "hang-up" => return None,
@@ -154,6 +162,12 @@ impl Fake {
         }
         State::Running {
             endpoints: self.endpoints.values().map(|endpoint| endpoint.record.clone()).collect(),
+            waiting: self
+                .endpoints
+                .values()
+                .filter(|endpoint| endpoint.lifeline.is_none())
+                .map(|endpoint| endpoint.record.endpoint)
+                .collect(),
             groups: self.groups.values().cloned().collect(),
         }
     }
@@ -174,7 +188,8 @@ impl Fake {
         let opened = Endpoint {
             channel: DataplaneChannel::open(&endpoint, &record.layout, 0).expect("a channel"),
             ringer: Ringer::open(&endpoint, bell).expect("a ringer"),
-            lifeline,
+            lifeline: Some(lifeline),
+            memory: receive,
             receive: parts,
             record,
         };
@@ -189,6 +204,48 @@ impl Fake {
         endpoint.channel.notices.push(&notice).expect("room");
         endpoint.channel.notices.publish();
         endpoint.ringer.ring_if_parked();
+    }
+
+    fn resume(&mut self, record: EndpointRecord, files: Vec<OwnedFd>) -> Answer {
+        let [endpoint, bell, lifeline] = <[OwnedFd; 3]>::try_from(files).expect("three files");
+        let memory = SharedMemory::from_fd(endpoint, record.layout.total_bytes());
+        let memory = Mapping::writable(&memory.expect("memory")).expect("mapped");
+        let left = self.endpoints.get_mut(&record.endpoint).expect("an endpoint");
+        assert!(left.lifeline.is_none());
+        assert_eq!((left.record.uid, left.record.pool), (record.uid, record.pool));
+        left.channel = DataplaneChannel::open(&memory, &record.layout, 0).expect("a channel");
+        left.ringer = Ringer::open(&memory, bell).expect("a ringer");
+        left.lifeline = Some(lifeline);
+        left.record = record;
+        Answer::Resumed { endpoint: left.record.endpoint }
+    }
+
+    fn file_of(&self, answer: &Answer) -> Option<BorrowedFd<'_>> {
+        let Answer::Resumed { endpoint } = answer else { return None };
+        Some(self.endpoints[endpoint].memory.fd())
+    }
+
+    fn look_at_lifelines(&mut self) {
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let is_dead = |endpoint: &&Endpoint| {
+            let lifeline = endpoint.lifeline.as_ref();
+            let polled = lifeline.map(|line| {
+                poll(&mut [PollFd::new(line, PollFlags::empty())], Some(&at_once)).expect("polled")
+            });
+            polled == Some(1)
+        };
+        let dead = self.endpoints.values().filter(is_dead);
+        let dead: Vec<u16> = dead.map(|endpoint| endpoint.record.endpoint).collect();
+        for number in dead {
+            self.leave(number);
+        }
+    }
+
+    fn leave(&mut self, number: u16) {
+        match self.endpoints.get_mut(&number) {
+            Some(endpoint) if endpoint.record.successor_ms > 0 => endpoint.lifeline = None,
+            _ => self.close(number),
+        }
     }
 
     fn close(&mut self, endpoint: u16) {

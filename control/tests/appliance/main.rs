@@ -150,7 +150,7 @@ fn what_is_refused_and_why() {
         (Request::Describe { cd: 1 }, first),
         (
             Request::Attach { version: 99, application: "x".into(), receive_bytes: 0 },
-            "this appliance speaks version 1, not 99: build both alike",
+            "this appliance speaks version 2, not 99: build both alike",
         ),
         (attach("", 0), "an application's name has 1 to 64 letters"),
         (attach("../x", 0), "an application's name has 1 to 64 letters"),
@@ -205,7 +205,7 @@ fn what_is_given_out_is_counted() {
     let links = [(); 3].map(|()| stage.connect());
     let large = ask(&links[0], &attach("large", 2 << 20));
     assert!(matches!(large.0, Reply::Attached { .. }), "{large:?}");
-    let refused = refusal(&links[1], &attach("large", 2 << 20));
+    let refused = refusal(&links[1], &attach("larger", 2 << 20));
     assert!(refused.starts_with("2097152 bytes of receive memory are not to be had: applications have 2097152 of 3145728"), "{refused}");
     let small = attached(&links[1], "small");
     let refused = refusal(&links[2], &attach("third", 1 << 20));
@@ -308,7 +308,7 @@ fn a_dataplane_that_talks_nonsense_is_greeted_again() {
         assert!(refused.starts_with(reason), "{refused}");
         appliance.wait_for("the dataplane runs");
         // The application is known again without having done anything.
-        let (reply, _) = ask(&link, &Request::OpenGroup(options("main")));
+        let (reply, _) = ask(&link, &Request::OpenGroup(options(&format!("after-{name}"))));
         assert!(matches!(reply, Reply::Group { .. }), "{reply:?}");
     }
     let after = stage.status();
@@ -495,4 +495,90 @@ fn the_socket_is_for_the_group_unless_said_otherwise() {
     let _appliance: Appliance = stage.start();
     let mode = fs::metadata(stage.socket("t")).expect("a socket").permissions().mode();
     assert_eq!(mode & 0o777, 0o660);
+}
+
+#[test]
+fn a_killed_application_is_followed_by_the_next_of_its_name_and_nobody_else() {
+    let stage = Stage::new("[applications]\nsuccessor = \"keep\"\n");
+    let mut appliance = stage.start();
+    let first_link = stage.connect();
+    let first = attached(&first_link, "chat");
+    let Reply::Group { gd } = ask(&first_link, &Request::OpenGroup(options("main"))).0 else {
+        panic!("no group");
+    };
+    let second_link = stage.connect();
+    let refused = refusal(&second_link, &attach("chat", 0));
+    let sentence = "application `chat` is attached already (process ";
+    assert!(refused.starts_with(sentence) && refused.contains("another name"), "{refused}");
+
+    // It dies, though its connection to xtcpd is still there.
+    let Attached { endpoint, key, lifeline, receive, .. } = first;
+    drop(lifeline);
+    stage.wait_until("awaits_successor", &1.into());
+    assert_eq!(stage.status()["applications"], 0);
+    let refused = refusal(&first_link, &Request::Detach);
+    assert!(refused.starts_with("this connection is no application"), "{refused}");
+    let resume = Request::Resume { version: VERSION, endpoint, key };
+    assert!(refusal(&stage.connect(), &resume).starts_with("there is no such endpoint"));
+
+    // A restarted xtcpd knows it as well.
+    appliance.kill();
+    let _appliance = stage.start();
+    let link = stage.connect();
+    let other = attached(&stage.connect(), "other");
+    assert_ne!(other.endpoint, endpoint);
+    let (reply, files) = ask(&link, &attach("chat", 0));
+    let Reply::Attached { endpoint: again, key: new_key, resumed, receive_bytes, .. } = reply
+    else {
+        panic!("{reply:?}");
+    };
+    assert_eq!((again, receive_bytes), (endpoint, receive.len() as u64));
+    assert_ne!(new_key, key);
+    let groups = resumed.expect("what was left");
+    assert_eq!((groups.len(), groups[0].gd, &*groups[0].options.name), (1, gd, "main"));
+    let [_, memory, _, lifeline] = <[OwnedFd; 4]>::try_from(files).expect("four files");
+    let memory = SharedMemory::from_fd(memory, receive.len()).expect("the same memory");
+    let memory = ReadOnlyMapping::map(&memory).expect("mapped");
+    assert_eq!(memory.bytes(0, 5), Some(&b"hello"[..]));
+
+    // A group of the name is the group, unless something else is wanted.
+    let (reply, _) = ask(&link, &Request::OpenGroup(options("main")));
+    assert_eq!(reply, Reply::Group { gd });
+    let elsewhere = GroupOptions { port: 8, ..options("main") };
+    let refused = refusal(&link, &Request::OpenGroup(elsewhere));
+    assert_eq!(
+        refused,
+        "group `main` is open already and has port 7 where 8 is asked for; ask for the same, or \
+         close it first"
+    );
+    assert_eq!(stage.status()["groups"], 1);
+
+    // One that detaches leaves nothing.
+    assert_eq!(ask(&link, &Request::Detach).0, Reply::Done);
+    assert!(is_cut(&lifeline));
+    let (reply, _) = ask(&link, &attach("chat", 1 << 20));
+    assert!(matches!(reply, Reply::Attached { resumed: None, .. }), "{reply:?}");
+}
+
+#[test]
+fn only_the_same_user_follows() {
+    if !rustix::process::geteuid().is_root() {
+        // Only root can be somebody else.
+        return;
+    }
+    let stage = Stage::new("[applications]\nsuccessor = \"keep\"\naccess = \"everyone\"\n");
+    let _appliance = stage.start();
+    drop(attached(&stage.connect(), "chat"));
+    stage.wait_until("awaits_successor", &1.into());
+    // The kernel tells the user of the moment of the connection.
+    let foreign = std::thread::spawn({
+        let socket = stage.socket("t");
+        move || {
+            rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(65_534)).expect("root");
+            let link = Seqpacket::connect(&socket, Some(LIMIT)).expect("connected");
+            refusal(&link, &attach("chat", 0))
+        }
+    });
+    let refused = foreign.join().expect("refused");
+    assert!(refused.contains("waits for a successor of user 0, not 65534"), "{refused}");
 }

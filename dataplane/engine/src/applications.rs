@@ -8,14 +8,15 @@
 
 use core::fmt;
 
-use xtcp_ring::layout::{flag, kind, op};
+use arrayvec::ArrayVec;
+use xtcp_ring::layout::{BATCH_MAX, flag, kind, op};
 use xtcp_ring::{Corrupt, DataplaneChannel, HostileArea, Notice, Ringer, Submission};
 use xtcp_stack::config::GroupConfig;
 use xtcp_stack::event::Event;
 use xtcp_stack::handle::{Cd, Gd, PoolId, QueueId};
 use xtcp_stack::time::Instant;
 use xtcp_stack::world::Payload;
-use xtcp_stack::{Misuse, Stack};
+use xtcp_stack::{Misuse, Part, Stack};
 
 use crate::stats::ApplicationCounters;
 
@@ -26,8 +27,16 @@ const SUBMISSIONS_PER_TURN: u32 = 64;
 const NOTICES_PER_TURN: u32 = 64;
 
 /// Every [`Lie`], in the order of its counters.
-pub(crate) const LIES: [Lie; 7] =
-    [Lie::Operation, Lie::Flags, Lie::Reserved, Lie::Arena, Lie::Group, Lie::Connection, Lie::Ring];
+pub(crate) const LIES: [Lie; 8] = [
+    Lie::Operation,
+    Lie::Flags,
+    Lie::Reserved,
+    Lie::Arena,
+    Lie::Group,
+    Lie::Connection,
+    Lie::Ring,
+    Lie::Batch,
+];
 
 /// What no honest application can have submitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +48,7 @@ pub(crate) enum Lie {
     Group,
     Connection,
     Ring,
+    Batch,
 }
 
 impl Lie {
@@ -52,6 +62,7 @@ impl Lie {
             Self::Group => "lie-group",
             Self::Connection => "lie-connection",
             Self::Ring => "lie-ring",
+            Self::Batch => "lie-batch",
         }
     }
 }
@@ -66,6 +77,7 @@ impl fmt::Display for Lie {
             Self::Group => "it named a group of another application",
             Self::Connection => "it named a connection that is not of its group or worker",
             Self::Ring => "a ring position of its cannot be",
+            Self::Batch => "it chained what cannot act together, or too much",
         })
     }
 }
@@ -106,6 +118,22 @@ pub(crate) struct NewEndpoint {
     pub(crate) receive_from: u64,
 }
 
+/// A successor's rings, for the endpoint that its predecessor left.
+#[derive(Debug)]
+pub(crate) struct NewLine {
+    pub(crate) number: u16,
+    pub(crate) channel: DataplaneChannel,
+    pub(crate) ringer: Ringer,
+}
+
+/// What an application has left at this worker: its pool, with its groups and connections.
+#[derive(Debug)]
+struct Orphan {
+    number: u16,
+    pool: PoolId,
+    receive_from: u64,
+}
+
 /// One application at this worker.
 #[derive(Debug)]
 struct Endpoint {
@@ -120,6 +148,11 @@ struct Endpoint {
     published: u32,
     /// Places kept for refusals, so that a submission's outcome can always be told.
     reserve: u32,
+    /// What belongs together, as far as it has come. Their places in the ring, and the bytes they
+    /// name, stay the worker's until they act.
+    batch: ArrayVec<Submission, BATCH_MAX>,
+    /// It is a successor and was not told yet that it knows everything.
+    resuming: bool,
     silenced: bool,
 }
 
@@ -128,6 +161,7 @@ struct Endpoint {
 pub(crate) struct Applications {
     worker: u8,
     endpoints: Vec<Endpoint>,
+    orphans: Vec<Orphan>,
     groups: Groups,
 }
 
@@ -154,7 +188,7 @@ impl Applications {
     pub(crate) fn new(worker: u8, groups_max: u16) -> Self {
         let places = usize::from(groups_max);
         let groups = Groups { named: vec![None; places], names: vec![Gd::from_bits(0); places] };
-        Self { worker, endpoints: Vec::new(), groups }
+        Self { worker, endpoints: Vec::new(), orphans: Vec::new(), groups }
     }
 
     /// Takes an application in. The pool is the stack's number for it.
@@ -173,20 +207,46 @@ impl Applications {
             Err(misuse) => return Err((misuse, new.receive)),
         }
         let pool = stack.open_pool(new.receive).map_err(|misuse| (misuse, Default::default()))?;
-        let reserve = new.channel.notices.capacity() / 8;
-        let published = new.channel.notices.position();
-        self.endpoints.push(Endpoint {
-            number: new.number,
-            pool,
-            channel: new.channel,
-            ringer: new.ringer,
-            receive_from: new.receive_from,
-            room: 0,
-            published,
-            reserve,
-            silenced: false,
-        });
+        let NewEndpoint { number, channel, ringer, receive_from, .. } = new;
+        let line = NewLine { number, channel, ringer };
+        self.endpoints.push(Endpoint::new(line, pool, receive_from));
         Ok(pool)
+    }
+
+    /// An application is gone and may be followed: what it had published is done, what it had not
+    /// committed is kept. Whether there was one.
+    pub(crate) fn orphan(
+        &mut self,
+        number: u16,
+        stack: &mut Stack<'static>,
+        counters: &mut ApplicationCounters,
+        now: Instant,
+    ) -> bool {
+        let Some(at) = self.endpoints.iter().position(|endpoint| endpoint.number == number) else {
+            return false;
+        };
+        let mut endpoint = self.endpoints.swap_remove(at);
+        if !endpoint.silenced
+            && let Err(lie) = endpoint.finish(self.worker, &self.groups, stack, counters, now)
+        {
+            // Nobody is there to be cut off.
+            endpoint.silence(lie, counters, &mut |_, _| ());
+        }
+        stack.orphan_queue(QueueId(number), now);
+        let Endpoint { number, pool, receive_from, .. } = endpoint;
+        self.orphans.push(Orphan { number, pool, receive_from });
+        true
+    }
+
+    /// A successor takes what was left: it is told everything again. Whether there was anything.
+    pub(crate) fn resume(&mut self, line: NewLine, stack: &mut Stack<'static>) -> bool {
+        let of_number = |orphan: &Orphan| orphan.number == line.number;
+        let Some(at) = self.orphans.iter().position(of_number) else { return false };
+        let Orphan { number, pool, receive_from } = self.orphans.swap_remove(at);
+        stack.tell_again(QueueId(number));
+        let endpoint = Endpoint::new(line, pool, receive_from);
+        self.endpoints.push(Endpoint { resuming: true, ..endpoint });
+        true
     }
 
     /// Opens a group of an application, which knows it as `name`. Gives the stack's handle.
@@ -228,20 +288,24 @@ impl Applications {
         stack.close_group(at_stack, now)
     }
 
-    /// Lets an application go: resets its connections, closes its groups and gives back its part
-    /// of the receive memory.
+    /// Lets an application go, or what it left: resets its connections, closes its groups and
+    /// gives back its part of the receive memory.
     pub(crate) fn close(
         &mut self,
         number: u16,
         stack: &mut Stack<'static>,
         now: Instant,
     ) -> Option<&'static mut [u8]> {
-        let at = self.endpoints.iter().position(|endpoint| endpoint.number == number)?;
-        let endpoint = self.endpoints.swap_remove(at);
+        let here = self.endpoints.iter().position(|endpoint| endpoint.number == number);
+        let left = self.orphans.iter().position(|orphan| orphan.number == number);
+        let pool = match (here, left) {
+            (Some(at), _) => self.endpoints.swap_remove(at).pool,
+            (None, at) => self.orphans.swap_remove(at?).pool,
+        };
         for place in &mut self.groups.named {
             *place = place.filter(|named| named.endpoint != number);
         }
-        stack.close_pool(endpoint.pool, now)
+        stack.close_pool(pool, now)
     }
 
     /// Does what the applications have submitted. `liar` is called once for each that is found
@@ -272,7 +336,7 @@ impl Applications {
     ) -> usize {
         let mut told = 0;
         for endpoint in self.endpoints.iter_mut().filter(|endpoint| !endpoint.silenced) {
-            match endpoint.publish(&self.groups, stack, counters) {
+            match endpoint.publish(self.worker, &self.groups, stack, counters) {
                 Ok(count) => told += count,
                 Err(lie) => endpoint.silence(lie, counters, &mut liar),
             }
@@ -303,6 +367,23 @@ impl Groups {
 }
 
 impl Endpoint {
+    fn new(line: NewLine, pool: PoolId, receive_from: u64) -> Self {
+        let NewLine { number, channel, ringer } = line;
+        Self {
+            number,
+            pool,
+            receive_from,
+            room: 0,
+            published: channel.notices.position(),
+            reserve: channel.notices.capacity() / 8,
+            batch: ArrayVec::new(),
+            resuming: false,
+            silenced: false,
+            channel,
+            ringer,
+        }
+    }
+
     fn silence(
         &mut self,
         lie: Lie,
@@ -333,6 +414,12 @@ impl Endpoint {
             let Some(submission) = self.channel.submissions.pop()? else { break };
             done += 1;
             let verb = check(&submission, worker, &self.channel.arena)?;
+            if self.is_of_batch(&submission)? {
+                if self.is_batch_complete() {
+                    self.act_together(groups, stack, counters, now)?;
+                }
+                continue;
+            }
             let name = Gd::from_bits(submission.gd);
             match groups.at_stack(name, self.number)? {
                 Some(gd) => self.act(&submission, gd, verb, stack, counters, now)?,
@@ -346,10 +433,115 @@ impl Endpoint {
             // A refusal is there before its submission counts as taken; the bell follows with
             // the turn's other notices.
             self.channel.notices.publish();
-            self.channel.submissions.release();
+            self.channel.submissions.release_but(self.batch.len() as u32);
             counters.submissions += u64::from(done);
         }
         Ok(done as usize)
+    }
+
+    /// Does what a dead application had published: at most a ring of it, whatever its position
+    /// says. Where there is no room for a send, nobody could try it again: it and all behind it
+    /// count as never published, as if the application had died a little earlier. So what is
+    /// acknowledged is also answered.
+    fn finish(
+        &mut self,
+        worker: u8,
+        groups: &Groups,
+        stack: &mut Stack<'static>,
+        counters: &mut ApplicationCounters,
+        now: Instant,
+    ) -> Result<(), Lie> {
+        for _ in 0..self.channel.submissions.capacity() {
+            let Some(submission) = self.channel.submissions.pop()? else { break };
+            let verb = check(&submission, worker, &self.channel.arena)?;
+            if self.is_of_batch(&submission)? {
+                if self.is_batch_complete() && !self.act_together(groups, stack, counters, now)? {
+                    break;
+                }
+                continue;
+            }
+            let Some(gd) = groups.at_stack(Gd::from_bits(submission.gd), self.number)? else {
+                counters.stale += 1;
+                continue;
+            };
+            let cd = Cd::from_bits(submission.cd);
+            if let Verb::Send { at, len: len @ 1.., .. } = verb {
+                let payload = ArenaBytes { arena: &self.channel.arena, at, len };
+                match stack.send(gd, cd, &payload, now) {
+                    Err(Misuse::NoBuffer | Misuse::SendQueueFull | Misuse::TableFull) => {
+                        counters.sends_refused += 1;
+                        break;
+                    }
+                    outcome => judge(outcome, &mut counters.sends_refused)?,
+                }
+            }
+            let rest = match verb {
+                Verb::Send { acknowledge, at, close_after, .. } => {
+                    Verb::Send { acknowledge, at, len: 0, close_after }
+                }
+                other => other,
+            };
+            self.act(&submission, gd, rest, stack, counters, now)?;
+            counters.submissions += 1;
+        }
+        Ok(())
+    }
+
+    /// Whether a submission is one of several that belong together. It is kept then.
+    fn is_of_batch(&mut self, submission: &Submission) -> Result<bool, Lie> {
+        if self.batch.is_empty() && submission.flags & flag::MORE == 0 {
+            return Ok(false);
+        }
+        let is_plain =
+            submission.op == op::SEND && submission.flags & (flag::AGAIN | flag::CLOSE_AFTER) == 0;
+        if !is_plain || self.batch.try_push(*submission).is_err() {
+            return Err(Lie::Batch);
+        }
+        Ok(true)
+    }
+
+    fn is_batch_complete(&self) -> bool {
+        self.batch.last().is_some_and(|last| last.flags & flag::MORE == 0)
+    }
+
+    /// Does everything that belongs together, or tells that nothing of it was done.
+    fn act_together(
+        &mut self,
+        groups: &Groups,
+        stack: &mut Stack<'static>,
+        counters: &mut ApplicationCounters,
+        now: Instant,
+    ) -> Result<bool, Lie> {
+        let batch = core::mem::take(&mut self.batch);
+        let mut parts: ArrayVec<Part<ArenaBytes<'_>>, BATCH_MAX> = ArrayVec::new();
+        for submission in &batch {
+            // A group that is gone has no handle; this one no group ever has.
+            let group = groups.at_stack(Gd::from_bits(submission.gd), self.number)?;
+            let Submission { flags, cd, offset, at, len, .. } = *submission;
+            parts.push(Part {
+                group: group.unwrap_or(Gd::from_bits(0)),
+                connection: Cd::from_bits(cd),
+                commit: (flags & flag::ACKNOWLEDGE != 0).then_some(offset),
+                payload: ArenaBytes { arena: &self.channel.arena, at, len },
+            });
+        }
+        let Err((place, misuse)) = stack.transact(&parts, now) else {
+            counters.batches += 1;
+            return Ok(true);
+        };
+        drop(parts);
+        judge(Err(misuse), &mut counters.batches_refused)?;
+        let Submission { gd, cd, .. } = batch[place];
+        let (reason, offset) = (misuse as u8, batch.len() as u64);
+        self.push(&Notice {
+            kind: kind::BATCH_REFUSED,
+            reason,
+            gd,
+            cd,
+            offset,
+            ..Notice::default()
+        });
+        Ok(false)
     }
 
     fn act(
@@ -421,6 +613,7 @@ impl Endpoint {
 
     fn publish(
         &mut self,
+        worker: u8,
         groups: &Groups,
         stack: &mut Stack<'static>,
         counters: &mut ApplicationCounters,
@@ -431,7 +624,15 @@ impl Endpoint {
             if self.room <= self.reserve && self.look_for_room()? <= self.reserve {
                 break;
             }
-            let Some(event) = stack.poll_event(QueueId(self.number)) else { break };
+            let queue = QueueId(self.number);
+            let Some(event) = stack.poll_event(queue) else {
+                if self.resuming && !stack.is_telling_again(queue) {
+                    self.resuming = false;
+                    let cd = Cd::new(worker, 0, 0).to_bits();
+                    self.push(&Notice { kind: kind::RESUMED, cd, ..Notice::default() });
+                }
+                break;
+            };
             self.push(&notice_of(event, groups, self.receive_from));
         }
         let told = self.channel.notices.position().wrapping_sub(before);
@@ -481,7 +682,7 @@ fn check(submission: &Submission, worker: u8, arena: &HostileArea) -> Result<Ver
             let acknowledge =
                 (flags & (flag::ACKNOWLEDGE | flag::AGAIN) != 0).then_some((up_to, again));
             let close_after = flags & flag::CLOSE_AFTER != 0;
-            let known_flags = flag::ACKNOWLEDGE | flag::AGAIN | flag::CLOSE_AFTER;
+            let known_flags = flag::ACKNOWLEDGE | flag::AGAIN | flag::CLOSE_AFTER | flag::MORE;
             (Verb::Send { acknowledge, at, len, close_after }, known_flags)
         }
         _ => return Err(Lie::Operation),

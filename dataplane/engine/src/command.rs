@@ -12,7 +12,7 @@ use xtcp_stack::config::GroupConfig;
 use xtcp_stack::handle::{Cd, Gd, PoolId};
 use xtcp_stack::{ConnectionInfo, Misuse};
 
-use crate::applications::{Lie, NewEndpoint};
+use crate::applications::{Lie, NewEndpoint, NewLine};
 use crate::stats::Snapshot;
 
 /// A question to a worker.
@@ -20,8 +20,12 @@ use crate::stats::Snapshot;
 pub(crate) enum Ask {
     /// Take an application in. [`Tell::Pool`].
     OpenEndpoint(Box<NewEndpoint>),
-    /// Let an application go. [`Tell::Memory`].
+    /// Let an application go, or what it left. [`Tell::Memory`].
     CloseEndpoint(u16),
+    /// An application is gone: keep what it leaves for a successor. [`Tell::Done`].
+    OrphanEndpoint(u16),
+    /// The successor is there. [`Tell::Done`].
+    ResumeEndpoint(Box<NewLine>),
     /// Open a group that the application knows by this handle. [`Tell::Group`].
     OpenGroup { endpoint: u16, group: Gd, config: GroupConfig },
     /// [`Tell::Done`].

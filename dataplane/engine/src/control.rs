@@ -15,7 +15,7 @@ use xtcp_ring::transport::{FILES_MAX, MESSAGE_MAX, Partial};
 use xtcp_ring::{Listener, Seqpacket, TransportError};
 use xtcp_stack::Instant;
 
-use crate::endpoints::EndpointFiles;
+use crate::endpoints::{EndpointFiles, Left, Presence, SuccessorFiles};
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::prepare::{Dealt, Prepared};
@@ -167,6 +167,7 @@ impl Control {
                 return Ok(Go::End);
             }
         }
+        self.expire_endpoints();
         let now = self.clock.now();
         if now >= self.next_tick {
             self.next_tick = now + TICK;
@@ -182,9 +183,10 @@ impl Control {
             vec![(Source::Signal, self.signals.as_fd(), PollFlags::IN)];
         if let Stage::Running(engine) = &self.stage {
             sources.push((Source::Liar, engine.wake().as_fd(), PollFlags::IN));
-            let lifelines = engine.endpoints().map(|endpoint| {
+            let lifelines = engine.endpoints().filter_map(|endpoint| {
+                let Presence::Here(lifeline) = &endpoint.presence else { return None };
                 let source = Source::Lifeline(endpoint.record.endpoint);
-                (source, endpoint.lifeline.as_fd(), PollFlags::empty())
+                Some((source, lifeline.as_fd(), PollFlags::empty()))
             });
             sources.extend(lifelines);
         }
@@ -201,6 +203,11 @@ impl Control {
             .periodic
             .as_ref()
             .map_or(self.next_tick, |periodic| periodic.next.min(self.next_tick));
+        let expiry = match &self.stage {
+            Stage::Running(engine) => engine.next_expiry(),
+            Stage::Waiting(_) | Stage::Nothing => None,
+        };
+        let until = expiry.map_or(until, |expiry| expiry.min(until));
         // A millisecond more, so that the time has come when it is over.
         let left = until.since(self.clock.now()) + Duration::from_millis(1);
         let left = Timespec {
@@ -222,25 +229,60 @@ impl Control {
     fn on_liars(&mut self) -> Go {
         let Stage::Running(engine) = &mut self.stage else { return Go::On };
         for liar in engine.liars() {
-            if let Some(record) = engine.close_endpoint(liar.endpoint) {
-                warn(&format!(
-                    "application `{}` (process {}) is cut off by worker {}: {}",
-                    record.application, record.pid, liar.worker, liar.lie
-                ));
-            }
+            let (record, more) = match engine.leave_endpoint(liar.endpoint) {
+                Some(Left::Closed(record)) => (record, ""),
+                Some(Left::Waiting(record)) => (record, "; its connections wait for a successor"),
+                None => continue,
+            };
+            warn(&format!(
+                "application `{}` (process {}) is cut off by worker {}: {}{more}",
+                record.application, record.pid, liar.worker, liar.lie
+            ));
         }
         Go::On
     }
 
     fn on_lifeline(&mut self, endpoint: u16) -> Go {
         let Stage::Running(engine) = &mut self.stage else { return Go::On };
-        if let Some(record) = engine.close_endpoint(endpoint) {
-            note(&format!(
+        match engine.leave_endpoint(endpoint) {
+            Some(Left::Closed(record)) => note(&format!(
                 "application `{}` (process {}) is gone; its connections are reset",
                 record.application, record.pid
-            ));
+            )),
+            Some(Left::Waiting(record)) => note(&format!(
+                "application `{}` (process {}) is gone; its connections wait {} ms for a successor",
+                record.application, record.pid, record.successor_ms
+            )),
+            None => {}
         }
         Go::On
+    }
+
+    /// Notices now whose lifeline hangs up: who follows a dead application may be as quick as we.
+    fn look_at_lifelines(&mut self) {
+        let Stage::Running(engine) = &self.stage else { return };
+        let dead: Vec<u16> = engine
+            .endpoints()
+            .filter(|endpoint| match &endpoint.presence {
+                Presence::Here(lifeline) => is_hung_up(lifeline.as_fd()),
+                Presence::Gone { .. } => false,
+            })
+            .map(|endpoint| endpoint.record.endpoint)
+            .collect();
+        for endpoint in dead {
+            self.on_lifeline(endpoint);
+        }
+    }
+
+    /// Ends the waiting for successors that have not come.
+    fn expire_endpoints(&mut self) {
+        let Stage::Running(engine) = &mut self.stage else { return };
+        for record in engine.expire_endpoints() {
+            note(&format!(
+                "no successor of application `{}` came in {} ms; its connections are reset",
+                record.application, record.successor_ms
+            ));
+        }
     }
 
     fn on_connect(&mut self) -> Go {
@@ -278,11 +320,20 @@ impl Control {
                 return Ok(Go::On);
             }
         };
-        match session.socket.send(&answer, &[]) {
+        let files: Vec<BorrowedFd<'_>> = self.file_of(&answer).into_iter().collect();
+        match session.socket.send(&answer, &files) {
             Ok(()) => self.session = Some(session),
             Err(error) => warn(&format!("xtcpd did not take an answer: {error}")),
         }
         Ok(go)
+    }
+
+    /// The file that goes with an answer, if any.
+    fn file_of(&self, answer: &Answer) -> Option<BorrowedFd<'_>> {
+        let (Answer::Resumed { endpoint }, Stage::Running(engine)) = (answer, &self.stage) else {
+            return None;
+        };
+        engine.endpoints.get(endpoint).map(crate::endpoints::Endpoint::receive_file)
     }
 
     /// Does what `xtcpd` commands.
@@ -292,7 +343,11 @@ impl Control {
                 refuse(format!("the dataplane speaks version {VERSION} and xtcpd {version}")),
                 Go::On,
             )),
-            (Command::Hello { .. }, _) => Ok((self.welcome(), Go::On)),
+            (Command::Hello { .. }, _) => {
+                self.look_at_lifelines();
+                self.expire_endpoints();
+                Ok((self.welcome(), Go::On))
+            }
             (Command::Stop, _) => {
                 note("xtcpd says stop");
                 Ok((Answer::Done, Go::End))
@@ -303,7 +358,12 @@ impl Control {
             (Command::Memory { .. }, _) => {
                 Ok((refuse("the dataplane has its memory already".to_owned()), Go::On))
             }
-            (command, Stage::Running(engine)) => Ok((obey(command, files, engine)?, Go::On)),
+            (command, Stage::Running(_)) => {
+                // What a predecessor was found at is not to be laid at its successor's door.
+                self.on_liars();
+                let Stage::Running(engine) = &mut self.stage else { return Ok(not_now()) };
+                Ok((obey(command, files, engine)?, Go::On))
+            }
             (_, _) => Ok((refuse("the dataplane has no memory yet".to_owned()), Go::On)),
         }
     }
@@ -313,8 +373,12 @@ impl Control {
             Stage::Running(engine) => {
                 let endpoints = engine.endpoints().map(|endpoint| endpoint.record.clone());
                 let groups = engine.groups().map(|group| group.record.clone());
-                let state =
-                    State::Running { endpoints: endpoints.collect(), groups: groups.collect() };
+                let waiting = engine.endpoints().filter(|endpoint| !endpoint.is_here());
+                let state = State::Running {
+                    endpoints: endpoints.collect(),
+                    waiting: waiting.map(|endpoint| endpoint.record.endpoint).collect(),
+                    groups: groups.collect(),
+                };
                 (state, engine.worker_count())
             }
             Stage::Waiting(prepared) => {
@@ -333,7 +397,7 @@ impl Control {
             Stage::Waiting(prepared) => prepared,
             other => {
                 self.stage = other;
-                return Ok((refuse("not now".to_owned()), Go::On));
+                return Ok(not_now());
             }
         };
         let needed = prepared.memory_bytes();
@@ -437,6 +501,15 @@ fn obey(command: Command, files: Vec<OwnedFd>, engine: &mut Engine) -> Result<An
             let files = EndpointFiles { endpoint, receive, bell, lifeline };
             done(engine.open_endpoint(record, files))
         }
+        Command::ResumeEndpoint(record) => {
+            let Ok([memory, bell, lifeline]) = <[OwnedFd; 3]>::try_from(files) else {
+                return Ok(refuse("a successor comes with three files".to_owned()));
+            };
+            let endpoint = record.endpoint;
+            let files = SuccessorFiles { endpoint: memory, bell, lifeline };
+            let resumed = engine.resume_endpoint(record, files);
+            resumed.map_or_else(refuse, |()| Answer::Resumed { endpoint })
+        }
         Command::OpenGroup { endpoint, options } => {
             engine.open_group(endpoint, options).map_or_else(refuse, |gd| Answer::Group { gd })
         }
@@ -452,6 +525,16 @@ fn obey(command: Command, files: Vec<OwnedFd>, engine: &mut Engine) -> Result<An
         // Dealt with before.
         Command::Hello { .. } | Command::Memory { .. } | Command::Stop => Answer::Done,
     })
+}
+
+fn not_now() -> (Answer, Go) {
+    (refuse("not now".to_owned()), Go::On)
+}
+
+fn is_hung_up(lifeline: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(lifeline, PollFlags::empty())];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut fds, Some(&at_once)).is_ok_and(|count| count > 0)
 }
 
 fn refuse(reason: String) -> Answer {

@@ -6,17 +6,18 @@
 
 use core::time::Duration;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use xtcp_ring::message::{self, EndpointRecord, GroupOptions, GroupRecord};
 use xtcp_ring::{
-    DataplaneChannel, ExclusiveMapping, Mapping, Ringer, SharedMemory, StaticBytes, worker_part,
+    DataplaneChannel, EndpointLayout, ExclusiveMapping, Mapping, Ringer, SharedMemory, StaticBytes,
+    worker_part,
 };
-use xtcp_stack::ConnectionInfo;
 use xtcp_stack::config::{Accept, Acknowledge, Family, GroupConfig};
 use xtcp_stack::handle::{Cd, Gd, PoolId};
+use xtcp_stack::{ConnectionInfo, Instant};
 
-use crate::applications::NewEndpoint;
+use crate::applications::{NewEndpoint, NewLine};
 use crate::cli::Mode;
 use crate::command::{Ask, Tell};
 use crate::engine::Engine;
@@ -31,8 +32,27 @@ pub(crate) struct Endpoint {
     pub(crate) record: EndpointRecord,
     /// Each worker's number for its pool.
     pub(crate) pools: Vec<PoolId>,
-    /// Hangs up when the application dies.
-    pub(crate) lifeline: OwnedFd,
+    /// Kept for a successor to map.
+    receive: SharedMemory,
+    pub(crate) presence: Presence,
+}
+
+/// Whether an application is there.
+#[derive(Debug)]
+pub(crate) enum Presence {
+    /// Its lifeline, which hangs up when it dies.
+    Here(OwnedFd),
+    /// It is gone, and a successor may come until then.
+    Gone { until: Instant },
+}
+
+/// What became of an endpoint whose application is gone.
+#[derive(Debug)]
+pub(crate) enum Left {
+    /// All of it is closed.
+    Closed(EndpointRecord),
+    /// It waits for a successor.
+    Waiting(EndpointRecord),
 }
 
 /// A group as the control thread knows it.
@@ -48,6 +68,14 @@ pub(crate) struct Group {
 pub(crate) struct EndpointFiles {
     pub(crate) endpoint: OwnedFd,
     pub(crate) receive: OwnedFd,
+    pub(crate) bell: OwnedFd,
+    pub(crate) lifeline: OwnedFd,
+}
+
+/// The three files that come with a successor.
+#[derive(Debug)]
+pub(crate) struct SuccessorFiles {
+    pub(crate) endpoint: OwnedFd,
     pub(crate) bell: OwnedFd,
     pub(crate) lifeline: OwnedFd,
 }
@@ -87,13 +115,101 @@ impl Engine {
         receive.seal_future_write().map_err(|error| why("its receive memory", error))?;
         let parts = mapping.into_static_parts(record.layout.workers);
         let pools = self.open_at_workers(&record, &endpoint, &bell, parts)?;
-        self.endpoints.insert(number, Endpoint { record, pools, lifeline });
+        let presence = Presence::Here(lifeline);
+        self.endpoints.insert(number, Endpoint { record, pools, receive, presence });
         Ok(())
+    }
+
+    /// An application is gone: keeps what it leaves for a successor, if it is to have one, and
+    /// closes it otherwise.
+    pub(crate) fn leave_endpoint(&mut self, number: u16) -> Option<Left> {
+        let now = self.clock.now();
+        let endpoint = self.endpoints.get_mut(&number)?;
+        if matches!(endpoint.presence, Presence::Gone { .. }) {
+            return None;
+        }
+        let wait = Duration::from_millis(endpoint.record.successor_ms.into());
+        if wait.is_zero() {
+            return self.close_endpoint(number).map(Left::Closed);
+        }
+        // The lifeline closes with this: one that is only cut off learns of it.
+        endpoint.presence = Presence::Gone { until: now + wait };
+        let record = endpoint.record.clone();
+        for worker in 0..self.workers.len() {
+            match self.ask(worker, Ask::OrphanEndpoint(number)) {
+                Ok(Tell::Done(Ok(()))) => {}
+                // Without all of it nobody can follow.
+                _ => return self.close_endpoint(number).map(Left::Closed),
+            }
+        }
+        Some(Left::Waiting(record))
+    }
+
+    /// Takes a successor in at every worker.
+    ///
+    /// # Errors
+    /// A sentence. The endpoint waits on, or is closed if a worker failed.
+    pub(crate) fn resume_endpoint(
+        &mut self,
+        record: EndpointRecord,
+        files: SuccessorFiles,
+    ) -> Result<(), String> {
+        let number = record.endpoint;
+        self.check_layout(&record)?;
+        let left = self.endpoints.get(&number).filter(|left| !left.is_here());
+        let follows = |left: &Endpoint| {
+            let EndpointRecord { application, uid, receive_bytes, .. } = &left.record;
+            (application, uid, receive_bytes)
+                == (&record.application, &record.uid, &record.receive_bytes)
+        };
+        if !left.is_some_and(follows) {
+            let name = &record.application;
+            return Err(format!("endpoint {number} does not wait for a successor of `{name}`"));
+        }
+        let SuccessorFiles { endpoint, bell, lifeline } = files;
+        let memory = SharedMemory::from_fd(endpoint, record.layout.total_bytes())
+            .and_then(|memory| Mapping::writable(&memory))
+            .map_err(|error| format!("endpoint {number}: its memory: {error}"))?;
+        let lines = (0..record.layout.workers)
+            .map(|worker| new_line(number, &record.layout, worker, &memory, &bell))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|why| format!("endpoint {number}: {why}"))?;
+        for (worker, line) in lines.into_iter().enumerate() {
+            match self.ask(worker, Ask::ResumeEndpoint(Box::new(line))) {
+                Ok(Tell::Done(Ok(()))) => {}
+                _ => {
+                    self.close_endpoint(number);
+                    return Err(format!("endpoint {number}: worker {worker} does not know it"));
+                }
+            }
+        }
+        if let Some(left) = self.endpoints.get_mut(&number) {
+            left.record = record;
+            left.presence = Presence::Here(lifeline);
+        }
+        Ok(())
+    }
+
+    /// Closes what has waited for a successor long enough.
+    pub(crate) fn expire_endpoints(&mut self) -> Vec<EndpointRecord> {
+        let now = self.clock.now();
+        let expired: Vec<u16> = self
+            .endpoints
+            .iter()
+            .filter(|(_, endpoint)| endpoint.waits_until().is_some_and(|until| until <= now))
+            .map(|(number, _)| *number)
+            .collect();
+        expired.into_iter().filter_map(|number| self.close_endpoint(number)).collect()
+    }
+
+    /// When [`Self::expire_endpoints`] next has something to do.
+    pub(crate) fn next_expiry(&self) -> Option<Instant> {
+        self.endpoints().filter_map(Endpoint::waits_until).min()
     }
 
     fn check_endpoint(&self, record: &EndpointRecord) -> Result<(), String> {
         let number = record.endpoint;
-        let (most, workers) = (self.line.options.pools, self.workers.len());
+        let most = self.line.options.pools;
         if self.line.mode != Mode::App {
             return Err("this dataplane serves no applications: start it with --control".into());
         }
@@ -103,6 +219,11 @@ impl Engine {
         if self.endpoints.contains_key(&number) {
             return Err(format!("endpoint {number} is open already"));
         }
+        self.check_layout(record)
+    }
+
+    fn check_layout(&self, record: &EndpointRecord) -> Result<(), String> {
+        let (number, workers) = (record.endpoint, self.workers.len());
         if usize::from(record.layout.workers) != workers {
             let given = record.layout.workers;
             return Err(format!(
@@ -145,20 +266,15 @@ impl Engine {
         receive: &'static mut [u8],
     ) -> Result<PoolId, String> {
         let layout = &record.layout;
-        let channel = DataplaneChannel::open(endpoint, layout, worker);
-        let bell = bell.try_clone().map_err(|error| error.to_string());
-        let ringer =
-            bell.and_then(|bell| Ringer::open(endpoint, bell).map_err(|unfit| unfit.to_string()));
-        let (channel, ringer) = match (channel, ringer) {
-            (Ok(channel), Ok(ringer)) => (channel, ringer),
-            (channel, ringer) => {
+        let line = match new_line(record.endpoint, layout, worker, endpoint, bell) {
+            Ok(line) => line,
+            Err(why) => {
                 reclaim(receive);
-                let unfit = channel.err().map(|unfit| unfit.to_string());
-                return Err(unfit.or_else(|| ringer.err()).unwrap_or_default());
+                return Err(why);
             }
         };
         let receive_from = worker_part(record.receive_bytes, layout.workers, worker).start;
-        let number = record.endpoint;
+        let NewLine { number, channel, ringer } = line;
         let new = NewEndpoint { number, channel, ringer, receive, receive_from };
         match self.ask(usize::from(worker), Ask::OpenEndpoint(Box::new(new))) {
             Ok(Tell::Pool(Ok(pool))) => Ok(pool),
@@ -283,6 +399,39 @@ impl Engine {
             Err(gone) => Err(gone.to_string()),
         }
     }
+}
+
+impl Endpoint {
+    pub(crate) fn is_here(&self) -> bool {
+        matches!(self.presence, Presence::Here(_))
+    }
+
+    /// Until when it waits for a successor; `None` while there is an application.
+    pub(crate) fn waits_until(&self) -> Option<Instant> {
+        match self.presence {
+            Presence::Here(_) => None,
+            Presence::Gone { until } => Some(until),
+        }
+    }
+
+    pub(crate) fn receive_file(&self) -> BorrowedFd<'_> {
+        self.receive.fd()
+    }
+}
+
+/// A worker's end of an endpoint's rings, and its own end of the bell.
+fn new_line(
+    number: u16,
+    layout: &EndpointLayout,
+    worker: u8,
+    endpoint: &Mapping,
+    bell: &OwnedFd,
+) -> Result<NewLine, String> {
+    let channel =
+        DataplaneChannel::open(endpoint, layout, worker).map_err(|unfit| unfit.to_string())?;
+    let bell = bell.try_clone().map_err(|error| error.to_string())?;
+    let ringer = Ringer::open(endpoint, bell).map_err(|unfit| unfit.to_string())?;
+    Ok(NewLine { number, channel, ringer })
 }
 
 fn reclaim(part: &'static mut [u8]) {

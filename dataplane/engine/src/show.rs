@@ -51,6 +51,16 @@ fn pools(engine: &Engine, snapshots: &[Snapshot]) -> Vec<Row> {
             ("application", record.application.clone().into()),
             ("pid", record.pid.into()),
             ("endpoint", record.endpoint.into()),
+            ("waits for a successor (ms)", {
+                endpoint.waits_until().map_or(Value::Null, |until| {
+                    until
+                        .since(engine.clock.now())
+                        .as_millis()
+                        .try_into()
+                        .unwrap_or(u64::MAX)
+                        .into()
+                })
+            }),
             ("groups", groups.into()),
             ("connections", figures().map(|info| u64::from(info.connections)).sum::<u64>().into()),
             ("receive (bytes)", record.receive_bytes.into()),

@@ -92,6 +92,10 @@ pub(crate) struct ApplicationCounters {
     pub(crate) commits_refused: u64,
     /// Submissions for connections or groups that are gone.
     pub(crate) stale: u64,
+    /// Submissions that acted together, counted as one.
+    pub(crate) batches: u64,
+    /// Of such that could not all be done, and so were not.
+    pub(crate) batches_refused: u64,
     /// Bells rung.
     pub(crate) bells: u64,
     /// Applications found lying, by lie.
@@ -126,6 +130,8 @@ impl WorkerCounters {
                 applications.commits_refused
             }),
             ("submissions-stale", "Commands for what is gone.", applications.stale),
+            ("batches", "Submissions that acted together.", applications.batches),
+            ("batches-refused", "Those of which none acted.", applications.batches_refused),
             ("bells", "Sleeping applications woken.", applications.bells),
         ];
         let bursts = BURST_CLASSES.iter().zip(self.bursts.0);

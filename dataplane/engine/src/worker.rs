@@ -226,6 +226,14 @@ impl Worker {
                 Tell::Memory(applications.close(number, stack, now))
             }
             (Ask::CloseEndpoint(_), _) => Tell::Memory(None),
+            (Ask::OrphanEndpoint(number), Work::Applications(applications)) => {
+                let counters = &mut self.counters.applications;
+                Tell::Done(known(applications.orphan(number, stack, counters, now)))
+            }
+            (Ask::ResumeEndpoint(line), Work::Applications(applications)) => {
+                Tell::Done(known(applications.resume(*line, stack)))
+            }
+            (Ask::OrphanEndpoint(_) | Ask::ResumeEndpoint(_), _) => Tell::Done(known(false)),
             (Ask::OpenGroup { endpoint, group, config }, Work::Applications(applications)) => {
                 Tell::Group(applications.open_group(endpoint, group, &config, stack))
             }
@@ -269,6 +277,10 @@ impl Worker {
         snapshot.groups.clear();
         snapshot.groups.extend(self.stack.groups());
     }
+}
+
+fn known(is_known: bool) -> Result<(), Misuse> {
+    if is_known { Ok(()) } else { Err(Misuse::NoSuchQueue) }
 }
 
 fn rx_frame(mbuf: &Mbuf) -> RxFrame<'_> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process};
-use xtcp_ring::layout::op;
+use xtcp_ring::layout::{kind, op};
 use xtcp_ring::message::{
     Accept, Acknowledge, Answer, Command as Order, EndpointRecord, Family, GroupOptions, State,
     Topic, VERSION,
@@ -143,7 +143,9 @@ impl Xtcpd {
 
     /// Endpoints and groups of a running dataplane.
     fn running(&self) -> (Vec<u16>, Vec<u32>) {
-        let State::Running { endpoints, groups } = self.state() else { panic!("it has no memory") };
+        let State::Running { endpoints, groups, .. } = self.state() else {
+            panic!("it has no memory")
+        };
         let numbers = endpoints.iter().map(|record| record.endpoint);
         (numbers.collect(), groups.iter().map(|group| group.gd).collect())
     }
@@ -192,9 +194,11 @@ impl App {
             pool: number,
             application: format!("app{number}"),
             pid: 4711,
+            uid: 0,
             key: 1,
             layout: LAYOUT,
             receive_bytes: RECEIVE,
+            successor_ms: 0,
         };
         let receive = shared("receive", usize::try_from(RECEIVE).unwrap());
         Self { record, endpoint, receive, bell: bell::pair().unwrap().0, lifeline, life, mapping }
@@ -363,6 +367,69 @@ fn a_liar_and_a_dead_application_are_let_go_and_nobody_else() {
     assert!(line.contains("`app2`") && line.contains("4711"), "{line}");
     assert_eq!(xtcpd.running(), (vec![0], vec![gd]));
     drop(honest);
+}
+
+/// What a dead application leaves, and its successor.
+#[test]
+fn a_dead_application_is_waited_for_and_followed() {
+    let mut dataplane = Dataplane::for_control("successor");
+    let xtcpd = dataplane.connect();
+    xtcpd.brings_memory();
+    let keep = |number: u16, successor_ms| {
+        let mut app = App::new(number);
+        app.record.successor_ms = successor_ms;
+        app
+    };
+    let hour = 3_600_000;
+    let first = keep(0, hour).attach(&xtcpd);
+    let gd = open_group(&xtcpd, 0, 7);
+    let follower = keep(0, hour);
+    let record = EndpointRecord { key: 2, pid: 4712, ..follower.record.clone() };
+    let resume = |record: EndpointRecord| Order::ResumeEndpoint(record);
+    let files = [&file(&follower.endpoint), &follower.bell, &follower.lifeline];
+    let early = xtcpd.refusal(&resume(record.clone()), &files);
+    assert!(early.contains("does not wait for a successor"), "{early}");
+
+    drop(first);
+    // Asked at once, it knows: whoever follows may be quick.
+    let State::Running { waiting, .. } = xtcpd.state() else { panic!("it has no memory") };
+    assert_eq!(waiting, [0]);
+    dataplane.hears("wait 3600000 ms for a successor");
+    let pools = xtcpd.ask(&Order::Show { topic: Topic::Pools, limit: 0 }, &[]);
+    let Answer::Shown { rows } = pools else { panic!("{pools:?}") };
+    assert!(rows[0]["waits for a successor (ms)"].as_u64().unwrap() > 3_000_000, "{rows:?}");
+    for (record, files, words) in [
+        (record.clone(), &files[..2], "three files"),
+        (EndpointRecord { uid: 1, ..record.clone() }, &files[..], "does not wait"),
+        (EndpointRecord { application: "x".into(), ..record.clone() }, &files[..], "does not wait"),
+        (EndpointRecord { receive_bytes: 1, ..record.clone() }, &files[..], "does not wait"),
+        (EndpointRecord { endpoint: 5, ..record.clone() }, &files[..], "does not wait"),
+    ] {
+        let reason = xtcpd.refusal(&resume(record), files);
+        assert!(reason.contains(words), "{reason}");
+    }
+    let files: Vec<_> = files.iter().map(|file| file.as_fd()).collect();
+    xtcpd.0.send(&resume(record), &files).unwrap();
+    let (answer, theirs): (Answer, Vec<OwnedFd>) = xtcpd.0.recv().unwrap();
+    assert_eq!(answer, Answer::Resumed { endpoint: 0 });
+    let [receive] = <[OwnedFd; 1]>::try_from(theirs).unwrap();
+    let len = usize::try_from(RECEIVE).unwrap();
+    assert!(SharedMemory::from_fd(receive, len).unwrap().is_sealed_future_write().unwrap());
+    assert_eq!(xtcpd.running(), (vec![0], vec![gd]));
+    let State::Running { waiting, endpoints, .. } = xtcpd.state() else {
+        panic!("it has no memory")
+    };
+    assert_eq!((waiting.len(), endpoints[0].pid), (0, 4712));
+    for worker in 0..WORKERS {
+        let mut channel = ApplicationChannel::open(&follower.mapping, &LAYOUT, worker).unwrap();
+        let told = std::iter::repeat_with(|| channel.notices.pop().unwrap()).flatten().next();
+        assert_eq!(told.map(|notice| notice.kind), Some(kind::RESUMED));
+    }
+
+    // Nobody follows this one in time.
+    drop(keep(1, 1).attach(&xtcpd));
+    dataplane.hears("no successor of application `app1` came in 1 ms");
+    assert_eq!(xtcpd.running(), (vec![0], vec![gd]));
 }
 
 #[test]

@@ -307,7 +307,7 @@ impl<'m> Stack<'m> {
         loop {
             let active = self.queues.get(queue)?.head;
             if active == NONE {
-                return None;
+                return self.next_untold(queue);
             }
             let index = self.actives[active as usize].connection;
             if let Some(event) = self.next_event(index, active) {
@@ -323,6 +323,9 @@ impl<'m> Stack<'m> {
         let at = self.connections[index as usize].group;
         let group = self.groups[usize::from(at)].gd(at);
         let tcb = &mut self.tcb(index, active);
+        if tcb.is_introduced_first() {
+            return Some(Event::Opened { group, connection });
+        }
         if tcb.act.has(TELL_ACCEPTABLE) {
             tcb.act.clear(TELL_ACCEPTABLE);
             tcb.act.set(KNOWN);

@@ -40,6 +40,8 @@
 //! | [`tcp`] | one connection: RFC 9293's rooms |
 //! | `frames_in`, `frames_out` | between frames and connections |
 //! | `commands` | what applications ask and are told |
+//! | `transaction` | several commands that act together or not at all |
+//! | `successor` | an application that has gone, and the next of its name |
 //! | `lifecycle` | records made, folded, freed |
 //! | `table`, [`buffer`] | the records and the shared buffers |
 
@@ -62,9 +64,11 @@ pub mod memory;
 pub mod net;
 mod secret;
 mod stack;
+mod successor;
 mod table;
 pub mod tcp;
 pub mod time;
+mod transaction;
 pub mod wire;
 pub mod world;
 
@@ -79,4 +83,5 @@ pub use memory::MemoryTooSmall;
 pub use stack::{POOLS_MAX, Stack};
 pub use tcp::state::State;
 pub use time::Instant;
+pub use transaction::Part;
 pub use world::{Checksum, Payload, RxFrame, Transmit};

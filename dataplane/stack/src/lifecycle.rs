@@ -109,7 +109,7 @@ impl<'m> Stack<'m> {
         Ok(result)
     }
 
-    fn unfold(&mut self, index: u32) -> Result<u32, Stop> {
+    pub(crate) fn unfold(&mut self, index: u32) -> Result<u32, Stop> {
         let rec = self.connections[index as usize];
         if let Some(active) = rec.active() {
             return Ok(active);

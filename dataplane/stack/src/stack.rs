@@ -56,6 +56,8 @@ pub struct Stack<'m> {
     /// Index plus 1 of the first group on each port.
     pub(crate) ports: &'m mut [u16],
     pub(crate) queues: &'m mut [List],
+    /// By queue: the next connection to look at for a successor, or `NONE`.
+    pub(crate) untold: &'m mut [u32],
     pub(crate) out: List,
     pub(crate) time_wait: List,
     pub(crate) time_wait_count: u32,
@@ -132,6 +134,7 @@ impl<'m> Stack<'m> {
             + bytes_of::<Group>(config.groups_max as usize + 1)
             + bytes_of::<u16>(PORTS)
             + bytes_of::<List>(config.queues_max as usize)
+            + bytes_of::<u32>(config.queues_max as usize)
             + bytes_of::<u8>(scratch_bytes(config))
     }
 
@@ -175,6 +178,7 @@ impl<'m> Stack<'m> {
             groups: carver.take(config.groups_max as usize + 1)?,
             ports: carver.take(PORTS)?,
             queues: carver.take(config.queues_max as usize)?,
+            untold: carver.take(config.queues_max as usize)?,
             out: List::default(),
             time_wait: List::default(),
             time_wait_count: 0,

@@ -18,7 +18,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::memory::PAGE;
 
 /// Version of layouts and messages. Both sides must have the same.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// First eight bytes of an endpoint's memory: "XTCPring".
 pub const MAGIC: u64 = u64::from_le_bytes(*b"XTCPring");
@@ -28,6 +28,9 @@ pub const PARKED: usize = 64;
 
 /// Workers a layout can have.
 pub const WORKERS_MAX: u8 = 64;
+
+/// Submissions that act together, at most.
+pub const BATCH_MAX: usize = 32;
 
 /// Largest arena of one worker's channel, in bytes.
 pub const ARENA_MAX: u32 = 1 << 30;
@@ -80,6 +83,10 @@ pub mod flag {
     pub const AGAIN: u8 = 2;
     /// Close our direction after this.
     pub const CLOSE_AFTER: u8 = 4;
+    /// The next submission belongs to this: of [`super::op::SEND`]s that are chained so, up to and
+    /// with the first without this flag, all act or none. At most [`super::BATCH_MAX`], with no
+    /// other flag than [`ACKNOWLEDGE`].
+    pub const MORE: u8 = 8;
 }
 
 /// What a worker tells an application.
@@ -90,7 +97,7 @@ pub mod flag {
 pub struct Notice {
     /// One of [`kind`].
     pub kind: u8,
-    /// Why, for [`kind::CLOSED`] and [`kind::SEND_REFUSED`].
+    /// Why, for [`kind::CLOSED`], [`kind::SEND_REFUSED`] and [`kind::BATCH_REFUSED`].
     pub reason: u8,
     /// How many bytes, for [`kind::DATA`].
     pub len: u16,
@@ -122,6 +129,12 @@ pub mod kind {
     pub const CLOSED: u8 = 5;
     /// A [`super::op::SEND`] could not be queued; its acknowledgement counts all the same.
     pub const SEND_REFUSED: u8 = 6;
+    /// A successor was told of every connection that its predecessor left at this worker. Names
+    /// no group; `cd` has the worker's number and no connection's.
+    pub const RESUMED: u8 = 7;
+    /// Submissions chained by [`super::flag::MORE`] could not all be done, so none was. `cd` is
+    /// that of the first that could not, `offset` how many there were.
+    pub const BATCH_REFUSED: u8 = 8;
 }
 
 /// The sizes of an endpoint's memory.

@@ -26,13 +26,15 @@ pub fn name_is_valid(name: &str) -> bool {
 /// An application or `xtcpctl` to `xtcpd`. Each is answered by one [`Reply`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
-    /// Become an application, with a pool of its own. Answered by [`Reply::Attached`].
+    /// Become an application, with a pool of its own, or with the pool, groups and connections
+    /// that one of this name and user has left. Answered by [`Reply::Attached`].
     Attach {
         /// [`VERSION`].
         version: u32,
         /// The application's name, see [`name_is_valid`].
         application: String,
-        /// Size of the pool's receive memory in bytes; 0 takes the configured maximum.
+        /// Size of the pool's receive memory in bytes; 0 takes the configured maximum. A pool that
+        /// a predecessor left has the size it has.
         receive_bytes: u64,
     },
     /// Be again, on a new connection after `xtcpd` was restarted, the application that got this
@@ -45,7 +47,8 @@ pub enum Request {
         /// From [`Reply::Attached`].
         key: u64,
     },
-    /// Open a group in the application's pool. Answered by [`Reply::Group`].
+    /// Open a group in the application's pool, or get the handle of the group of this name that
+    /// is open in it with the same options. Answered by [`Reply::Group`].
     OpenGroup(GroupOptions),
     /// Close a group and reset its connections. Answered by [`Reply::Done`].
     CloseGroup {
@@ -90,6 +93,9 @@ pub enum Reply {
         layout: EndpointLayout,
         /// Exact size of the receive memory in bytes.
         receive_bytes: u64,
+        /// The groups that a predecessor of the same name left, if there was one and it left its
+        /// pool; their connections are told of as they were before.
+        resumed: Option<Vec<GroupRecord>>,
     },
     /// The group's handle, the same at every worker.
     Group {
@@ -241,6 +247,11 @@ pub enum Command {
     /// the bell, the reading end of the lifeline. The dataplane maps the receive memory and then
     /// seals it against further writers before it answers [`Answer::Done`].
     OpenEndpoint(EndpointRecord),
+    /// A successor of the application that left this endpoint, with three files: endpoint memory,
+    /// the dataplane's end of the bell, the reading end of the lifeline. The record replaces the
+    /// former one; number, pool, name, user and receive memory are the same. Answered by
+    /// [`Answer::Resumed`].
+    ResumeEndpoint(EndpointRecord),
     /// Open a group at every worker. Answered by [`Answer::Group`].
     OpenGroup {
         /// Whose.
@@ -295,6 +306,11 @@ pub enum Answer {
         /// The handle.
         gd: u32,
     },
+    /// To [`Command::ResumeEndpoint`], with one file: the pool's receive memory.
+    Resumed {
+        /// Which.
+        endpoint: u16,
+    },
     /// It is done.
     Done,
     /// To [`Command::Describe`].
@@ -323,6 +339,8 @@ pub enum State {
     Running {
         /// Endpoints, each with its pool.
         endpoints: Vec<EndpointRecord>,
+        /// Numbers of those whose application is gone, and that wait for a successor.
+        waiting: Vec<u16>,
         /// Groups.
         groups: Vec<GroupRecord>,
     },
@@ -340,12 +358,17 @@ pub struct EndpointRecord {
     pub application: String,
     /// Its process, as the kernel told when it attached.
     pub pid: u32,
+    /// Its user, as the kernel told. Only the same user's application can follow it.
+    pub uid: u32,
     /// Proves to a restarted `xtcpd` who an application is.
     pub key: u64,
     /// The endpoint memory's layout.
     pub layout: EndpointLayout,
     /// Exact size of the receive memory in bytes.
     pub receive_bytes: u64,
+    /// How long its pool, groups and connections wait for a successor when it is gone, in
+    /// milliseconds; 0: they are closed at once.
+    pub successor_ms: u32,
 }
 
 /// A group, as it was opened.

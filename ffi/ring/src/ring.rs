@@ -180,6 +180,12 @@ impl<T: Entry> Consumer<T> {
         self.place.consumer().store(self.position, Ordering::Release);
     }
 
+    /// As [`Self::release`], but keeps the places of the `kept` popped last.
+    #[inline]
+    pub fn release_but(&mut self, kept: u32) {
+        self.place.consumer().store(self.position.wrapping_sub(kept), Ordering::Release);
+    }
+
     /// How many entries have been popped so far, modulo 2^32.
     #[must_use]
     pub fn position(&self) -> u32 {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use xtcp_ring::message::{Reply, Request, VERSION};
+use xtcp_ring::message::{GroupRecord, Reply, Request, VERSION};
 use xtcp_ring::{EndpointLayout, Mapping, ReadOnlyMapping, SharedMemory, Sleeper};
 
 use crate::control::{Control, Identity, unexpected};
@@ -17,6 +17,7 @@ use crate::error::{Error, SendError};
 use crate::handle::{Connection, ConnectionInfo, Group, GroupOptions};
 use crate::inbox::{Inbox, is_hung_up};
 use crate::request::Deferred;
+use crate::transaction::{Part, TransactionError};
 
 /// Refused bytes are tried again after this time, and then after longer ones. Tests do not wait.
 const RETRY_PAUSE: Duration = Duration::from_micros(if cfg!(test) { 0 } else { 1000 });
@@ -31,7 +32,8 @@ pub struct Attach {
     /// Where instances have their sockets: `/run/xtcp` unless it was set up otherwise.
     pub run_dir: PathBuf,
     /// Size of the pool's receive buffer in bytes (the specification's `buffer_pool_size`); 0
-    /// takes the most the appliance gives one application.
+    /// takes the most the appliance gives one application. A pool that a predecessor left has the
+    /// size it has, see [`Application::resumed`].
     pub receive_bytes: u64,
     /// Most bytes that may wait here for one client that reads slowly.
     pub backlog_max: usize,
@@ -65,11 +67,27 @@ pub(crate) struct Shared {
     /// Its closing tells the dataplane that we are gone; its error tells us that the dataplane is.
     pub(crate) lifeline: OwnedFd,
     control: RefCell<Control>,
+    resumed: Option<Vec<ResumedGroup>>,
+}
+
+/// A group that a predecessor of the same name has left, see [`Application::resumed`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResumedGroup {
+    /// Its handle, the same as the predecessor's.
+    pub group: Group,
+    /// The name it was opened with.
+    pub name: String,
+    /// Its port.
+    pub port: u16,
 }
 
 impl Shared {
     pub(crate) fn is_dataplane_gone(&self) -> bool {
         is_hung_up(self.lifeline.as_fd())
+    }
+
+    pub(crate) fn transact(&self, parts: &[Part]) -> Result<(), TransactionError> {
+        self.endpoint.borrow_mut().transact(parts, || self.is_dataplane_gone())
     }
 }
 
@@ -81,12 +99,15 @@ pub(crate) struct Handover {
     pub(crate) receive: OwnedFd,
     pub(crate) bell: OwnedFd,
     pub(crate) lifeline: OwnedFd,
+    /// What a predecessor has left, if there was one.
+    pub(crate) resumed: Option<Vec<GroupRecord>>,
 }
 
 /// The sending half of an attached application: groups, answers, closing.
 ///
 /// It belongs to one thread. When it and its [`Inbox`] are dropped, or the process ends, the
-/// appliance resets the application's connections and takes its memory back.
+/// appliance resets the application's connections and takes its memory back, or keeps them for a
+/// successor if it is configured so (`successor = "keep"`), see [`Self::resumed`].
 pub struct Application {
     shared: Rc<Shared>,
 }
@@ -96,8 +117,8 @@ impl Application {
     /// pool with its own receive buffer, and rings to every worker.
     ///
     /// # Errors
-    /// [`Error::Control`] when `xtcpd` is not there, [`Error::Refused`] when it does not want to,
-    /// [`Error::Handover`] when the two were not built alike.
+    /// [`Error::Control`] when `xtcpd` is not there, [`Error::Refused`] when it does not want to (an
+    /// application of this name lives, for one), [`Error::Handover`] when the two were not built alike.
     pub fn attach(attach: &Attach) -> Result<(Self, Inbox), Error> {
         let socket = attach.run_dir.join(&attach.instance).join("xtcpd.sock");
         let mut control = Control::new(socket, attach.timeout);
@@ -106,7 +127,8 @@ impl Application {
             application: attach.application.clone(),
             receive_bytes: attach.receive_bytes,
         })?;
-        let Reply::Attached { endpoint: number, key, layout, receive_bytes, .. } = reply else {
+        let Reply::Attached { endpoint: number, key, layout, receive_bytes, resumed, .. } = reply
+        else {
             return Err(unexpected(&reply));
         };
         let count = files.len();
@@ -114,7 +136,8 @@ impl Application {
             return Err(Error::Handover { what: format!("xtcpd sent {count} files of 4") });
         };
         control.set_identity(Identity { endpoint: number, key });
-        let handover = Handover { layout, receive_bytes, endpoint, receive, bell, lifeline };
+        let handover =
+            Handover { layout, receive_bytes, endpoint, receive, bell, lifeline, resumed };
         Self::assemble(handover, attach, control)
     }
 
@@ -123,7 +146,8 @@ impl Application {
         attach: &Attach,
         control: Control,
     ) -> Result<(Self, Inbox), Error> {
-        let Handover { layout, receive_bytes, endpoint, receive, bell, lifeline } = handover;
+        let Handover { layout, receive_bytes, endpoint, receive, bell, lifeline, resumed } =
+            handover;
         let memory = map(endpoint, "map the endpoint's memory", Mapping::writable)?;
         let receive = map(receive, "map the receive buffer", ReadOnlyMapping::map)?;
         if u64::try_from(receive.len()).is_ok_and(|len| len < receive_bytes) {
@@ -137,20 +161,49 @@ impl Application {
             receive_bytes,
             retry_pause: RETRY_PAUSE,
         };
+        let mut endpoint = Endpoint::open(&memory, &layout, limits).map_err(unfit)?;
+        let resumed = resumed.map(|left| {
+            endpoint.resume(left.iter().map(|group| Group(group.gd)));
+            left.into_iter().map(resumed_group).collect()
+        });
         let shared = Rc::new(Shared {
             memory: receive,
-            endpoint: RefCell::new(Endpoint::open(&memory, &layout, limits).map_err(unfit)?),
+            endpoint: RefCell::new(endpoint),
             sleeper: Sleeper::open(&memory, bell).map_err(unfit)?,
             lifeline,
             control: RefCell::new(control),
+            resumed,
         });
         Ok((Self { shared: Rc::clone(&shared) }, Inbox::new(shared)))
     }
 
+    /// The groups that a predecessor has left, if this application follows one; `None`: it starts
+    /// with nothing.
+    ///
+    /// An application that dies, at any point, is followed by the next that attaches with its name
+    /// as the same user, if the appliance is configured to keep what it leaves (`successor =
+    /// "keep"`) and not too much time has passed. The successor has the groups at once: every
+    /// connection comes as [`crate::Event::Opened`] with the handle it had before, then everything
+    /// its client has sent that was not acknowledged, from the first such byte on (see
+    /// [`crate::Request::offset`]), and [`crate::Event::Finished`]. After the last of them comes
+    /// [`crate::Event::Resumed`]: a connection that was not told of by then is gone. What the
+    /// predecessor had asked, and the appliance had seen, is done; what waited in its own memory
+    /// is gone with it.
+    ///
+    /// [`Self::open_group`] with a name that is among these gives that group; one that is not
+    /// wanted any more is closed by [`Self::close_group`].
+    #[must_use]
+    pub fn resumed(&self) -> Option<&[ResumedGroup]> {
+        self.shared.resumed.as_deref()
+    }
+
     /// Opens a connection group (the specification's `xtcp_open_group`): from now on clients come.
+    /// A group of this name that is open already, perhaps by a predecessor, is the one that is
+    /// meant.
     ///
     /// # Errors
-    /// [`Error::Refused`] when the appliance does not do it: no such address, too many groups.
+    /// [`Error::Refused`] when the appliance does not do it: no such address, too many groups, a
+    /// group of this name with other options (it is said which).
     pub fn open_group(&self, options: &GroupOptions) -> Result<Group, Error> {
         match self.ask(&Request::OpenGroup(options.to_message()))? {
             Reply::Group { gd } => {
@@ -278,6 +331,11 @@ impl fmt::Debug for Application {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Application").field("memory", &self.shared.memory).finish_non_exhaustive()
     }
+}
+
+fn resumed_group(record: GroupRecord) -> ResumedGroup {
+    let GroupRecord { gd, options, .. } = record;
+    ResumedGroup { group: Group(gd), name: options.name, port: options.port }
 }
 
 fn map<M>(

@@ -11,6 +11,20 @@ pub(crate) struct Extent {
     pub(crate) end: u64,
 }
 
+impl Extent {
+    /// `len` of its bytes, from the one at `from` on. Recycling parts in their order recycles the
+    /// whole.
+    pub(crate) fn part(self, from: usize, len: usize) -> Self {
+        let number = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
+        let behind = self.len.saturating_sub(number(from)).saturating_sub(number(len));
+        Self {
+            at: self.at.saturating_add(number(from)),
+            len: number(len),
+            end: self.end - u64::from(behind),
+        }
+    }
+}
+
 /// The bookkeeping of one arena. Head and tail run freely; a place never wraps around the end,
 /// because the other side copies it in one piece.
 #[derive(Debug)]

@@ -279,6 +279,7 @@ impl Batch<'_> {
                 Event::SendRefused { connection, bytes, reason }
             }
             Next::Drained(connection) => Event::Drained(connection),
+            Next::Resumed => Event::Resumed,
         })
     }
 }
@@ -321,6 +322,9 @@ pub enum Event<'b> {
     },
     /// Everything that waited for this connection's client has gone to the dataplane.
     Drained(Connection),
+    /// Once, if this application follows another: every connection the predecessor left was told
+    /// of. Comes only to who receives of all groups ([`Inbox::receive`]).
+    Resumed,
 }
 
 /// A client that waits for its connection to be accepted.
@@ -407,6 +411,16 @@ pub enum RefusalReason {
     NoBuffer,
     /// The connection does not take bytes any more; they are lost.
     Closed,
+}
+
+impl fmt::Display for RefusalReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ClientBehind => "its client reads too slowly",
+            Self::NoBuffer => "the appliance has no buffer for it now",
+            Self::Closed => "it is closed",
+        })
+    }
 }
 
 impl RefusalReason {

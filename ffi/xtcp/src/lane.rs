@@ -18,6 +18,7 @@ use xtcp_ring::{
 
 use crate::arena::{ArenaRing, Extent};
 use crate::handle::Connection;
+use crate::transaction::Part;
 
 /// Submissions after which the worker is shown them, though the batch goes on.
 const PUBLISH_EVERY: u32 = 32;
@@ -129,6 +130,61 @@ impl Lane {
         self.stage(Staged { submission, extent: Some(extent) });
         self.count_busy(to.cd, 1);
         Ok(())
+    }
+
+    /// The arena's size.
+    pub(crate) fn arena_bytes(&self) -> usize {
+        self.arena.len() as usize
+    }
+
+    /// Asks for all parts to be done or none, and shows them to the worker in one piece. Answers
+    /// the position that must be resolved for their fate to be known. The connections with bytes
+    /// have none in flight.
+    pub(crate) fn push_together(&mut self, parts: &[Part]) -> Result<u32, NoRoom> {
+        self.publish();
+        // One part alone would not be known for what it is: the second asks for nothing.
+        let alone = parts.first().filter(|_| parts.len() == 1).map(|part| part.connection);
+        let count = parts.len() + usize::from(alone.is_some());
+        if !self.overflow.is_empty() || (self.room() as usize) < count {
+            return Err(NoRoom);
+        }
+        let in_all: usize = parts.iter().map(|part| part.bytes.len()).sum();
+        let whole = match u32::try_from(in_all) {
+            Ok(0) => None,
+            Ok(bytes) => Some(self.places.reserve(bytes).ok_or(NoRoom)?),
+            Err(_) => return Err(NoRoom),
+        };
+        let mut before = 0;
+        for (place, part) in parts.iter().enumerate() {
+            let extent = whole.map(|whole| whole.part(before, part.bytes.len()));
+            before += part.bytes.len();
+            let last = place + 1 == count;
+            self.push_part(part, extent.filter(|_| !part.bytes.is_empty()), last);
+        }
+        if let Some(connection) = alone {
+            let submission = command(op::SEND, connection);
+            self.overflow.push_back(Staged { submission, extent: None });
+        }
+        self.publish();
+        Ok(self.submissions.position())
+    }
+
+    fn push_part(&mut self, part: &Part, extent: Option<Extent>, last: bool) {
+        let mut submission = command(op::SEND, part.connection);
+        if let Some(up_to) = part.up_to {
+            submission.flags |= flag::ACKNOWLEDGE;
+            submission.offset = up_to;
+        }
+        if !last {
+            submission.flags |= flag::MORE;
+        }
+        if let Some(extent) = extent {
+            let written = self.arena.write(extent.at, &part.bytes);
+            debug_assert!(written.is_ok(), "a reserved place lies inside the arena");
+            (submission.at, submission.len) = (extent.at, extent.len);
+            self.count_busy(part.connection.cd, 1);
+        }
+        self.overflow.push_back(Staged { submission, extent });
     }
 
     /// Whether bytes for `to` would only make the staged submission longer.

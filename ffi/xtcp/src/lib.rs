@@ -47,6 +47,8 @@
 //! * [`Batch`] gives [`Event`]s one at a time; [`Request`] is one connection's bytes.
 //! * [`Request::answer`] acknowledges and sends; [`Request::defer`] and [`Application::answer`] do
 //!   so later.
+//! * [`Application::transaction`] acknowledges and sends on several connections, all or nothing.
+//! * [`Application::resumed`] tells a restarted server what it finds.
 //! * [`Error`] says that the appliance is gone or refused, [`SendError`] that one submission was
 //!   not taken.
 //!
@@ -84,11 +86,13 @@ pub mod numbered;
 mod request;
 #[cfg(test)]
 mod tests;
+mod transaction;
 
-pub use application::{Application, Attach};
+pub use application::{Application, Attach, ResumedGroup};
 pub use error::{Error, SendError};
 pub use handle::{
     Accept, Acknowledge, Connection, ConnectionInfo, Family, Group, GroupOptions, GroupSet, Ready,
 };
 pub use inbox::{Acceptable, Batch, CloseReason, Event, Inbox, RefusalReason};
 pub use request::{Deferred, Request};
+pub use transaction::{Transaction, TransactionError};

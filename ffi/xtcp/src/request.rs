@@ -268,7 +268,7 @@ impl<'i> Request<'i> {
     }
 
     /// The stream offset behind the first `count` bytes.
-    fn after(&self, count: usize) -> Result<u64, SendError> {
+    pub(crate) fn after(&self, count: usize) -> Result<u64, SendError> {
         let given = self.len();
         if count > given {
             return Err(SendError::OverAcknowledged { given, acknowledged: count });
@@ -276,8 +276,16 @@ impl<'i> Request<'i> {
         Ok(self.offset() + u64::try_from(count).unwrap_or(u64::MAX))
     }
 
-    fn advance(&mut self, count: usize) {
+    pub(crate) fn advance(&mut self, count: usize) {
         self.given.advance(u64::try_from(count).unwrap_or(u64::MAX));
+    }
+
+    /// Something could not be done, with this request's bytes or another connection's; if it may
+    /// be possible later, what is left is given again soon.
+    pub(crate) fn note_refusal(&self, error: Option<SendError>) {
+        if matches!(error, Some(SendError::WouldBlock | SendError::Behind { .. })) {
+            self.rest.set(Rest::Again);
+        }
     }
 
     /// Remembers why something could not be done, for [`Drop`].

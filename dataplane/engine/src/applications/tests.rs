@@ -77,6 +77,27 @@ impl Scene {
         App { number, endpoint, channel, receive: readable, gd }
     }
 
+    /// The application has died; what it published is done.
+    fn dies(&mut self, app: &App) {
+        let (stack, now) = (&mut self.world.server, self.world.now);
+        assert!(self.applications.orphan(app.number, stack, &mut self.counters, now));
+    }
+
+    /// Another follows it, with rings of its own.
+    fn follow(&mut self, dead: App) -> App {
+        let endpoint = Mapping::private(LAYOUT.total_bytes());
+        LAYOUT.prepare(&endpoint).unwrap();
+        let channel = ApplicationChannel::open(&endpoint, &LAYOUT, 0).unwrap();
+        let (ours, _theirs) = bell::pair().unwrap();
+        let line = NewLine {
+            number: dead.number,
+            channel: DataplaneChannel::open(&endpoint, &LAYOUT, 0).unwrap(),
+            ringer: Ringer::open(&endpoint, ours).unwrap(),
+        };
+        assert!(self.applications.resume(line, &mut self.world.server));
+        App { endpoint, channel, ..dead }
+    }
+
     /// What a worker does between two bursts.
     fn turn(&mut self) {
         let (liars, now) = (&mut self.liars, self.world.now);
@@ -440,4 +461,200 @@ fn a_connection_can_be_described() {
     assert_eq!(info.remote.ip(), World::CLIENT);
     assert_eq!(memory(4096).len(), 4096);
     assert_eq!(group(9).family, Family::Dual);
+}
+
+#[test]
+fn a_successor_gets_what_was_not_acknowledged_and_what_was_published_is_done() {
+    let mut scene = Scene::new();
+    let mut app = scene.attach(0, &by_application(LISTEN));
+    let cd = scene.connected(&mut app);
+    scene.world.client_sends(b"one two three");
+    scene.settle();
+    app.expect(kind::DATA);
+    app.channel.arena.write(0, b"1").unwrap();
+    let answer = Submission { op: op::SEND, flags: flag::ACKNOWLEDGE, len: 1, ..app.about(cd) };
+    app.submit(Submission { offset: 4, ..answer });
+    // Asked and never published: it has not happened.
+    app.channel.submissions.push(&Submission { offset: 8, ..answer }).unwrap();
+    scene.dies(&app);
+    scene.world.client_sends(b" four");
+    scene.settle();
+    assert_eq!(scene.world.client_received(), b"1");
+    assert_eq!(scene.world.client_unacknowledged(), 14);
+
+    let mut app = scene.follow(app);
+    scene.settle();
+    let notices = app.notices();
+    let told: Vec<(u8, u64)> = notices.iter().map(|notice| (notice.kind, notice.offset)).collect();
+    assert_eq!(told, [(kind::OPENED, 0), (kind::DATA, 4), (kind::RESUMED, 0)]);
+    assert!(
+        notices[..2]
+            .iter()
+            .all(|notice| (notice.gd, notice.cd) == (app.gd.to_bits(), cd.to_bits()))
+    );
+    assert_eq!(app.receive.bytes(notices[1].at, 14).unwrap(), b"two three four");
+    app.submit(Submission { op: op::SEND, flags: flag::ACKNOWLEDGE, offset: 18, ..app.about(cd) });
+    scene.settle();
+    assert_eq!(scene.world.client_unacknowledged(), 0);
+    assert!(scene.liars.is_empty());
+}
+
+#[test]
+fn what_a_dead_application_could_not_send_it_has_not_acknowledged() {
+    let mut scene = Scene::new();
+    let mut app = scene.attach(0, &by_application(LISTEN));
+    let cd = scene.connected(&mut app);
+    scene.world.client_sends(b"0123456789");
+    scene.settle();
+    app.expect(kind::DATA);
+    // Four fill the queue of 16 KiB; the fifth has no room, and the last must not overtake it.
+    let answer = Submission { op: op::SEND, flags: flag::ACKNOWLEDGE, len: 4096, ..app.about(cd) };
+    for offset in 1..=5 {
+        app.submit(Submission { offset, ..answer });
+    }
+    app.submit(Submission { offset: 6, len: 0, ..answer });
+    scene.dies(&app);
+    scene.settle();
+    assert_eq!(scene.world.client_received().len(), 16_384);
+    assert_eq!(scene.world.client_unacknowledged(), 6);
+    let mut app = scene.follow(app);
+    scene.settle();
+    assert_eq!(app.notices()[1].offset, 4);
+}
+
+#[test]
+fn a_liar_may_be_followed_and_is_not_heard_any_more() {
+    let mut scene = Scene::new();
+    let mut app = scene.attach(0, &by_application(LISTEN));
+    let cd = scene.connected(&mut app);
+    app.submit(Submission { op: 99, ..app.about(cd) });
+    app.submit(Submission { op: op::ABORT, ..app.about(cd) });
+    scene.settle();
+    assert_eq!(scene.liars, [(0, Lie::Operation)]);
+    scene.dies(&app);
+    let mut app = scene.follow(app);
+    scene.settle();
+    let kinds: Vec<u8> = app.notices().iter().map(|notice| notice.kind).collect();
+    assert_eq!(kinds, [kind::OPENED, kind::RESUMED]);
+    let (stack, now) = (&mut scene.world.server, scene.world.now);
+    assert!(!scene.applications.orphan(1, stack, &mut scene.counters, now));
+    assert!(scene.applications.orphan(0, stack, &mut scene.counters, now));
+    // Nobody comes.
+    assert_eq!(scene.applications.close(0, stack, now).map(|part| part.len()), Some(1 << 20));
+    scene.settle();
+    assert!(!scene.world.client_is_open());
+}
+
+/// Two connections: the client has sent ten bytes on the first and hears of the second.
+fn relay() -> (Scene, App, Cd, Cd) {
+    let mut scene = Scene::new();
+    let mut app = scene.attach(0, &by_application(LISTEN));
+    let from = scene.connected(&mut app);
+    scene.world.client_sends(b"0123456789");
+    scene.settle();
+    app.expect(kind::DATA);
+    let to = scene.connected(&mut app);
+    (scene, app, from, to)
+}
+
+/// Bytes of the first connection that the server has not acknowledged.
+fn unread(scene: &Scene, from: Cd) -> u32 {
+    scene.world.server.connection(from).unwrap().unread
+}
+
+#[test]
+fn what_belongs_together_acts_together() {
+    let (mut scene, mut app, from, to) = relay();
+    app.channel.arena.write(0, b"relayed").unwrap();
+    let flags = flag::ACKNOWLEDGE | flag::MORE;
+    app.submit(Submission { op: op::SEND, flags, offset: 10, ..app.about(from) });
+    scene.settle();
+    assert_eq!(unread(&scene, from), 10, "half of it does nothing");
+    assert_eq!(app.channel.submissions.consumed().unwrap(), 2, "and stays the worker's");
+    app.submit(Submission { op: op::SEND, len: 7, ..app.about(to) });
+    scene.settle();
+    assert_eq!(unread(&scene, from), 0);
+    assert_eq!(scene.world.client_received(), b"relayed");
+    assert_eq!(app.channel.submissions.consumed().unwrap(), 4);
+    assert_eq!((scene.counters.batches, scene.counters.batches_refused), (1, 0));
+    assert!(app.notices().is_empty() && scene.liars.is_empty());
+}
+
+#[test]
+fn when_one_part_cannot_be_done_none_is() {
+    let more = flag::ACKNOWLEDGE | flag::MORE;
+    // More than was given; a queue of 16 KiB that the parts fill only together; a stale handle.
+    for case in 0..3 {
+        let (mut scene, mut app, from, to) = relay();
+        let before = scene.world.server.usage();
+        let ack = Submission { op: op::SEND, flags: more, offset: 10, ..app.about(from) };
+        let send = Submission { op: op::SEND, len: 4096, ..app.about(to) };
+        let chained = Submission { flags: flag::MORE, ..send };
+        let gone = Cd::new(0, to.index(), to.generation() + 1);
+        let (parts, place, misuse) = match case {
+            0 => {
+                (vec![chained, Submission { flags: 1, offset: 11, ..ack }], 1, Misuse::BeyondGiven)
+            }
+            1 => (vec![ack, chained, chained, chained, chained, send], 5, Misuse::SendQueueFull),
+            _ => (vec![ack, Submission { cd: gone.to_bits(), ..send }], 1, Misuse::StaleConnection),
+        };
+        for part in &parts {
+            app.submit(*part);
+        }
+        scene.settle();
+        let refused = app.expect(kind::BATCH_REFUSED);
+        assert_eq!((refused.cd, refused.offset), (parts[place].cd, parts.len() as u64));
+        assert_eq!(refused.reason, misuse as u8, "case {case}");
+        assert_eq!((unread(&scene, from), scene.world.client_received().len()), (10, 0));
+        assert_eq!(scene.world.server.usage(), before, "case {case}");
+        // It can be tried again, in a better way.
+        app.submit(ack);
+        app.submit(send);
+        scene.settle();
+        assert_eq!((unread(&scene, from), scene.world.client_received().len()), (0, 4096));
+    }
+}
+
+#[test]
+fn who_dies_before_the_last_part_has_done_none() {
+    let (mut scene, mut app, from, to) = relay();
+    let flags = flag::ACKNOWLEDGE | flag::MORE;
+    app.submit(Submission { op: op::SEND, flags: flag::MORE, len: 7, ..app.about(to) });
+    app.submit(Submission { op: op::SEND, flags, offset: 10, ..app.about(from) });
+    scene.turn();
+    let last = Submission { op: op::SEND, len: 1, ..app.about(to) };
+    app.channel.submissions.push(&last).unwrap();
+    scene.dies(&app);
+    scene.settle();
+    assert_eq!((unread(&scene, from), scene.world.client_received().len()), (10, 0));
+    let mut app = scene.follow(app);
+    scene.settle();
+    assert!(app.notices().iter().any(|notice| notice.kind == kind::DATA && notice.len == 10));
+
+    // What was published to its end is done, dead or not.
+    app.submit(Submission { op: op::SEND, flags, offset: 10, ..app.about(from) });
+    app.submit(last);
+    scene.dies(&app);
+    scene.settle();
+    assert_eq!((unread(&scene, from), scene.world.client_received().len()), (0, 1));
+}
+
+#[test]
+fn what_cannot_act_together_is_a_lie() {
+    let more = |app: &App, cd| Submission { op: op::SEND, flags: flag::MORE, ..app.about(cd) };
+    type Chain = fn(Submission) -> Vec<Submission>;
+    let chains: [Chain; 4] = [
+        |part| vec![part; BATCH_MAX + 1],
+        |part| vec![part, Submission { op: op::CLOSE, flags: 0, ..part }],
+        |part| vec![part, Submission { flags: flag::CLOSE_AFTER, ..part }],
+        |part| vec![Submission { flags: flag::MORE | flag::AGAIN, ..part }],
+    ];
+    for chain in chains {
+        let (mut scene, mut app, from, _) = relay();
+        for part in chain(more(&app, from)) {
+            app.submit(part);
+        }
+        scene.settle();
+        assert_eq!(scene.liars, [(0, Lie::Batch)]);
+    }
 }

@@ -67,6 +67,11 @@ impl<'m> Chunks<'m> {
         used * 4 <= self.table.len() as u64 * 3
     }
 
+    /// How many more there are; index 0 is none.
+    pub(crate) fn room(&self) -> usize {
+        self.table.len().saturating_sub(1 + self.free.in_use() as usize)
+    }
+
     pub(crate) fn get(&self, index: u32) -> &Chunk {
         &self.table[index as usize]
     }

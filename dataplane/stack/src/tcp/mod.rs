@@ -84,7 +84,7 @@ impl Tcb<'_, '_> {
     pub(crate) fn tell_closed(&mut self, reason: Reason) {
         self.act.clear(record::TELL);
         self.act.reason = reason as u32;
-        if self.act.has(record::KNOWN) {
+        if self.act.has(record::KNOWN) && !self.rec.has(record::UNTOLD) {
             self.act.set(record::TELL_CLOSED);
         }
     }

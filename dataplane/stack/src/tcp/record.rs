@@ -72,6 +72,8 @@ pub(crate) const LISTED: u8 = 8;
 pub(crate) const HALF_OPEN: u8 = 16;
 /// Not in the flow table any more: segments do not find it.
 pub(crate) const UNFINDABLE: u8 = 32;
+/// The application that there is now was not told of it; see `successor`.
+pub(crate) const UNTOLD: u8 = 128;
 
 impl Connection {
     pub(crate) const fn state(&self) -> State {

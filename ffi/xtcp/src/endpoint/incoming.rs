@@ -3,7 +3,7 @@
 use xtcp_ring::Notice;
 use xtcp_ring::layout::kind;
 
-use super::{Ending, Endpoint, Item, Next, Rest, SPARE_MAX, Scope};
+use super::{Ending, Endpoint, Item, Next, Rest, Resuming, SPARE_MAX, Scope};
 use crate::clock;
 use crate::error::{Error, SendError};
 use crate::handle::{Connection, Group, worker_of};
@@ -72,6 +72,12 @@ impl Endpoint {
             self.on_send_refused(notice)?;
             return Ok(());
         }
+        if notice.kind == kind::BATCH_REFUSED {
+            return self.on_batch_refused(notice);
+        }
+        if notice.kind == kind::RESUMED {
+            return self.on_resumed();
+        }
         let piece = Piece { at: notice.at, len: u32::from(notice.len) };
         if notice.kind == kind::DATA {
             self.check_piece(piece, notice.offset)?;
@@ -96,6 +102,15 @@ impl Endpoint {
             kind::CLOSED => return self.on_closed(notice),
             other => return Err(format!("a notice of kind {other}")),
         }
+        Ok(())
+    }
+
+    fn on_resumed(&mut self) -> Result<(), String> {
+        self.resuming = match self.resuming {
+            Resuming::Workers(1) => Resuming::Complete,
+            Resuming::Workers(left @ 2..) => Resuming::Workers(left - 1),
+            _ => return Err("the end of a list that was not begun".to_owned()),
+        };
         Ok(())
     }
 
@@ -215,6 +230,10 @@ impl Endpoint {
                     return next;
                 }
             }
+        }
+        if matches!(scope, Scope::All) && self.resuming == Resuming::Complete {
+            self.resuming = Resuming::Told;
+            return Some(Next::Resumed);
         }
         None
     }

@@ -7,6 +7,7 @@
 
 mod incoming;
 mod outgoing;
+mod together;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -19,6 +20,8 @@ use crate::handle::{Connection, Group};
 use crate::inbox::{CloseReason, RefusalReason};
 use crate::lane::Lane;
 use crate::request::{Given, Piece};
+
+use together::Together;
 
 /// Lists of pieces kept for reuse.
 const SPARE_MAX: usize = 16;
@@ -88,6 +91,7 @@ pub(crate) enum Next {
     Closed(Connection, CloseReason),
     Refused(Connection, usize, RefusalReason),
     Drained(Connection),
+    Resumed,
 }
 
 /// Which groups a look is at.
@@ -131,6 +135,17 @@ enum Ending {
     Aborting,
 }
 
+/// How far a successor knows what its predecessor left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Resuming {
+    /// So many workers have more to tell.
+    Workers(usize),
+    /// Everything is in the queues; that is still to be said.
+    Complete,
+    /// That was said, or there is no predecessor.
+    Told,
+}
+
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     lanes: Vec<Lane>,
@@ -154,6 +169,9 @@ pub(crate) struct Endpoint {
     turns: VecDeque<u64>,
     backlog_bytes: usize,
     spare: Vec<Vec<Piece>>,
+    /// What there is to be told of what a predecessor left.
+    resuming: Resuming,
+    together: Together,
     /// Why the endpoint is of no more use: the worker and what it wrote.
     broken: Option<(u8, String)>,
 }
@@ -181,6 +199,8 @@ impl Endpoint {
             turns: VecDeque::new(),
             backlog_bytes: 0,
             spare: Vec::new(),
+            resuming: Resuming::Told,
+            together: Together::default(),
             broken: None,
         })
     }
@@ -197,7 +217,17 @@ impl Endpoint {
         self.queues.iter().any(|queue| queue.gd == group.0)
     }
 
+    /// This application follows another, which has left these groups.
+    pub(crate) fn resume(&mut self, groups: impl Iterator<Item = Group>) {
+        groups.for_each(|group| self.add_group(group));
+        self.resuming = Resuming::Workers(self.lanes.len());
+    }
+
+    /// Takes a group in, if it is not here already.
     pub(crate) fn add_group(&mut self, group: Group) {
+        if self.has_group(group) {
+            return;
+        }
         self.closed.remove(&group.0);
         self.queues.push(GroupQueue {
             gd: group.0,
@@ -234,7 +264,9 @@ impl Endpoint {
 
     /// Whether these groups have something to receive.
     pub(crate) fn is_readable(&self, scope: Scope) -> bool {
-        self.queues.iter().any(|queue| scope.includes(queue.gd) && !queue.items.is_empty())
+        let complete = matches!(scope, Scope::All) && self.resuming == Resuming::Complete;
+        complete
+            || self.queues.iter().any(|queue| scope.includes(queue.gd) && !queue.items.is_empty())
     }
 
     /// Whether these groups have something to accept.

@@ -147,7 +147,7 @@ impl Endpoint {
         }
     }
 
-    fn usable(&self, to: Connection) -> Result<(), SendError> {
+    pub(super) fn usable(&self, to: Connection) -> Result<(), SendError> {
         if self.broken.is_some() {
             return Err(SendError::Broken);
         }

@@ -6,11 +6,11 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use xtcp_ring::message::{ConnectionInfo, Reply, Request, VERSION};
+use xtcp_ring::message::{ConnectionInfo, GroupRecord, Reply, Request, VERSION};
 use xtcp_ring::{Listener, Seqpacket};
 
 use super::*;
-use crate::{Error, GroupOptions};
+use crate::{Error, GroupOptions, ResumedGroup};
 
 /// A directory with an instance's socket in it, gone at the end of the test.
 struct RunDir(PathBuf);
@@ -57,14 +57,18 @@ fn answer(socket: &Seqpacket, wanted: impl Fn(&Request) -> bool, reply: &Reply) 
 }
 
 fn hand_over(socket: &Seqpacket) -> Fake {
+    hand_over_with(socket, None)
+}
+
+fn hand_over_with(socket: &Seqpacket, resumed: Option<Vec<GroupRecord>>) -> Fake {
     let (request, _): (Request, _) = socket.recv().expect("a question");
     let Request::Attach { version: VERSION, application, receive_bytes: 0 } = request else {
         panic!("{request:?}");
     };
     assert_eq!(application, "test");
     let (fake, handover) = appliance(LAYOUT);
-    let Handover { layout, receive_bytes, endpoint, receive, bell, lifeline } = handover;
-    let reply = Reply::Attached { endpoint: 3, pool: 4, key: 5, layout, receive_bytes };
+    let Handover { layout, receive_bytes, endpoint, receive, bell, lifeline, .. } = handover;
+    let reply = Reply::Attached { endpoint: 3, pool: 4, key: 5, layout, receive_bytes, resumed };
     let files = [endpoint.as_fd(), receive.as_fd(), bell.as_fd(), lifeline.as_fd()];
     socket.send(&reply, &files).expect("an answer");
     fake
@@ -162,8 +166,14 @@ fn an_answer_to_another_question_is_refused() {
         let socket = accept(&listener);
         answer(&socket, |request| matches!(request, Request::Attach { .. }), &Reply::Done);
         let socket = accept(&listener);
-        let reply =
-            Reply::Attached { endpoint: 0, pool: 0, key: 0, layout: LAYOUT, receive_bytes: 4096 };
+        let reply = Reply::Attached {
+            endpoint: 0,
+            pool: 0,
+            key: 0,
+            layout: LAYOUT,
+            receive_bytes: 4096,
+            resumed: None,
+        };
         answer(&socket, |request| matches!(request, Request::Attach { .. }), &reply);
     });
     for words in ["Done", "0 files of 4"] {
@@ -171,4 +181,46 @@ fn an_answer_to_another_question_is_refused() {
         assert!(error.contains(words), "{error}");
     }
     xtcpd.join().unwrap();
+}
+
+#[test]
+fn a_successor_has_its_predecessors_groups_before_it_opens_any() {
+    let dir = RunDir::new("successor");
+    let options = GroupOptions::new("chat", 7777).to_message();
+    let left = GroupRecord { gd: GD, endpoint: 3, options };
+    let xtcpd = play(&dir, move |listener| {
+        let socket = accept(&listener);
+        let mut fake = hand_over_with(&socket, Some(vec![left]));
+        fake.workers[0].tell_of(kind::OPENED, connection(0, 1));
+        fake.data(connection(0, 1), 40, b"again");
+        for worker in 0..2_u8 {
+            fake.workers[usize::from(worker)].tell(Notice {
+                kind: kind::RESUMED,
+                cd: u64::from(worker) << 32,
+                ..Notice::default()
+            });
+        }
+        answer(&socket, |r| matches!(r, Request::OpenGroup(_)), &Reply::Group { gd: GD });
+        fake
+    });
+    let (application, mut inbox) = Application::attach(&dir.attach()).unwrap();
+    let wanted = ResumedGroup { group: Group(GD), name: "chat".to_owned(), port: 7777 };
+    assert_eq!(application.resumed(), Some(&[wanted][..]));
+    assert_eq!(application.open_group(&GroupOptions::new("chat", 7777)).unwrap(), Group(GD));
+    let fake = xtcpd.join().unwrap();
+    assert!(inbox.wait(None).unwrap());
+    let mut batch = inbox.receive().unwrap();
+    match batch.next_event() {
+        Some(Event::Opened(opened)) => assert_eq!(opened, connection(0, 1)),
+        other => panic!("{other:?}"),
+    }
+    match batch.next_event() {
+        Some(Event::Request(request)) => {
+            assert_eq!((request.offset(), &*request.contiguous()), (40, &b"again"[..]));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(batch.next_event(), Some(Event::Resumed)));
+    assert!(batch.next_event().is_none());
+    drop(fake);
 }

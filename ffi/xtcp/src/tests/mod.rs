@@ -19,6 +19,7 @@ mod hostile;
 mod numbered;
 mod receiving;
 mod sending;
+mod transacting;
 mod waiting;
 
 /// The one group most tests have.
@@ -152,6 +153,7 @@ fn appliance(layout: EndpointLayout) -> (Fake, Handover) {
         receive: receive.fd().try_clone_to_owned().expect("a file"),
         bell: sleeping_end,
         lifeline: writing,
+        resumed: None,
     };
     let next = vec![0; usize::from(layout.workers)];
     (Fake { workers, receive, mapping, lifeline: Some(reading), next }, handover)
