@@ -32,6 +32,8 @@ const ALIGNMENT: usize = 64;
 const RECEIVE_BYTES: usize = 20 << 10;
 /// Calls of `poll_frames` after which a stack that is left alone has nothing more to send.
 const TURNS_MAX: usize = 600;
+/// Deadlines after which a stack that is left alone has no more.
+const STEPS_MAX: usize = 20_000;
 /// Longer than TIME-WAIT and every other time the stack waits by itself.
 const LONG: Duration = Duration::from_secs(24 * 3600);
 
@@ -793,6 +795,26 @@ impl<'m, 'l> World<'m, 'l> {
         self.deliver();
     }
 
+    /// Nobody says anything any more: whatever waits for a peer comes to an end by itself, and what
+    /// remains waits for the application alone.
+    fn outlast_the_peers(&mut self) {
+        let end = self.now + LONG;
+        for _ in 0..STEPS_MAX {
+            let Some(next) = self.stack.poll_timeout().filter(|next| *next < end) else { break };
+            self.now = next;
+            self.deliver();
+            let mut choices = Choices { bytes: &[], at: 0 };
+            while let Some(event) = self.stack.poll_event(QUEUE) {
+                self.on_event(event, &mut choices);
+            }
+        }
+        assert!(self.stack.poll_timeout().is_none_or(|next| next >= end), "it never rests");
+        for info in self.stack.connections() {
+            let waits = matches!(info.state, State::Established | State::CloseWait);
+            assert!(waits && info.unsent == 0, "it waits for ever: {info:?}");
+        }
+    }
+
     /// I7: when all is closed and time has passed, everything is back.
     fn tear_down(&mut self) {
         self.deliver();
@@ -802,6 +824,7 @@ impl<'m, 'l> World<'m, 'l> {
         }
         self.assert_none_vanished();
         self.deliver();
+        self.outlast_the_peers();
         for group in self.groups.clone() {
             self.stack.close_group(group, self.now).expect("open");
         }

@@ -310,14 +310,14 @@ impl Tcb<'_, '_> {
         }
     }
 
-    /// Data waits, nothing is in flight and nothing may go: only the peer can change that, and
-    /// it may have tried and been lost. So the persist timer runs.
+    /// Something is queued or unacknowledged, nothing may go, and no timer runs: only the peer can
+    /// change that, and it may have tried and been lost. So the persist timer runs.
     pub(crate) fn persist_if_stuck(&mut self) {
         let una = self.rec.snd_una;
-        let waits = self.act.snd_end.after(una) || self.fin_at(una);
+        let in_flight = una != self.act.snd_max;
+        let waits = in_flight || self.act.snd_end.after(una) || self.fin_at(una);
         let stuck = waits
             && self.rec.state().is_synchronized()
-            && una == self.act.snd_max
             && self.act.rto_at() == Instant::NEVER
             && self.plan_text().is_none();
         if stuck && !self.act.has(PROBE) {

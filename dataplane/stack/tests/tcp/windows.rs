@@ -232,6 +232,20 @@ fn a_probe_that_is_taken_counts() {
     });
 }
 
+/// Found by `tests/live.rs`: the window opened and closed again before anything could be sent.
+#[test]
+fn a_window_that_opens_for_a_moment_leaves_the_probes_running() {
+    ordinary(|peer| {
+        peer.open();
+        peer.give(ack(1, 1).window(0));
+        peer.send(b"answer");
+        assert_eq!(peer.wait(Duration::from_millis(300)).len(), 1, "a probe is under way");
+        assert_eq!(peer.give_all([ack(1, 1), ack(1, 1).window(0)]), NOTHING);
+        assert!(!peer.wait(Duration::from_secs(2)).is_empty(), "it is probed on");
+        assert_eq!(peer.give(ack(1, 1)), ["PA 1+6 ack 1"]);
+    });
+}
+
 /// A connection may be idle for hours before its closed window matters.
 #[test]
 fn a_window_closed_long_ago_is_probed_before_the_peer_is_given_up() {
