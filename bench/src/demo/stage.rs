@@ -48,6 +48,7 @@ impl Stage {
             connections: ROOM,
             active: 8192,
             hugepages: "auto",
+            successor: "close",
         };
         reserve_huge_pages(ledger, screen)?;
         screen.step(&format!("network namespace {NAMESPACE}: {PEER} == {INTERFACE}"));
