@@ -40,6 +40,8 @@ pub struct Instance {
     pub active: u32,
     /// `auto`, `require` or `never`.
     pub hugepages: &'static str,
+    /// What becomes of what a dead application leaves: `close` or `keep`.
+    pub successor: &'static str,
 }
 
 /// Why the appliance is not up.
@@ -152,12 +154,14 @@ frames = 8192
 
 [applications]
 receive_max = \"64MiB\"
+successor = \"{successor}\"
 ",
             name = self.name,
             device = self.device,
             addresses = addresses.join(", "),
             worker = cores - 1,
             hugepages = self.hugepages,
+            successor = self.successor,
             connections = self.connections,
             active = self.active,
         )
@@ -294,7 +298,7 @@ receive_max = \"64MiB\"
     /// Kills what a killed `xtcpd` may have left, and removes the run-time directory.
     pub fn sweep(&self) {
         let run_dir = self.run_dir.display().to_string();
-        for program in ["presence", "xtcpd", "xtcp-dataplane"] {
+        for program in ["presence", "relay", "xtcpd", "xtcp-dataplane"] {
             for pid in find(program, &[self.name.as_str(), run_dir.as_str()]) {
                 kill_by_id(pid);
             }

@@ -48,6 +48,7 @@ impl Stage {
             connections: ROOM,
             active: 8192,
             hugepages: "auto",
+            successor: "close",
         };
         ledger.claim()?;
         reserve_huge_pages(ledger, screen)?;

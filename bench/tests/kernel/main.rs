@@ -7,4 +7,5 @@ mod demo;
 mod devices;
 mod killing;
 mod loss;
+mod relay;
 mod rig;

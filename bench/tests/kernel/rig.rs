@@ -97,6 +97,7 @@ impl Rig {
             connections: 4096,
             active: 4096,
             hugepages: "never",
+            successor: "close",
         })
     }
 
@@ -203,7 +204,7 @@ fn cores() -> &'static str {
 fn sweep() {
     for entry in std::fs::read_dir("/run/xtcp-tests").into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        for program in ["xtcpd", "xtcp-dataplane", "presence"] {
+        for program in ["xtcpd", "xtcp-dataplane", "presence", "relay"] {
             let run_dir = entry.path().join("run").display().to_string();
             for pid in find(program, &[run_dir.as_str()]) {
                 kill_by_id(pid);
