@@ -170,8 +170,9 @@ impl Pool {
                     self.queue(connection);
                 }
             }
-            // The library keeps the bytes and tries again.
-            Next::Refused(..) => {}
+            // The library keeps the bytes and tries again. A predecessor's connections have been
+            // told of as opened, each; the numbers need no mark for their end.
+            Next::Refused(..) | Next::Resumed => {}
         }
         Ok(())
     }

@@ -474,8 +474,14 @@ fn attach(application: String) -> (Endpoint, Reply, [OwnedFd; 4]) {
         next: 0,
         lifeline: Some(reading),
     };
-    let reply =
-        Reply::Attached { endpoint: 0, pool: 0, key: 1, layout: LAYOUT, receive_bytes: RECEIVE };
+    let reply = Reply::Attached {
+        endpoint: 0,
+        pool: 0,
+        key: 1,
+        layout: LAYOUT,
+        receive_bytes: RECEIVE,
+        resumed: None,
+    };
     let receive = endpoint.receive.fd().try_clone_to_owned().expect("a file");
     (endpoint, reply, [memory.into_fd(), receive, sleeping_end, writing])
 }
