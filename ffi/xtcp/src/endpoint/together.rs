@@ -63,7 +63,7 @@ impl Endpoint {
             return Err(TransactionError::SeveralWorkers);
         }
         let unready = TransactionError::Unready;
-        let lane = self.lanes.get(usize::from(worker)).ok_or(unready(SendError::Closed))?;
+        let lane = self.lanes.get(usize::from(worker)).ok_or_else(|| unready(SendError::Closed))?;
         let (connections, bytes) = (PARTS_MAX.min(lane.capacity()), lane.piece_max());
         let in_all: usize = parts.iter().map(|part| part.bytes.len()).sum();
         if parts.len() > connections
