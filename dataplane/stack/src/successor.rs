@@ -103,6 +103,7 @@ impl Stack<'_> {
         self.connections[index as usize].options &= !UNTOLD;
         if let Some(active) = rec.active() {
             self.actives[active as usize].clear(TELL_OPENED);
+            self.actives[active as usize].set(KNOWN);
             self.settle(index);
         }
         Some(Event::Opened { group, connection: self.cd(index) })
