@@ -112,7 +112,11 @@ impl App {
             Event::Closed { connection, reason, .. } => {
                 let mut stream = self.streams.remove(&connection).expect("known");
                 stream.closed = Some(reason);
-                self.ended.push(stream);
+                // A late duplicate of a SYN that was answered long ago opens nothing.
+                let by_a_late_syn = !stream.opened && self.arriving.is_some();
+                if !by_a_late_syn {
+                    self.ended.push(stream);
+                }
                 // What it still held of a connection that broke is given back by closing.
                 match host.stack.close(host.group, connection, now) {
                     Ok(()) | Err(Misuse::StaleConnection) => {}
