@@ -404,6 +404,20 @@ fn a_client_whose_handshake_is_aborted_is_told() {
     });
 }
 
+/// RFC 9293 section 3.10.4: there is nothing yet that could be closed in good order.
+#[test]
+fn a_handshake_that_is_closed_is_aborted() {
+    xtcp(|peer| {
+        assert_eq!(peer.give(syn()), NOTHING);
+        assert_eq!(peer.events(), ["acceptable"]);
+        peer.close();
+        assert_eq!(peer.turn().len(), 1);
+        assert_eq!(peer.last_got().flags, Flags::RST | Flags::ACK);
+        assert_eq!(peer.events(), ["closed Aborted held 0"]);
+        peer.host.assert_nothing_held();
+    });
+}
+
 /// MUST-10: both SYNs cross.
 #[test]
 fn two_that_open_at_once_meet() {

@@ -298,6 +298,25 @@ fn a_small_window_is_used_in_the_end_and_wholly() {
     });
 }
 
+/// RFC 9293 section 3.10.7.4: what overtook it on the way tells a window, and it does not.
+#[test]
+fn a_window_of_before_is_not_believed() {
+    ordinary(|peer| {
+        peer.open();
+        peer.give(data(4, 1, b"beyond a hole"));
+        assert_eq!(peer.give(ack(1, 1).window(0)), NOTHING);
+        peer.send(b"answer");
+        assert_eq!(peer.turn(), ["PA 1+6 ack 1"]);
+        peer.give(ack(17, 7).window(0));
+        peer.give(ack(1, 7));
+        peer.send(b"more");
+        assert_eq!(peer.turn(), NOTHING, "by its number it is older");
+        peer.give(ack(20, 1));
+        assert_eq!(peer.turn(), NOTHING, "by what it acknowledges");
+        assert_eq!(peer.give(ack(20, 7)), ["PA 7+4 ack 1"]);
+    });
+}
+
 /// Both sides probe: their acknowledgements are not each other's reason to acknowledge.
 #[test]
 fn an_acknowledgement_after_a_probe_lies_in_the_window_it_knows() {
