@@ -86,6 +86,7 @@ fn host(number: u8, connections: usize, ports: &[u16]) -> Host {
         pools_max: 1,
         groups_max: 256,
         queues_max: 1,
+        throttle: xtcp_stack::Throttle::default(),
         tcp: TcpConfig::default(),
     };
     let tables = memory(Stack::memory_needed(&config));
@@ -102,6 +103,7 @@ fn host(number: u8, connections: usize, ports: &[u16]) -> Host {
                 acknowledge: Acknowledge::ByApplication { deadline: Duration::ZERO },
                 window_max: 1 << 16,
                 nagle: false,
+                ..GroupConfig::default()
             };
             stack.open_group(pool, QUEUE, &group).expect("room for a group")
         })

@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::PollFlags;
-use xtcp_ring::message::{Reply, Request};
+use xtcp_ring::message::{Refusal, Reply, Request};
 use xtcp_ring::transport::{Partial, records};
 use xtcp_ring::{Seqpacket, TransportError};
 
@@ -85,7 +85,8 @@ impl Client {
             Err(TransportError::Malformed(why)) if self.nonsense < NONSENSE_MAX => {
                 self.nonsense += 1;
                 let reason = format!("the message is not understood: {why}");
-                return self.reply(&Reply::Refused { reason }, Vec::new());
+                return self
+                    .reply(&Reply::Refused { refusal: Refusal::Invalid, reason }, Vec::new());
             }
             Err(error) => return Err(error),
         };

@@ -528,7 +528,7 @@ fn call(
     }
     let (answer, files): (Answer, Vec<OwnedFd>) = link.recv().map_err(broken)?;
     match answer {
-        Answer::Refused { reason } => Err(CallError::Refused(reason)),
+        Answer::Refused { reason, .. } => Err(CallError::Refused(reason)),
         answer => Ok((answer, files)),
     }
 }

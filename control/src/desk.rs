@@ -8,8 +8,8 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use tracing::{error, info, warn};
 use xtcp_ring::message::{
-    Accept, Answer, Command, EndpointRecord, GroupOptions, GroupRecord, Reply, Request, Row, Topic,
-    VERSION, name_is_valid,
+    Accept, Answer, Command, EndpointRecord, GroupOptions, GroupRecord, Refusal, Reply, Request,
+    Row, Topic, VERSION, name_is_valid,
 };
 use xtcp_ring::{EndpointLayout, Mapping, SharedMemory, bell};
 
@@ -85,12 +85,15 @@ impl Desk {
             }
             Request::OpenGroup(options) => self.open_group(client, options, interrupt),
             Request::CloseGroup { gd } => self.close_group(client, gd, interrupt),
+            Request::DrainGroup { gd, .. } => {
+                Err(format!("group {gd} cannot be drained by this version"))
+            }
             Request::Detach => self.detach(client, interrupt),
             Request::Describe { cd } => self.describe(client, cd, interrupt),
             Request::Status => Ok(Reply::Shown { rows: vec![self.status(interrupt)] }),
             Request::Show { topic, limit } => self.show(client, topic, limit, interrupt),
         };
-        (reply.unwrap_or_else(|reason| Reply::Refused { reason }), files)
+        (reply.unwrap_or_else(|reason| Reply::Refused { refusal: Refusal::Invalid, reason }), files)
     }
 
     /// Tells the dataplane that an application has left. It may know already.

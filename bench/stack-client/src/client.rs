@@ -99,6 +99,7 @@ fn config(device: &Device, own: &[Address], work: &Work) -> Result<Config, Box<d
         pools_max: 1,
         groups_max: 4,
         queues_max: 1,
+        throttle: xtcp_stack::Throttle::default(),
         tcp: TcpConfig::default(),
     })
 }
@@ -123,6 +124,7 @@ impl<'w> Client<'w> {
             acknowledge: Acknowledge::ByApplication { deadline: Duration::ZERO },
             window_max: 1 << 20,
             nagle: false,
+            ..GroupConfig::default()
         };
         let group = stack.open_group(pool, QUEUE, &group).map_err(refused)?;
         Ok(Self {

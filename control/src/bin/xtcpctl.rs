@@ -87,7 +87,7 @@ fn ask(options: &Options) -> Result<Vec<Row>, String> {
     let (reply, _) = asked.map_err(|error: TransportError| format!("xtcpd: {error}"))?;
     match reply {
         Reply::Shown { rows } => Ok(rows),
-        Reply::Refused { reason } => Err(reason),
+        Reply::Refused { reason, .. } => Err(reason),
         other => Err(format!("xtcpd answers {other:?}, which makes no sense")),
     }
 }

@@ -126,7 +126,10 @@ impl Fake {
                 "die" => process::exit(3),
                 "hang-up" => return None,
                 "nonsense" => Answer::Done,
-                "refuse" => Answer::Refused { reason: "the port is taken by the fake".into() },
+                "refuse" => Answer::Refused {
+                    refusal: xtcp_ring::message::Refusal::InUse,
+                    reason: "the port is taken by the fake".into(),
+                },
                 _ => {
                     let gd = self.next_gd;
                     self.next_gd += 1;
@@ -139,6 +142,7 @@ impl Fake {
                 assert_eq!(self.groups.remove(&gd).map(|group| group.endpoint), Some(endpoint));
                 Answer::Done
             }
+            Command::DrainGroup { .. } => Answer::Done,
             Command::CloseEndpoint { endpoint } => {
                 self.close(endpoint);
                 Answer::Done

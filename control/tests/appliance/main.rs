@@ -38,6 +38,7 @@ fn options(name: &str) -> GroupOptions {
         acknowledge: Acknowledge::ByApplication { deadline_ms: 0 },
         window_max: 0,
         nagle: true,
+        ..GroupOptions::new("group", 7)
     }
 }
 
@@ -48,7 +49,7 @@ fn ask(link: &Seqpacket, request: &Request) -> (Reply, Vec<OwnedFd>) {
 
 fn refusal(link: &Seqpacket, request: &Request) -> String {
     match ask(link, request) {
-        (Reply::Refused { reason }, _) => reason,
+        (Reply::Refused { reason, .. }, _) => reason,
         (other, _) => panic!("{request:?} was answered by {other:?}"),
     }
 }
@@ -397,7 +398,7 @@ fn a_hostile_client_costs_nobody_else() {
     for record in [&b"\0nonsense"[..], b"\0{\"Attach\":{}}", b"\x09x", b"\0", b"\0[[[[[["] {
         hostile.try_send_record(record, &[]).expect("sent");
         let (reply, _) = hostile.recv::<Reply>().expect("answered");
-        let Reply::Refused { reason } = reply else { panic!("{reply:?}") };
+        let Reply::Refused { reason, .. } = reply else { panic!("{reply:?}") };
         assert!(reason.starts_with("the message is not understood"), "{reason}");
     }
     assert_eq!(ask(&hostile, &Request::Status).0, ask(&hostile, &Request::Status).0);

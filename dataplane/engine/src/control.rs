@@ -514,6 +514,10 @@ fn obey(command: Command, files: Vec<OwnedFd>, engine: &mut Engine) -> Result<An
             engine.open_group(endpoint, options).map_or_else(refuse, |gd| Answer::Group { gd })
         }
         Command::CloseGroup { endpoint, gd } => done(engine.close_group(endpoint, gd)),
+        Command::DrainGroup { gd, .. } => Answer::Refused {
+            refusal: xtcp_ring::message::Refusal::Invalid,
+            reason: format!("group {gd} cannot be drained by this version"),
+        },
         Command::CloseEndpoint { endpoint } => match engine.close_endpoint(endpoint) {
             Some(_) => Answer::Done,
             None => refuse(format!("there is no endpoint {endpoint}")),
@@ -538,7 +542,7 @@ fn is_hung_up(lifeline: BorrowedFd<'_>) -> bool {
 }
 
 fn refuse(reason: String) -> Answer {
-    Answer::Refused { reason }
+    Answer::Refused { refusal: xtcp_ring::message::Refusal::Invalid, reason }
 }
 
 /// To standard output; nobody may be listening any more, which is no reason to end.

@@ -473,6 +473,7 @@ fn group_config(options: &GroupOptions) -> Result<GroupConfig, String> {
         },
         window_max: options.window_max,
         nagle: options.nagle,
+        ..GroupConfig::default()
     })
 }
 
@@ -490,6 +491,7 @@ mod tests {
             acknowledge: message::Acknowledge::ByApplication { deadline_ms: 7 },
             window_max: 65_536,
             nagle: false,
+            ..GroupOptions::new("group", 7)
         };
         let config = group_config(&options).unwrap();
         let waits = Duration::from_secs(10);

@@ -271,6 +271,7 @@ impl Client {
             pools_max: 1,
             groups_max: 1,
             queues_max: 1,
+            throttle: xtcp_stack::Throttle::default(),
             tcp: TcpConfig::default(),
         };
         let tables = memory(Stack::memory_needed(&config));

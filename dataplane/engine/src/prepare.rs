@@ -293,6 +293,7 @@ fn work(
         acknowledge: Acknowledge::ByApplication { deadline: Duration::ZERO },
         window_max: 1 << 20,
         nagle: line.tcp.nagle,
+        ..GroupConfig::default()
     };
     let receive = receive.unwrap_or_default();
     let builtin = Builtin::open(behaviour, &group, receive, stack).map_err(EngineError::Builtin)?;

@@ -53,6 +53,7 @@ pub(crate) fn group(port: u16) -> GroupConfig {
         acknowledge: Acknowledge::OnReceive,
         window_max: 65_536,
         nagle: false,
+        ..GroupConfig::default()
     }
 }
 

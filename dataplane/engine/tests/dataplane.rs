@@ -122,7 +122,7 @@ impl Xtcpd {
 
     fn refusal(&self, order: &Order, files: &[&OwnedFd]) -> String {
         match self.ask(order, files) {
-            Answer::Refused { reason } => reason,
+            Answer::Refused { reason, .. } => reason,
             other => panic!("{order:?} was answered by {other:?}"),
         }
     }
@@ -240,6 +240,7 @@ fn group(name: &str, port: u16) -> GroupOptions {
         acknowledge: Acknowledge::OnReceive,
         window_max: 65_536,
         nagle: false,
+        ..GroupOptions::new("group", 7)
     }
 }
 

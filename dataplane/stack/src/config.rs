@@ -52,8 +52,33 @@ pub struct Config {
     pub groups_max: u16,
     /// Event queues, one per application endpoint.
     pub queues_max: u16,
+    /// What is done before buffers run out.
+    pub throttle: Throttle,
     /// The TCP's choices.
     pub tcp: TcpConfig,
+}
+
+/// How incoming transmissions are throttled when buffers get scarce (WO 02/091709, "Modifications
+/// and Alterations"), and how much of what all pools share one pool may take. All in percent, 0 to
+/// 100; thresholds are of the free part of the pool's receive buffer or of the shared transmit
+/// buffer, whichever is less. 0 turns a step off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Throttle {
+    /// Below this much free, offered windows shrink.
+    pub shrink_below: u8,
+    /// Below this much free, the stack acknowledges no new text by itself.
+    pub withhold_below: u8,
+    /// Below this much free, text is hidden from the application: it is dropped, and its ACK field
+    /// processed.
+    pub hide_below: u8,
+    /// The most one pool takes of the transmit buffer and of the tables that pools share.
+    pub pool_share: u8,
+}
+
+impl Default for Throttle {
+    fn default() -> Self {
+        Self { shrink_below: 50, withhold_below: 20, hide_below: 10, pool_share: 50 }
+    }
 }
 
 /// The choices RFC 9293 and its companions leave to an implementation.
@@ -143,19 +168,103 @@ pub enum Family {
     Dual,
 }
 
+/// Whether, and how, the peer of an idle connection is asked if it is still there (RFC 9293 section
+/// 3.8.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepAlive {
+    /// Nothing heard for so long, it is asked. RFC 9293 MUST-28 wants two hours unless configured.
+    pub idle: Duration,
+    /// Time between two questions.
+    pub interval: Duration,
+    /// Unanswered questions after which the connection is *down*: 1 to 255.
+    pub probes: u8,
+}
+
+/// How fast a connection sends into a network of unknown width.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Congestion {
+    /// RFC 5681.
+    NewReno,
+    /// RFC 9438.
+    Cubic,
+}
+
+/// Which connections [`crate::Stack::drain_group`] ends, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// Those with nothing under way, by FIN; the others as soon as that is so of them.
+    WhenIdle,
+    /// All, by FIN after what is queued.
+    Close,
+    /// All, by RST.
+    Reset,
+}
+
+/// Priorities a group can have; the highest is the first to be served.
+pub const PRIORITIES: u8 = 4;
+
 /// What a connection group is opened with.
 #[derive(Clone, Copy, Debug)]
 pub struct GroupConfig {
-    /// Local port, 1 to 65535.
+    /// Local port, 1 to 65535. Several groups may have the same: of those that listen on the
+    /// address a client calls, the ones that name it go before the ones that take any, and among
+    /// them chance decides by [`Self::weight`].
     pub port: u16,
     /// Which of our addresses.
     pub family: Family,
+    /// Bit n: it listens on the nth of [`Config::addresses`]. 0: on all of its family.
+    pub addresses: u16,
+    /// Its share of the clients among groups on the same port and address: 1 to 255.
+    pub weight: u8,
+    /// 0 to [`PRIORITIES`] - 1: events of a higher one overtake those of a lower one.
+    pub priority: u8,
     /// Who completes handshakes.
     pub accept: Accept,
     /// Who acknowledges.
     pub acknowledge: Acknowledge,
+    /// With [`Acknowledge::ByApplication`]: if not 0, the stack acknowledges by itself what is
+    /// beyond so many unacknowledged bytes, oldest first, and gives up redelivery for them.
+    pub hold_limit: u32,
     /// Largest window offered to one connection, in bytes: 1 segment to 1 GiB.
     pub window_max: u32,
     /// Nagle's algorithm for this group's connections.
     pub nagle: bool,
+    /// `None`: idle peers are not asked (RFC 9293 MUST-25).
+    pub keep_alive: Option<KeepAlive>,
+    /// If not zero, a connection on which no text came or went for so long is closed.
+    pub idle_timeout: Duration,
+    /// Unacknowledged for this long, a connection is *down*; zero takes
+    /// [`TcpConfig::user_timeout`].
+    pub user_timeout: Duration,
+    /// Congestion control.
+    pub congestion: Congestion,
+    /// The IPv4 type of service, or IPv6 traffic class, of what is sent (RFC 2474); its two ECN
+    /// bits are the stack's.
+    pub traffic_class: u8,
+    /// Time to live, or hop limit, of what is sent: 1 to 255.
+    pub hop_limit: u8,
+}
+
+impl Default for GroupConfig {
+    /// The XTCP way, listening nowhere: accepted and acknowledged by the application only.
+    fn default() -> Self {
+        Self {
+            port: 0,
+            family: Family::Dual,
+            addresses: 0,
+            weight: 1,
+            priority: 1,
+            accept: Accept::ByApplication { timeout: Duration::from_secs(5) },
+            acknowledge: Acknowledge::ByApplication { deadline: Duration::ZERO },
+            hold_limit: 0,
+            window_max: 256 << 10,
+            nagle: false,
+            keep_alive: None,
+            idle_timeout: Duration::ZERO,
+            user_timeout: Duration::ZERO,
+            congestion: Congestion::NewReno,
+            traffic_class: 0,
+            hop_limit: 64,
+        }
+    }
 }

@@ -72,7 +72,10 @@ mod transaction;
 pub mod wire;
 pub mod world;
 
-pub use config::{Accept, Acknowledge, Address, Config, Family, GroupConfig, TcpConfig};
+pub use config::{
+    Accept, Acknowledge, Address, Config, Congestion, Family, GroupConfig, KeepAlive, Manner,
+    PRIORITIES, TcpConfig, Throttle,
+};
 pub use counters::{Count, Counters, Outcome, Stop};
 pub use error::Misuse;
 pub use event::{Event, Reason};

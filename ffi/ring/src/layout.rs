@@ -18,7 +18,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::memory::PAGE;
 
 /// Version of layouts and messages. Both sides must have the same.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// First eight bytes of an endpoint's memory: "XTCPring".
 pub const MAGIC: u64 = u64::from_le_bytes(*b"XTCPring");
@@ -135,6 +135,9 @@ pub mod kind {
     /// Submissions chained by [`super::flag::MORE`] could not all be done, so none was. `cd` is
     /// that of the first that could not, `offset` how many there were.
     pub const BATCH_REFUSED: u8 = 8;
+    /// A group that is drained has no connection at this worker any more. `cd` has the worker's
+    /// number and no connection's.
+    pub const DRAINED: u8 = 9;
 }
 
 /// The sizes of an endpoint's memory.

@@ -120,6 +120,7 @@ impl GroupOptions {
             },
             window_max: self.window_max,
             nagle: self.nagle,
+            ..message::GroupOptions::new(&self.name, self.port)
         }
     }
 }

@@ -425,6 +425,7 @@ fn config() -> Config {
         pools_max: 1,
         groups_max: 1,
         queues_max: 1,
+        throttle: xtcp_stack::Throttle::default(),
         tcp: TcpConfig::default(),
     }
 }

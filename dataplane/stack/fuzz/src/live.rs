@@ -77,6 +77,7 @@ fn config() -> Config {
         pools_max: 4,
         groups_max: 6,
         queues_max: 2,
+        throttle: xtcp_stack::Throttle::default(),
         tcp: TcpConfig { half_open_max: 6, send_queue_max: 12_000, ..TcpConfig::default() },
     }
 }
@@ -101,6 +102,7 @@ fn group_config(at: usize) -> GroupConfig {
         acknowledge,
         window_max,
         nagle: at != 1,
+        ..GroupConfig::default()
     }
 }
 

@@ -44,6 +44,7 @@ pub(super) fn config() -> Config {
         pools_max: 1,
         groups_max: 1,
         queues_max: 1,
+        throttle: crate::Throttle::default(),
         tcp: TcpConfig::default(),
     }
 }

@@ -84,6 +84,7 @@ pub(crate) fn config(worker: u8, number: u8) -> Config {
         pools_max: 4,
         groups_max: 8,
         queues_max: 4,
+        throttle: xtcp_stack::Throttle::default(),
         tcp: TcpConfig::default(),
     }
 }
@@ -114,6 +115,7 @@ pub(crate) fn xtcp_group(port: u16) -> GroupConfig {
         acknowledge: Acknowledge::ByApplication { deadline: Duration::ZERO },
         window_max: 1 << 18,
         nagle: true,
+        ..GroupConfig::default()
     }
 }
 

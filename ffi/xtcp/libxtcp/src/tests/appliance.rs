@@ -409,9 +409,10 @@ fn converse(socket: &Seqpacket, shared: &Shared) {
                 shared.changed.notify_all();
                 continue;
             }
-            Request::OpenGroup(options) if options.port == 1 => {
-                Reply::Refused { reason: "port 1 is the test's".to_owned() }
-            }
+            Request::OpenGroup(options) if options.port == 1 => Reply::Refused {
+                refusal: xtcp_ring::message::Refusal::Invalid,
+                reason: "port 1 is the test's".to_owned(),
+            },
             Request::OpenGroup(options) => {
                 world.opened += 1;
                 let gd = 1 << 16 | world.opened;
@@ -427,7 +428,10 @@ fn converse(socket: &Seqpacket, shared: &Shared) {
             }
             Request::Describe { cd } => match world.sessions.get(&cd) {
                 Some(session) => Reply::Described(describe(&world, session, cd)),
-                None => Reply::Refused { reason: "no such connection".to_owned() },
+                None => Reply::Refused {
+                    refusal: xtcp_ring::message::Refusal::Invalid,
+                    reason: "no such connection".to_owned(),
+                },
             },
             Request::Detach => Reply::Done,
             other => panic!("{other:?}"),
