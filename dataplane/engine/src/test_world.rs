@@ -79,6 +79,7 @@ fn stack(ip: IpAddr, mac: u8, send_queue_max: u32, now: Instant) -> Stack<'stati
         pools_max: 8,
         groups_max: 16,
         queues_max: 8,
+        throttle: xtcp_stack::Throttle::default(),
         tcp,
     };
     let tables = memory(Stack::memory_needed(&config));
