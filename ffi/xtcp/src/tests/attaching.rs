@@ -101,7 +101,11 @@ fn every_word_with_xtcpd() {
         let cd = described.cd;
         answer(&socket, |r| *r == Request::Describe { cd }, &Reply::Described(described));
         let reason = "no".to_owned();
-        answer(&socket, |r| *r == Request::Describe { cd }, &Reply::Refused { reason });
+        answer(
+            &socket,
+            |r| *r == Request::Describe { cd },
+            &Reply::Refused { refusal: xtcp_ring::message::Refusal::NotThere, reason },
+        );
         answer(&socket, |r| *r == Request::CloseGroup { gd: GD }, &Reply::Done);
         answer(&socket, |r| *r == Request::Detach, &Reply::Done);
         fake
