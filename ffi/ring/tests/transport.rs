@@ -50,7 +50,7 @@ fn a_message_and_its_files() {
 fn a_long_message_is_cut_and_joined() {
     let (one, other) = pair();
     let text = "0123456789".repeat(200_000);
-    let sent = Reply::Refused { reason: text };
+    let sent = Reply::Refused { refusal: xtcp_ring::message::Refusal::Invalid, reason: text };
     let copy = sent.clone();
     let (pipe, _) = rustix::pipe::pipe().expect("a pipe");
     let sender = thread::spawn(move || one.send(&copy, &[pipe.as_fd()]));
@@ -79,7 +79,10 @@ fn an_endless_message_is_taken_record_by_record() {
 #[test]
 fn a_message_beyond_the_limit_is_not_sent() {
     let (one, _other) = pair();
-    let reply = Reply::Refused { reason: "x".repeat(MESSAGE_MAX) };
+    let reply = Reply::Refused {
+        refusal: xtcp_ring::message::Refusal::Invalid,
+        reason: "x".repeat(MESSAGE_MAX),
+    };
     assert!(matches!(one.send(&reply, &[]), Err(TransportError::TooLong(MESSAGE_MAX))));
     one.send(&Reply::Done, &[]).expect("the connection goes on");
 }
