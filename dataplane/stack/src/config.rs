@@ -106,6 +106,10 @@ pub struct TcpConfig {
     pub nagle: bool,
     /// Window scale we offer, 0 to 14.
     pub window_scale: u8,
+    /// Whether timestamps (RFC 7323) are agreed to and asked for.
+    pub timestamps: bool,
+    /// Whether selective acknowledgements (RFC 2018) are agreed to and asked for.
+    pub sack: bool,
     /// Bytes a connection may have queued for sending, at most.
     pub send_queue_max: u32,
     /// Handshakes not completed, at most.
@@ -126,6 +130,8 @@ impl Default for TcpConfig {
             delayed_ack: Duration::from_millis(40),
             nagle: true,
             window_scale: 7,
+            timestamps: true,
+            sack: true,
             send_queue_max: 4 << 20,
             half_open_max: 65_536,
         }

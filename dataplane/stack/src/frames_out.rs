@@ -74,7 +74,12 @@ impl Stack<'_> {
             src: self.local_address(rec.local),
             dst,
         };
-        let header = header_of(&rec, plan);
+        let sack = if plan.sacks {
+            self.tcb(index, active).sack_blocks(plan.ack)
+        } else {
+            tcp::SackBlocks::NONE
+        };
+        let header = header_of(&rec, plan, sack);
         let len = frame_len(&path, &header, usize::from(plan.len));
         match resolved {
             Resolved::Mac(mac) => {
@@ -196,7 +201,7 @@ fn write_lower_layers<'b>(frame: &'b mut [u8], path: &Path) -> Option<&'b mut [u
     }
 }
 
-fn header_of(rec: &Connection, plan: &Plan) -> tcp::Header {
+fn header_of(rec: &Connection, plan: &Plan, sack: tcp::SackBlocks) -> tcp::Header {
     tcp::Header {
         src_port: rec.local_port,
         dst_port: rec.remote_port,
@@ -208,9 +213,9 @@ fn header_of(rec: &Connection, plan: &Plan) -> tcp::Header {
         options: tcp::Options {
             mss: plan.mss,
             window_scale: plan.window_scale,
-            sack_permitted: false,
+            sack_permitted: plan.sack_permitted,
             timestamps: plan.timestamps,
-            sack: tcp::SackBlocks::NONE,
+            sack,
         },
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Tcb;
 use super::arrives::payload_length;
-use super::record::{FIN_QUEUED, FIN_TAKEN, PERSISTING, RETRANSMIT, TIMESTAMPS};
+use super::record::{FIN_QUEUED, FIN_TAKEN, PERSISTING, RETRANSMIT, SACK, TIMESTAMPS};
 use super::seq::SeqNum;
 use super::state::State;
 use crate::counters::{Outcome, Stop};
@@ -154,11 +154,16 @@ impl Tcb<'_, '_> {
             Some(scale) => self.rec.set_scales(scale.min(SCALE_MAX), self.own_scale()),
             None => self.rec.set_scales(0, 0),
         }
-        if let Some(stamps) = seg.options.timestamps {
+        if let (true, Some(stamps)) = (self.tcp.timestamps, seg.options.timestamps) {
             self.rec.options |= TIMESTAMPS;
             self.rec.ts_recent = stamps.value;
         } else {
             self.rec.options &= !TIMESTAMPS;
+        }
+        if self.tcp.sack && seg.options.sack_permitted {
+            self.rec.options |= SACK;
+        } else {
+            self.rec.options &= !SACK;
         }
         self.start_congestion();
     }

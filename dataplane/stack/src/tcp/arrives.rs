@@ -164,6 +164,7 @@ impl Tcb<'_, '_> {
             self.note_heard();
         }
         if len > 0 && (seq + len).at_or_before(self.rec.rcv_nxt) {
+            self.note_duplicate(seq, seq + payload_length(seg));
             self.on_duplicate_text();
             return Err(Stop::DuplicateText);
         }

@@ -5,8 +5,8 @@
 
 use super::Tcb;
 use super::record::{
-    ACK_NOW, ACK_SECOND, FIN_QUEUED, HELD, PERSISTING, PROBE, RETRANSMIT, SEND_RST, SEND_SYN,
-    TIMESTAMPS,
+    ACK_NOW, ACK_SECOND, FIN_QUEUED, HELD, PERSISTING, PROBE, RETRANSMIT, Range, SACK, SEND_RST,
+    SEND_SYN, TIMESTAMPS,
 };
 use super::seq::SeqNum;
 use super::state::State;
@@ -31,6 +31,9 @@ pub(crate) struct Plan {
     pub(crate) window: u16,
     pub(crate) mss: Option<u16>,
     pub(crate) window_scale: Option<u8>,
+    pub(crate) sack_permitted: bool,
+    /// Whether SACK blocks go along.
+    pub(crate) sacks: bool,
     pub(crate) timestamps: Option<Timestamps>,
 }
 
@@ -85,6 +88,7 @@ impl Tcb<'_, '_> {
         Some(Plan {
             mss: Some(self.own_mss()),
             window_scale: scaled.then(|| self.own_scale()),
+            sack_permitted: if answer { self.rec.has(SACK) } else { self.tcp.sack },
             ..self.segment(What::Syn, self.rec.snd_una, flags, 0)
         })
     }
@@ -96,7 +100,7 @@ impl Tcb<'_, '_> {
             return None;
         }
         let sent_end = self.act.snd_end.earliest(self.act.snd_max);
-        let len = sent_end.since(una).min(self.segment_size());
+        let len = sent_end.since(una).min(self.text_room());
         let fin = self.fin_at(una + len) && self.act.snd_max.after(self.act.snd_end);
         (len > 0 || fin).then(|| self.text_segment(What::Again, una, len, fin))
     }
@@ -111,7 +115,7 @@ impl Tcb<'_, '_> {
         let congestion = self.act.cwnd.saturating_add(self.limited_transmit());
         let usable = self.rec.snd_wnd.min(congestion).saturating_sub(sent);
         let queued = self.act.snd_end.since(nxt);
-        let len = queued.min(usable).min(self.segment_size());
+        let len = queued.min(usable).min(self.text_room());
         let fin = self.fin_at(nxt + len);
         if len == 0 && !fin || len > 0 && !self.is_worth_sending(len, queued, sent) {
             return None;
@@ -121,7 +125,7 @@ impl Tcb<'_, '_> {
 
     /// Sender's silly window avoidance and Nagle (RFC 9293 sections 3.8.6.2.1 and 3.7.4).
     fn is_worth_sending(&self, len: u32, queued: u32, sent: u32) -> bool {
-        let full = len == self.segment_size();
+        let full = len == self.text_room();
         let nagle = self.tcp.nagle && self.group.nagle();
         let last = len == queued && (sent == 0 || !nagle || self.act.has(FIN_QUEUED));
         let again = self.act.snd_nxt.before(self.act.snd_max);
@@ -170,7 +174,8 @@ impl Tcb<'_, '_> {
     fn segment(&self, what: What, seq: SeqNum, flags: Flags, len: u16) -> Plan {
         let ack = if flags.contains(Flags::ACK) { self.ack_number() } else { SeqNum::new(0) };
         let asks = flags.contains(Flags::SYN) && !flags.contains(Flags::ACK);
-        let stamped = asks || self.rec.has(TIMESTAMPS);
+        let stamped = if asks { self.tcp.timestamps } else { self.rec.has(TIMESTAMPS) };
+        let bare = Flags::SYN | Flags::RST;
         let echo = if asks { 0 } else { self.rec.ts_recent };
         Plan {
             what,
@@ -181,6 +186,8 @@ impl Tcb<'_, '_> {
             window: self.window_field(ack, flags),
             mss: None,
             window_scale: None,
+            sack_permitted: false,
+            sacks: !flags.intersects(bare) && self.has_sack_blocks(),
             timestamps: stamped.then(|| Timestamps { value: self.timestamp(), echo }),
         }
     }
@@ -252,6 +259,9 @@ impl Tcb<'_, '_> {
     fn note_acknowledged(&mut self, plan: &Plan) {
         self.act.clear(ACK_NOW | ACK_SECOND);
         self.act.last_ack_sent = plan.ack;
+        if plan.sacks {
+            self.act.duplicate = Range::default();
+        }
         // One is paid; text is no duplicate, and the peer stops counting.
         let owed = self.act.duplicates_owed.saturating_sub(1);
         self.act.duplicates_owed = if plan.what == What::Acknowledgement { owed } else { 0 };
@@ -331,6 +341,11 @@ impl Tcb<'_, '_> {
     pub(super) fn segment_size(&self) -> u32 {
         let options = if self.rec.has(TIMESTAMPS) { TIMESTAMPS_LENGTH } else { 0 };
         u32::from(self.rec.mss.saturating_sub(options).max(1))
+    }
+
+    /// Text a segment has room for now, SACK blocks considered.
+    fn text_room(&self) -> u32 {
+        self.segment_size().saturating_sub(self.sack_option_length()).max(1)
     }
 
     fn own_mss(&self) -> u16 {

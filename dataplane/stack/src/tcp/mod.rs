@@ -5,6 +5,7 @@
 //! | `arrives` | 3.10.7 | SEGMENT ARRIVES, in the RFC's order |
 //! | `acknowledge` | 3.10.7.4 fifth, 3.8 | the ACK field: what it frees, what it says of the path |
 //! | `receive` | 3.10.7.4 seventh, 3.8.6.2 | text in: order, holes, the window we offer |
+//! | `sack` | | SACK blocks out (RFC 2018, 2883) |
 //! | `depart` | 3.7, 3.8.6 | segment out: what may go now |
 //! | `calls` | 3.10.1 to 3.10.6 | what the application asks |
 //! | `timeouts` | 3.10.8 | what happens when nothing happens |
@@ -22,6 +23,7 @@ mod depart;
 mod receive;
 pub(crate) mod record;
 mod rtt;
+mod sack;
 pub mod seq;
 pub mod state;
 mod timeouts;

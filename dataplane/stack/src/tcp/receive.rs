@@ -3,7 +3,9 @@
 
 use super::Tcb;
 use super::arrives::payload_length;
-use super::record::{ACK_NOW, ACK_SECOND, FIN_QUEUED, FIN_SEEN, FIN_TAKEN, RETRANSMIT, SEND_RST};
+use super::record::{
+    ACK_NOW, ACK_SECOND, FIN_QUEUED, FIN_SEEN, FIN_TAKEN, RETRANSMIT, Range, SACKS, SEND_RST,
+};
 use super::seq::SeqNum;
 use super::state::State;
 use crate::buffer::PAGE;
@@ -33,6 +35,7 @@ impl Tcb<'_, '_> {
             return Ok(());
         }
         let (seq, payload) = self.trim(seg);
+        self.note_duplicate(SeqNum::new(seg.seq), seq);
         if payload.is_empty() {
             self.act.set(ACK_NOW);
             if self.act.has(FIN_SEEN) && seq.after(self.act.fin_seq) {
@@ -88,6 +91,7 @@ impl Tcb<'_, '_> {
         }
         if had_hole {
             self.fill_from_out_of_order();
+            self.forget_sacks_in_order();
         }
         self.acknowledge_text(had_hole);
         if (taken as usize) < payload.len() { Err(Stop::ReceiveBufferFull) } else { Ok(()) }
@@ -153,31 +157,41 @@ impl Tcb<'_, '_> {
 
     /// A segment beyond a hole takes its place among those already there; bytes that are there
     /// already stay as they came first.
-    fn hold_out_of_order(&mut self, mut seq: SeqNum, mut payload: &[u8]) -> Outcome {
+    fn hold_out_of_order(&mut self, start: SeqNum, payload: &[u8]) -> Outcome {
+        let mut seq = start;
+        let outcome = self.place_out_of_order(&mut seq, payload);
+        self.note_sack(Range { left: start, right: seq });
+        outcome
+    }
+
+    /// Moves `seq` on to where the bytes that are held end.
+    fn place_out_of_order(&mut self, seq: &mut SeqNum, mut payload: &[u8]) -> Outcome {
         let mut before = NONE;
         let mut after = self.act.ooo_head;
         while !payload.is_empty() {
             // Skip those that end before the segment begins.
-            while after != NONE && self.chunks.get(after).end().at_or_before(seq) {
+            while after != NONE && self.chunks.get(after).end().at_or_before(*seq) {
                 before = after;
                 after = self.chunks.get(after).next;
             }
             let mut room = payload.len().min(PAGE);
             if after != NONE {
                 let next = *self.chunks.get(after);
-                let known = next.end().since(seq) as usize;
-                if !next.seq.after(seq) {
+                let known = next.end().since(*seq) as usize;
+                if !next.seq.after(*seq) {
                     let skip = known.min(payload.len());
-                    seq += u32::try_from(skip).unwrap_or(u32::MAX);
+                    let from = *seq;
+                    *seq += u32::try_from(skip).unwrap_or(u32::MAX);
+                    self.note_duplicate(from, *seq);
                     payload = &payload[skip..];
                     continue;
                 }
-                room = room.min(next.seq.since(seq) as usize);
+                room = room.min(next.seq.since(*seq) as usize);
             }
             if self.act.ooo_count >= OUT_OF_ORDER_MAX || !self.may_hold_out_of_order() {
                 return Err(Stop::OutOfOrderFull);
             }
-            let Some(index) = self.store(seq, &payload[..room]) else {
+            let Some(index) = self.store(*seq, &payload[..room]) else {
                 return Err(Stop::ReceiveBufferFull);
             };
             self.chunks.get_mut(index).next = after;
@@ -188,7 +202,7 @@ impl Tcb<'_, '_> {
             }
             self.act.ooo_count += 1;
             before = index;
-            seq += u32::from(length16(room));
+            *seq += u32::from(length16(room));
             payload = &payload[room..];
         }
         Ok(())
@@ -292,6 +306,7 @@ impl Tcb<'_, '_> {
             self.chunks.give_back(self.receive, index);
         }
         self.act.ooo_count = 0;
+        self.act.sacks = [Range::default(); SACKS];
     }
 
     /// Gives back what the application read in place, too: it will not look again.

@@ -72,6 +72,8 @@ pub(crate) const LISTED: u8 = 8;
 pub(crate) const HALF_OPEN: u8 = 16;
 /// Not in the flow table any more: segments do not find it.
 pub(crate) const UNFINDABLE: u8 = 32;
+/// Both sides take selective acknowledgements (RFC 2018).
+pub(crate) const SACK: u8 = 64;
 /// The application that there is now was not told of it; see `successor`.
 pub(crate) const UNTOLD: u8 = 128;
 
@@ -112,6 +114,31 @@ impl Connection {
 impl Linked for Connection {
     fn link(&mut self) -> &mut u32 {
         &mut self.active
+    }
+}
+
+/// Parts beyond holes that are remembered for SACK blocks: as many as a header has room for.
+pub(crate) const SACKS: usize = 4;
+
+/// A range of sequence numbers, empty if both are equal.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable,
+)]
+#[repr(C)]
+pub(crate) struct Range {
+    pub(crate) left: SeqNum,
+    /// The number after the last.
+    pub(crate) right: SeqNum,
+}
+
+impl Range {
+    pub(crate) fn is_empty(self) -> bool {
+        self.left == self.right
+    }
+
+    /// Whether the two overlap or meet.
+    pub(crate) fn touches(self, other: Self) -> bool {
+        self.left.at_or_before(other.right) && other.left.at_or_before(self.right)
     }
 }
 
@@ -192,7 +219,11 @@ pub(crate) struct Active {
     pub(crate) ts_offset: u32,
     /// Acknowledgements owed to segments beyond a hole, one each, as far as the peer counts.
     pub(crate) duplicates_owed: u32,
-    reserved: [u32; 15],
+    /// What lies beyond holes, the part that grew last first (RFC 2018 section 4).
+    pub(crate) sacks: [Range; SACKS],
+    /// What came twice and was not yet reported (RFC 2883).
+    pub(crate) duplicate: Range,
+    reserved: [u32; 5],
 }
 
 const _: () = assert!(size_of::<Active>() == 256);

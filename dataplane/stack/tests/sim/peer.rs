@@ -39,6 +39,8 @@ pub(crate) struct Seg {
     options: tcp::Options,
     /// Options as they stand in the header, whole words, after the others.
     raw_options: Vec<u8>,
+    /// SACK blocks, relative to the stack's initial sequence number.
+    sacks: Vec<(i64, i64)>,
 }
 
 /// A segment without anything special.
@@ -52,6 +54,7 @@ fn plain(flags: Flags, seq: i64, ack: i64) -> Seg {
         urgent: 0,
         options: tcp::Options::NONE,
         raw_options: Vec::new(),
+        sacks: Vec::new(),
     }
 }
 
@@ -59,6 +62,11 @@ fn plain(flags: Flags, seq: i64, ack: i64) -> Seg {
 pub(crate) fn syn() -> Seg {
     let options = tcp::Options { mss: Some(1460), window_scale: Some(7), ..tcp::Options::NONE };
     Seg { options, window: 64_000, ..plain(Flags::SYN, 0, 0) }
+}
+
+/// As [`syn`], with SACK permitted.
+pub(crate) fn syn_with_sack() -> Seg {
+    syn().options(|options| options.sack_permitted = true)
 }
 
 pub(crate) fn ack(seq: i64, ack: i64) -> Seg {
@@ -121,6 +129,12 @@ impl Seg {
         self
     }
 
+    /// SACK blocks, relative to the stack's initial sequence number.
+    pub(crate) fn sacks(mut self, blocks: &[(i64, i64)]) -> Self {
+        self.sacks = blocks.to_vec();
+        self
+    }
+
     pub(crate) fn options(mut self, change: impl FnOnce(&mut tcp::Options)) -> Self {
         change(&mut self.options);
         self
@@ -149,6 +163,8 @@ impl Got {
             (Flags::RST, 'R'),
             (Flags::PSH, 'P'),
             (Flags::ACK, 'A'),
+            (Flags::ECE, 'E'),
+            (Flags::CWR, 'W'),
         ];
         let flags: String =
             letters.iter().filter(|(f, _)| self.flags.contains(*f)).map(|(_, c)| c).collect();
@@ -376,6 +392,14 @@ impl<'m> Peer<'m> {
         self.last.as_ref().expect("the stack sent something")
     }
 
+    /// The SACK blocks of the last segment, relative to the client's initial sequence number.
+    pub(crate) fn last_sacks(&self) -> Vec<(i64, i64)> {
+        let isn = self.numbers_of(self.port).0;
+        let blocks = self.last_got().options.sack;
+        let relative = |b: &tcp::SackBlock| (to_relative(isn, b.left), to_relative(isn, b.right));
+        blocks.as_slice().iter().map(relative).collect()
+    }
+
     fn wire(&self) -> Wire {
         Wire { room: self.room, ..Wire::default() }
     }
@@ -386,6 +410,11 @@ impl<'m> Peer<'m> {
 
     fn frame_of(&self, seg: &Seg) -> Vec<u8> {
         let (isn, iss) = self.numbers_of(self.port);
+        let mut options = seg.options;
+        for &(left, right) in &seg.sacks {
+            let (left, right) = (from_relative(iss, left), from_relative(iss, right));
+            options.sack.push(tcp::SackBlock { left, right });
+        }
         let header = tcp::Header {
             src_port: self.port,
             dst_port: self.server_port,
@@ -394,7 +423,7 @@ impl<'m> Peer<'m> {
             flags: seg.flags,
             window: seg.window,
             urgent: seg.urgent,
-            options: seg.options,
+            options,
         };
         let header_len = header.header_len();
         let mut segment = vec![0; header_len + seg.raw_options.len() + seg.text.len()];
