@@ -15,8 +15,15 @@
  *   -ENOTCONN  cd is not a connection of the group (or, without a gd: there is no such pool)
  *   -EFAULT    a pointer that is needed is NULL
  *   -ENETDOWN  the dataplane is gone and all connections with it: xtcp_finalize, xtcp_initialize
- *   -EACCES    the appliance refused
  *   -EPROTO    library and appliance were not built from the same source
+ * And where the appliance is asked (pools, groups, xtcp_pars), when it refuses:
+ *   -EINVAL      a value that cannot be: an address that is not the appliance's, for one
+ *   -EADDRINUSE  the name, or what is named, is taken
+ *   -ENOENT      what is named is not there
+ *   -ENOSPC      a limit is reached: groups, applications, memory
+ *   -EACCES      this user may not
+ *   -EAGAIN      the dataplane is not there at the moment: try again
+ *   -EOPNOTSUPP  not what can be asked here
  *
  * NUMBERS. gd and cd are given in ascending order from 1 on, and begin again after 2147483647. So
  * the number of something that is closed names nothing, and not the next one that comes.
@@ -243,6 +250,13 @@ extern int xtcp_close_pool(int pd);
  * Opens a group in a pool (0: the first), see xtcp_open_group. Options:
  *   name                  the name operators see (`inet-7777`)
  *   dual_stack            1: PF_INET6 takes IPv4 clients, too (0)
+ *   address               only this of the appliance's addresses; may be given several times (all of
+ *                         the domain). Of groups on one port those that name the address a client
+ *                         calls go before those that take any
+ *   weight                1 to 255: the group's share of the clients among those it shares port and
+ *                         address with (1)
+ *   priority              0 to 3: while groups of a higher one are ready, xtcp_select leaves those of
+ *                         lower ones out, 16 times in a row at most (1)
  *   accept                `application`, or `automatic`: every client is let in, and xtcp_recv is
  *                         the first to tell its number (application)
  *   accept_timeout_ms     how long a client waits for xtcp_accept (0: the appliance's setting)
@@ -251,8 +265,24 @@ extern int xtcp_close_pool(int pd);
  *   acknowledge_after_ms  the appliance acknowledges by itself what the application has not
  *                         acknowledged after so long; it is still given again, but a server that
  *                         dies has lost it (0: never)
+ *   hold_limit            bytes: the appliance acknowledges by itself what is beyond so many
+ *                         unacknowledged ones of a connection, as after acknowledge_after_ms (0: never)
  *   window_max            most bytes a client may send ahead of its acknowledgements (262144)
  *   nagle                 1: hold small answers back while others are unacknowledged (0)
+ *   notify_requests       a sleeping thread is woken when so many requests are there ... (1)
+ *   notify_us             ... or the first has waited for so many microseconds, 1 to 1000000. A
+ *                         thread that does not sleep gets each at once (0: no waiting)
+ *   keep_alive_idle_ms    a client of which nothing was heard for so long is asked if it is there.
+ *                         Any of the three keys turns this on (off; then 7200000)
+ *   keep_alive_interval_ms  time between two questions (75000)
+ *   keep_alive_probes     unanswered ones after which the connection is down, 1 to 255 (9)
+ *   idle_timeout_ms       a connection on which no text came or went for so long is closed (0: never)
+ *   user_timeout_ms       what is sent and unacknowledged for so long makes a connection down
+ *                         (0: the appliance's setting)
+ *   congestion            `new_reno` (RFC 5681) or `cubic` (RFC 9438) (new_reno)
+ *   dscp                  0 to 63, in every packet that is sent; or                      (0)
+ *   traffic_class         the whole byte, a multiple of 4 up to 252 (0)
+ *   hop_limit             time to live, 1 to 255 (64)
  */
 extern int xtcp_open_group_ex(int pd, int domain, int type, int protocol, uint16_t port,
                               const struct xtcp_option *options);

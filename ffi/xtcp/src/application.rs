@@ -14,7 +14,8 @@ use xtcp_ring::{EndpointLayout, Mapping, ReadOnlyMapping, SharedMemory, Sleeper}
 use crate::control::{Control, Identity, unexpected};
 use crate::endpoint::{Endpoint, Limits};
 use crate::error::{Error, SendError};
-use crate::handle::{Connection, ConnectionInfo, Group, GroupOptions};
+use crate::group::{Drain, GroupOptions};
+use crate::handle::{Connection, ConnectionInfo, Group};
 use crate::inbox::{Inbox, is_hung_up};
 use crate::request::Deferred;
 use crate::transaction::{Part, TransactionError};
@@ -163,7 +164,7 @@ impl Application {
         };
         let mut endpoint = Endpoint::open(&memory, &layout, limits).map_err(unfit)?;
         let resumed = resumed.map(|left| {
-            endpoint.resume(left.iter().map(|group| Group(group.gd)));
+            endpoint.resume(left.iter().map(|group| (Group(group.gd), group.options.priority)));
             left.into_iter().map(resumed_group).collect()
         });
         let shared = Rc::new(Shared {
@@ -208,7 +209,7 @@ impl Application {
         match self.ask(&Request::OpenGroup(options.to_message()))? {
             Reply::Group { gd } => {
                 let group = Group(gd);
-                self.shared.endpoint.borrow_mut().add_group(group);
+                self.shared.endpoint.borrow_mut().add_group(group, options.priority);
                 Ok(group)
             }
             reply => Err(unexpected(&reply)),
@@ -233,6 +234,26 @@ impl Application {
                 self.shared.endpoint.borrow_mut().remove_group(group);
                 Ok(())
             }
+            reply => Err(unexpected(&reply)),
+        }
+    }
+
+    /// Takes no more clients for a group and brings its connections to their end, at most so many
+    /// a second: so that a server can be replaced without a storm of reconnecting clients. Each is
+    /// told as any that ends ([`crate::Event::Closed`]), and when no worker has one any more
+    /// [`crate::Event::GroupDrained`] says so, once. The group stays open until it is closed.
+    ///
+    /// Draining a group again changes how; a group that follows another on its port may be open
+    /// all the while.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchGroup`] when it is not open, and [`Error::Refused`].
+    pub fn drain_group(&self, group: Group, drain: &Drain) -> Result<(), Error> {
+        if !self.shared.endpoint.borrow().has_group(group) {
+            return Err(Error::NoSuchGroup);
+        }
+        match self.ask(&Request::DrainGroup { gd: group.0, drain: drain.to_message() })? {
+            Reply::Done => Ok(()),
             reply => Err(unexpected(&reply)),
         }
     }

@@ -70,7 +70,7 @@ impl Control {
     fn answer(&mut self) -> Result<(Reply, Vec<OwnedFd>), Error> {
         let received = self.socket.as_ref().map(Seqpacket::recv);
         match received.unwrap_or(Err(TransportError::Closed)) {
-            Ok((Reply::Refused { reason, .. }, _)) => Err(Error::Refused { reason }),
+            Ok((Reply::Refused { refusal, reason }, _)) => Err(Error::Refused { refusal, reason }),
             Ok(answer) => Ok(answer),
             Err(error) => Err(self.failed(error)),
         }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use xtcp_ring::message::Refusal;
+
 /// The appliance, or the way to it, does not do what was asked.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -17,6 +19,8 @@ pub enum Error {
     },
     /// `xtcpd` understood and does not do it.
     Refused {
+        /// Of which kind, for programs.
+        refusal: Refusal,
         /// Its sentence.
         reason: String,
     },
@@ -56,7 +60,7 @@ impl fmt::Display for Error {
                  the instance's name and run directory (open connections go on meanwhile)",
                 path.display()
             ),
-            Self::Refused { reason } => write!(f, "xtcpd refused: {reason}"),
+            Self::Refused { reason, .. } => write!(f, "xtcpd refused: {reason}"),
             Self::DataplaneGone => f.write_str(
                 "the dataplane is gone and this application's connections with it; \
                  attach again when xtcpd has restarted it",

@@ -79,6 +79,7 @@ mod clock;
 mod control;
 mod endpoint;
 mod error;
+mod group;
 mod handle;
 mod inbox;
 mod lane;
@@ -90,9 +91,11 @@ mod transaction;
 
 pub use application::{Application, Attach, ResumedGroup};
 pub use error::{Error, SendError};
-pub use handle::{
-    Accept, Acknowledge, Connection, ConnectionInfo, Family, Group, GroupOptions, GroupSet, Ready,
+pub use group::{
+    Accept, Acknowledge, Congestion, Drain, Family, GroupOptions, KeepAlive, Manner, Notify,
 };
+pub use handle::{Connection, ConnectionInfo, Group, GroupSet, Ready};
 pub use inbox::{Acceptable, Batch, CloseReason, Event, Inbox, RefusalReason};
 pub use request::{Deferred, Request};
 pub use transaction::{Transaction, TransactionError};
+pub use xtcp_ring::message::Refusal;

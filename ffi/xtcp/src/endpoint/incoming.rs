@@ -21,9 +21,7 @@ impl Endpoint {
         }
         let later = std::mem::take(&mut self.later);
         for connection in later {
-            if let Some(queue) = self.queue(connection.gd) {
-                queue.items.push_back(Item::Again { cd: connection.cd });
-            }
+            self.queues.push(connection.gd, Item::Again { cd: connection.cd });
         }
         let mut any = false;
         for worker in 0..self.lanes.len() {
@@ -85,24 +83,28 @@ impl Endpoint {
                 return Ok(());
             }
         }
-        let closed = self.closed.contains(&gd);
-        let Some(queue) = self.queues.iter_mut().find(|queue| queue.gd == gd) else {
-            return if closed { Ok(()) } else { Err(format!("a notice of unknown group {gd:#x}")) };
-        };
-        match notice.kind {
-            kind::ACCEPTABLE => {
-                queue.pending.insert(cd);
-                queue.acceptable.push_back(cd);
-            }
-            kind::OPENED => queue.items.push_back(Item::Opened { cd }),
-            kind::DATA => {
-                queue.items.push_back(Item::Data { cd, offset: notice.offset, piece });
-            }
-            kind::FINISHED => queue.items.push_back(Item::Finished { cd }),
-            kind::CLOSED => return self.on_closed(notice),
+        let is_known = match notice.kind {
+            kind::ACCEPTABLE => self.queues.offer(gd, cd),
+            kind::OPENED => self.queues.push(gd, Item::Opened { cd }),
+            kind::DATA => self.queues.push(gd, Item::Data { cd, offset: notice.offset, piece }),
+            kind::FINISHED => self.queues.push(gd, Item::Finished { cd }),
+            kind::CLOSED => self.on_closed(notice)?,
+            kind::DRAINED => self.on_group_drained(gd, worker),
             other => return Err(format!("a notice of kind {other}")),
+        };
+        if is_known || self.closed.contains(&gd) {
+            Ok(())
+        } else {
+            Err(format!("a notice of unknown group {gd:#x}"))
         }
-        Ok(())
+    }
+
+    /// A worker has no connection of a drained group any more.
+    fn on_group_drained(&mut self, gd: u32, worker: u8) -> bool {
+        if self.queues.on_drained(gd, worker, self.lanes.len()) {
+            self.queues.push(gd, Item::GroupDrained);
+        }
+        self.queues.contains(gd)
     }
 
     fn on_resumed(&mut self) -> Result<(), String> {
@@ -124,21 +126,23 @@ impl Endpoint {
         true
     }
 
-    fn on_closed(&mut self, notice: &Notice) -> Result<(), String> {
+    /// A connection is gone. Answers whether its group is here.
+    fn on_closed(&mut self, notice: &Notice) -> Result<bool, String> {
         let Notice { cd, gd, reason, .. } = *notice;
         let reason = CloseReason::from_code(reason)
             .ok_or_else(|| format!("reason {reason} of a closing"))?;
-        let Some(queue) = self.queue(gd) else { return Ok(()) };
-        if queue.pending.remove(&cd) {
+        if self.queues.withdraw(gd, cd) {
             // The application never heard of it.
-            return Ok(());
+            return Ok(true);
         }
-        queue.items.push_back(Item::Closed { cd, reason });
+        if !self.queues.push(gd, Item::Closed { cd, reason }) {
+            return Ok(false);
+        }
         self.gone.insert(cd, notice.offset > 0);
         self.ending.remove(&Connection { gd, cd });
         self.held.remove(&cd);
         self.drop_backlog(cd);
-        Ok(())
+        Ok(true)
     }
 
     fn check_piece(&self, piece: Piece, offset: u64) -> Result<(), String> {
@@ -182,8 +186,8 @@ impl Endpoint {
                 self.keep_refused(connection, &bytes, sent.close).map_err(|e| e.to_string())?
             }
         };
-        if !announced && let Some(queue) = self.queue(gd) {
-            queue.items.push_back(Item::Refused { cd, bytes: bytes.len(), reason });
+        if !announced {
+            self.queues.push(gd, Item::Refused { cd, bytes: bytes.len(), reason });
         }
         Ok(())
     }
@@ -211,45 +215,47 @@ impl Endpoint {
         Ok(announced)
     }
 
-    /// The next thing of these groups, what can be accepted first.
+    /// The next thing of these groups: of the one whose turn it is, what can be accepted first.
     pub(crate) fn next(&mut self, scope: Scope) -> Option<Next> {
-        for index in 0..self.queues.len() {
-            let gd = self.queues.get(index)?.gd;
-            if !scope.includes(gd) {
-                continue;
-            }
-            if let Some(connection) = self.next_acceptable(Group(gd)) {
-                return Some(Next::Acceptable(connection));
-            }
-            while let Some(item) = self.queues.get_mut(index)?.items.pop_front() {
-                let next = self.on_item(index, gd, item);
-                if let Some(Next::Request(given)) = &next {
-                    self.in_hand = Some(given.connection);
-                }
-                if next.is_some() {
-                    return next;
-                }
+        if let Scope::Only(group) = scope {
+            return self.next_of(group);
+        }
+        while let Some(gd) = self.queues.turn() {
+            let next = self.next_of(Group(gd));
+            if next.is_some() {
+                return next;
             }
         }
-        if matches!(scope, Scope::All) && self.resuming == Resuming::Complete {
+        if self.resuming == Resuming::Complete {
             self.resuming = Resuming::Told;
             return Some(Next::Resumed);
         }
         None
     }
 
-    /// The next connection of a group that can be accepted.
-    pub(crate) fn next_acceptable(&mut self, group: Group) -> Option<Connection> {
-        let queue = self.queue(group.0)?;
-        loop {
-            let cd = queue.acceptable.pop_front()?;
-            if queue.pending.remove(&cd) {
-                return Some(Connection { gd: group.0, cd });
+    fn next_of(&mut self, group: Group) -> Option<Next> {
+        if let Some(connection) = self.next_acceptable(group) {
+            return Some(Next::Acceptable(connection));
+        }
+        while let Some(item) = self.queues.pop(group.0) {
+            let next = self.on_item(group.0, item);
+            if let Some(Next::Request(given)) = &next {
+                self.in_hand = Some(given.connection);
+            }
+            if next.is_some() {
+                return next;
             }
         }
+        None
     }
 
-    fn on_item(&mut self, index: usize, gd: u32, item: Item) -> Option<Next> {
+    /// The next connection of a group that can be accepted.
+    pub(crate) fn next_acceptable(&mut self, group: Group) -> Option<Connection> {
+        let cd = self.queues.next_acceptable(group.0)?;
+        Some(Connection { gd: group.0, cd })
+    }
+
+    fn on_item(&mut self, gd: u32, item: Item) -> Option<Next> {
         let connection = |cd| Connection { gd, cd };
         if self.is_void(gd, item) {
             return None;
@@ -262,10 +268,10 @@ impl Endpoint {
                 }
                 Some(Next::Closed(connection(cd), reason))
             }
-            Item::Data { cd, offset, piece } => self.on_data(index, connection(cd), offset, piece),
+            Item::Data { cd, offset, piece } => self.on_data(connection(cd), offset, piece),
             Item::Again { cd } => {
                 let given = self.held.remove(&cd)?;
-                Some(Next::Request(self.with_adjacent(index, given)))
+                Some(Next::Request(self.with_adjacent(given)))
             }
             Item::Finished { cd } => match self.held.remove(&cd) {
                 None => Some(Next::Finished(connection(cd))),
@@ -278,6 +284,7 @@ impl Endpoint {
                 Some(Next::Refused(connection(cd), bytes, reason))
             }
             Item::Drained { cd } => Some(Next::Drained(connection(cd))),
+            Item::GroupDrained => Some(Next::GroupDrained(Group(gd))),
         }
     }
 
@@ -287,7 +294,7 @@ impl Endpoint {
             return false;
         }
         let cd = match item {
-            Item::Opened { .. } | Item::Closed { .. } => return false,
+            Item::Opened { .. } | Item::Closed { .. } | Item::GroupDrained => return false,
             Item::Refused { cd, .. } | Item::Drained { cd } => return self.gone.contains_key(&cd),
             Item::Data { cd, .. } | Item::Again { cd } | Item::Finished { cd } => cd,
         };
@@ -295,13 +302,7 @@ impl Endpoint {
     }
 
     /// New bytes: with what is held of the connection, and with the pieces that follow at once.
-    fn on_data(
-        &mut self,
-        index: usize,
-        connection: Connection,
-        offset: u64,
-        piece: Piece,
-    ) -> Option<Next> {
+    fn on_data(&mut self, connection: Connection, offset: u64, piece: Piece) -> Option<Next> {
         let held = if self.held.is_empty() { None } else { self.held.remove(&connection.cd) };
         let mut given = held.unwrap_or_else(|| {
             Given::new(connection, offset, self.spare.pop().unwrap_or_default())
@@ -312,19 +313,20 @@ impl Endpoint {
             return None;
         }
         given.push(piece);
-        Some(Next::Request(self.with_adjacent(index, given)))
+        Some(Next::Request(self.with_adjacent(given)))
     }
 
-    fn with_adjacent(&mut self, index: usize, mut given: Given) -> Given {
-        let Some(queue) = self.queues.get_mut(index) else { return given };
-        while let Some(Item::Data { cd, offset, piece }) = queue.items.front()
-            && *cd == given.connection.cd
-            && *offset == given.end()
-        {
-            given.push(*piece);
-            queue.items.pop_front();
+    fn with_adjacent(&mut self, mut given: Given) -> Given {
+        let Connection { gd, cd: of } = given.connection;
+        loop {
+            let end = given.end();
+            let next = self.queues.pop_if(
+                gd,
+                |item| matches!(item, Item::Data { cd, offset, .. } if *cd == of && *offset == end),
+            );
+            let Some(Item::Data { piece, .. }) = next else { return given };
+            given.push(piece);
         }
-        given
     }
 
     /// The application lets go of a request.
@@ -346,9 +348,7 @@ impl Endpoint {
             // Its bytes are given up with its `Closed`.
         } else if given.last && (given.is_empty() || given.rest == Rest::Hold) {
             // Nothing more will come, and what is left is not wanted again: this was the end.
-            if let Some(queue) = self.queue(connection.gd) {
-                queue.items.push_front(Item::Finished { cd: connection.cd });
-            }
+            self.queues.push_front(connection.gd, Item::Finished { cd: connection.cd });
         } else if !given.is_empty() && self.has_group(connection.group()) {
             self.hold(given);
             return;

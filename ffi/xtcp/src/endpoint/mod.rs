@@ -7,20 +7,23 @@
 
 mod incoming;
 mod outgoing;
+mod queues;
 mod together;
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use xtcp_ring::{EndpointLayout, Mapping, Unfit};
 
 use crate::backlog::Backlog;
 use crate::error::Error;
-use crate::handle::{Connection, Group};
+use crate::handle::{Connection, Group, GroupSet, Ready};
 use crate::inbox::{CloseReason, RefusalReason};
 use crate::lane::Lane;
 use crate::request::{Given, Piece};
 
+use queues::{OVERTAKES_MAX, PRIORITIES, Queues};
 use together::Together;
 
 /// Lists of pieces kept for reuse.
@@ -69,16 +72,8 @@ enum Item {
     Drained {
         cd: u64,
     },
-}
-
-/// One group's part of what has come.
-#[derive(Debug)]
-struct GroupQueue {
-    gd: u32,
-    items: VecDeque<Item>,
-    acceptable: VecDeque<u64>,
-    /// Those of `acceptable` that can still be accepted.
-    pending: HashSet<u64>,
+    /// No worker has a connection of the group, which is drained.
+    GroupDrained,
 }
 
 /// Something for the application, ready to be wrapped into an event.
@@ -91,6 +86,7 @@ pub(crate) enum Next {
     Closed(Connection, CloseReason),
     Refused(Connection, usize, RefusalReason),
     Drained(Connection),
+    GroupDrained(Group),
     Resumed,
 }
 
@@ -99,15 +95,6 @@ pub(crate) enum Next {
 pub(crate) enum Scope {
     All,
     Only(Group),
-}
-
-impl Scope {
-    fn includes(self, gd: u32) -> bool {
-        match self {
-            Self::All => true,
-            Self::Only(group) => group.0 == gd,
-        }
-    }
 }
 
 /// What the application wants with the rest of a request it lets go of.
@@ -150,7 +137,7 @@ enum Resuming {
 pub(crate) struct Endpoint {
     lanes: Vec<Lane>,
     limits: Limits,
-    queues: Vec<GroupQueue>,
+    queues: Queues,
     /// Groups the application has closed; notices of them may still come.
     closed: HashSet<u32>,
     /// Given and not acknowledged, by connection.
@@ -169,6 +156,10 @@ pub(crate) struct Endpoint {
     turns: VecDeque<u64>,
     backlog_bytes: usize,
     spare: Vec<Vec<Piece>>,
+    /// Another number for each state of what groups are open, of any endpoint.
+    version: u64,
+    /// Selects in a row that left a group of a lower priority out.
+    overtakes: u32,
     /// What there is to be told of what a predecessor left.
     resuming: Resuming,
     together: Together,
@@ -188,7 +179,7 @@ impl Endpoint {
         Ok(Self {
             lanes: lanes?,
             limits,
-            queues: Vec::new(),
+            queues: Queues::default(),
             closed: HashSet::new(),
             held: HashMap::new(),
             later: Vec::new(),
@@ -199,6 +190,8 @@ impl Endpoint {
             turns: VecDeque::new(),
             backlog_bytes: 0,
             spare: Vec::new(),
+            version: next_version(),
+            overtakes: 0,
             resuming: Resuming::Told,
             together: Together::default(),
             broken: None,
@@ -214,27 +207,28 @@ impl Endpoint {
     }
 
     pub(crate) fn has_group(&self, group: Group) -> bool {
-        self.queues.iter().any(|queue| queue.gd == group.0)
+        self.queues.contains(group.0)
     }
 
     /// This application follows another, which has left these groups.
-    pub(crate) fn resume(&mut self, groups: impl Iterator<Item = Group>) {
-        groups.for_each(|group| self.add_group(group));
+    pub(crate) fn resume(&mut self, groups: impl Iterator<Item = (Group, u8)>) {
+        groups.for_each(|(group, priority)| self.add_group(group, priority));
         self.resuming = Resuming::Workers(self.lanes.len());
     }
 
     /// Takes a group in, if it is not here already.
-    pub(crate) fn add_group(&mut self, group: Group) {
+    pub(crate) fn add_group(&mut self, group: Group, priority: u8) {
         if self.has_group(group) {
             return;
         }
         self.closed.remove(&group.0);
-        self.queues.push(GroupQueue {
-            gd: group.0,
-            items: VecDeque::new(),
-            acceptable: VecDeque::new(),
-            pending: HashSet::new(),
-        });
+        self.queues.add(group.0, priority);
+        self.version = next_version();
+    }
+
+    /// A number that no endpoint has again after its groups have changed. It is not 0.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
     }
 
     /// Whether the application has a request of this group in hand.
@@ -244,8 +238,9 @@ impl Endpoint {
 
     /// Forgets a group and all that is known of its connections.
     pub(crate) fn remove_group(&mut self, group: Group) {
-        let Some(place) = self.queues.iter().position(|queue| queue.gd == group.0) else { return };
-        for item in self.queues.swap_remove(place).items {
+        let Some(queue) = self.queues.remove(group.0) else { return };
+        self.version = next_version();
+        for item in queue.into_items() {
             if let Item::Closed { cd, .. } = item {
                 self.gone.remove(&cd);
             }
@@ -262,16 +257,33 @@ impl Endpoint {
         }
     }
 
-    /// Whether these groups have something to receive.
-    pub(crate) fn is_readable(&self, scope: Scope) -> bool {
-        let complete = matches!(scope, Scope::All) && self.resuming == Resuming::Complete;
-        complete
-            || self.queues.iter().any(|queue| scope.includes(queue.gd) && !queue.items.is_empty())
+    /// Whether any group has something to receive or to accept.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.resuming == Resuming::Complete || self.queues.is_ready()
     }
 
-    /// Whether these groups have something to accept.
-    pub(crate) fn is_acceptable(&self, scope: Scope) -> bool {
-        self.queues.iter().any(|queue| scope.includes(queue.gd) && !queue.pending.is_empty())
+    /// Which groups of these have something, the ones of the highest priority that has any. Every
+    /// so many times others are told with them, so that they are not left out for ever.
+    pub(crate) fn select(&mut self, readable: &GroupSet, acceptable: &GroupSet) -> Ready {
+        let (mut found, mut overtaking) = (Ready::default(), false);
+        for priority in (0..PRIORITIES).rev() {
+            for group in self.queues.ready(priority) {
+                let reads = readable.contains(group) && self.queues.is_readable(group.0);
+                let accepts = acceptable.contains(group) && self.queues.is_acceptable(group.0);
+                if !reads && !accepts {
+                    continue;
+                }
+                if overtaking && self.overtakes < OVERTAKES_MAX {
+                    self.overtakes += 1;
+                    return found;
+                }
+                found.readable.extend(reads.then_some(group));
+                found.acceptable.extend(accepts.then_some(group));
+            }
+            overtaking = !found.is_empty();
+        }
+        self.overtakes = 0;
+        found
     }
 
     /// Whether any worker has written something that was not taken in.
@@ -289,8 +301,9 @@ impl Endpoint {
     pub(crate) fn next_retry(&self) -> Option<Instant> {
         self.backlogs.values().filter_map(|backlog| backlog.retry).min()
     }
+}
 
-    fn queue(&mut self, gd: u32) -> Option<&mut GroupQueue> {
-        self.queues.iter_mut().find(|queue| queue.gd == gd)
-    }
+fn next_version() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }

@@ -216,11 +216,9 @@ impl Endpoint {
             return;
         }
         let again = self.held.get(&cd).is_some_and(|given| given.rest == Rest::WhenDrained);
-        if let Some(queue) = self.queue(connection.gd) {
-            queue.items.push_back(Item::Drained { cd });
-            if again {
-                queue.items.push_back(Item::Again { cd });
-            }
+        self.queues.push(connection.gd, Item::Drained { cd });
+        if again {
+            self.queues.push(connection.gd, Item::Again { cd });
         }
     }
 }

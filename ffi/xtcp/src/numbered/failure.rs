@@ -3,6 +3,7 @@
 use std::fmt;
 
 use rustix::io::Errno;
+use xtcp_ring::message::Refusal;
 
 use super::GROUPS_MAX;
 use crate::error::{Error, SendError};
@@ -54,8 +55,9 @@ pub enum Failure {
         /// A sentence about it.
         what: &'static str,
     },
-    /// The appliance, or the way to it (`ENETDOWN` when the dataplane is gone, `EACCES` when
-    /// `xtcpd` refused, `EPROTO` when the two do not understand each other, or the system's).
+    /// The appliance, or the way to it: `ENETDOWN` when the dataplane is gone, `EPROTO` when the two
+    /// do not understand each other, the system's, or by the kind of refusal `EINVAL`,
+    /// `EADDRINUSE`, `ENOENT`, `ENOSPC`, `EACCES`, `EPROTO`, `EAGAIN`, `EOPNOTSUPP`.
     Appliance(Error),
     /// One submission was not taken (`EAGAIN`, `EMSGSIZE`, `EPIPE`).
     Send(SendError),
@@ -97,11 +99,24 @@ fn errno_of(error: &Error) -> Errno {
     match error {
         Error::Control { source, .. } => Errno::from_io_error(source).unwrap_or(Errno::CONNREFUSED),
         Error::System { source, .. } => Errno::from_io_error(source).unwrap_or(Errno::IO),
-        Error::Refused { .. } => Errno::ACCESS,
+        Error::Refused { refusal, .. } => errno_of_refusal(*refusal),
         Error::DataplaneGone => Errno::NETDOWN,
         Error::Handover { .. } | Error::Corrupt { .. } => Errno::PROTO,
         Error::NoSuchGroup => Errno::BADF,
         Error::InHand => Errno::BUSY,
+    }
+}
+
+fn errno_of_refusal(refusal: Refusal) -> Errno {
+    match refusal {
+        Refusal::Invalid => Errno::INVAL,
+        Refusal::InUse => Errno::ADDRINUSE,
+        Refusal::NotThere => Errno::NOENT,
+        Refusal::Full => Errno::NOSPC,
+        Refusal::NotAllowed => Errno::ACCESS,
+        Refusal::Version => Errno::PROTO,
+        Refusal::NotNow => Errno::AGAIN,
+        Refusal::Misplaced => Errno::OPNOTSUPP,
     }
 }
 

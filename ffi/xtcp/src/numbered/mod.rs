@@ -38,7 +38,8 @@ mod wait;
 
 use crate::application::{Application, Attach};
 use crate::error::SendError;
-use crate::handle::{Connection, ConnectionInfo, Group, GroupOptions};
+use crate::group::GroupOptions;
+use crate::handle::{Connection, ConnectionInfo, Group};
 use crate::inbox::{CloseReason, Inbox};
 pub use failure::Failure;
 pub use numbers::GROUPS_MAX;

@@ -172,7 +172,7 @@ impl Pool {
             }
             // The library keeps the bytes and tries again. A predecessor's connections have been
             // told of as opened, each; the numbers need no mark for their end.
-            Next::Refused(..) | Next::Resumed => {}
+            Next::Refused(..) | Next::Resumed | Next::GroupDrained(_) => {}
         }
         Ok(())
     }

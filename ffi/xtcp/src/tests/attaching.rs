@@ -6,11 +6,11 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use xtcp_ring::message::{ConnectionInfo, GroupRecord, Reply, Request, VERSION};
+use xtcp_ring::message::{self, ConnectionInfo, GroupRecord, Reply, Request, VERSION};
 use xtcp_ring::{Listener, Seqpacket};
 
 use super::*;
-use crate::{Error, GroupOptions, ResumedGroup};
+use crate::{Drain, Error, GroupOptions, Manner, Refusal, ResumedGroup};
 
 /// A directory with an instance's socket in it, gone at the end of the test.
 struct RunDir(PathBuf);
@@ -104,8 +104,10 @@ fn every_word_with_xtcpd() {
         answer(
             &socket,
             |r| *r == Request::Describe { cd },
-            &Reply::Refused { refusal: xtcp_ring::message::Refusal::NotThere, reason },
+            &Reply::Refused { refusal: Refusal::NotThere, reason },
         );
+        let drain = message::Drain { per_second: 100, manner: message::Manner::WhenIdle };
+        answer(&socket, |r| *r == Request::DrainGroup { gd: GD, drain }, &Reply::Done);
         answer(&socket, |r| *r == Request::CloseGroup { gd: GD }, &Reply::Done);
         answer(&socket, |r| *r == Request::Detach, &Reply::Done);
         fake
@@ -115,9 +117,14 @@ fn every_word_with_xtcpd() {
     let told = application.describe(connection(0, 1)).unwrap();
     assert_eq!((told.remote, told.local, told.state), (info.remote, info.local, info.state));
     let refused = application.describe(connection(0, 1));
-    assert!(matches!(refused, Err(Error::Refused { reason }) if reason == "no"));
+    assert!(
+        matches!(refused, Err(Error::Refused { refusal: Refusal::NotThere, reason }) if reason == "no")
+    );
+    let drain = Drain { per_second: 100, manner: Manner::WhenIdle };
+    application.drain_group(group, &drain).unwrap();
     application.close_group(group).unwrap();
     assert!(matches!(application.close_group(group), Err(Error::NoSuchGroup)));
+    assert!(matches!(application.drain_group(group, &drain), Err(Error::NoSuchGroup)));
     application.detach(inbox).unwrap();
     let fake = xtcpd.join().unwrap();
     wait_hung_up(fake.lifeline.as_ref().unwrap().as_fd());

@@ -125,7 +125,7 @@ fn attached_with(layout: EndpointLayout, attach: &Attach) -> (Application, Inbox
     let control = Control::new(PathBuf::from("/nonexistent/xtcpd.sock"), Duration::from_secs(5));
     let (application, inbox) =
         Application::assemble(handover, attach, control).expect("memory that fits");
-    application.shared().endpoint.borrow_mut().add_group(Group(GD));
+    application.shared().endpoint.borrow_mut().add_group(Group(GD), 1);
     (application, inbox, fake)
 }
 

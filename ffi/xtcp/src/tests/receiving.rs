@@ -265,7 +265,7 @@ fn an_abort_waits_until_the_request_in_hand_is_let_go_of() {
 fn a_group_is_received_from_alone() {
     let (application, mut inbox, mut fake) = attached();
     let other = Group(GD + 1);
-    application.shared().endpoint.borrow_mut().add_group(other);
+    application.shared().endpoint.borrow_mut().add_group(other, 1);
     let (a, b) = (connection(0, 1), Connection { gd: other.0, ..connection(0, 2) });
     fake.data(a, 0, b"first");
     fake.data(b, 0, b"second");

@@ -60,7 +60,7 @@ fn a_thread_that_never_sleeps_finds_the_dataplane_gone() {
 fn select_tells_which_groups_are_ready_for_what() {
     let (application, mut inbox, mut fake) = attached();
     let (one, two) = (Group(GD), Group(GD + 1));
-    application.shared().endpoint.borrow_mut().add_group(two);
+    application.shared().endpoint.borrow_mut().add_group(two, 1);
     let both = GroupSet::from([one, two]);
     let now = Some(Duration::ZERO);
     assert!(inbox.select(&both, &both, now).unwrap().is_empty());
@@ -92,4 +92,54 @@ fn a_loop_of_ones_own_is_woken_through_the_file() {
     assert_eq!(poll(&mut fds, Some(&at_once)).unwrap(), 0);
     fake.data(connection(0, 1), 1, b"y");
     assert!(!inbox.arm().unwrap(), "something is there: do not sleep");
+}
+
+#[test]
+fn select_leaves_lower_priorities_out_but_not_for_ever() {
+    let (application, mut inbox, mut fake) = attached();
+    let (low, high) = (Group(GD), Group(GD + 1));
+    application.shared().endpoint.borrow_mut().add_group(high, 3);
+    let both = GroupSet::from([low, high]);
+    fake.data(connection(0, 1), 0, b"x");
+    fake.data(Connection { gd: high.0, ..connection(0, 2) }, 0, b"x");
+    let mut found = Vec::new();
+    for _ in 0..17 {
+        found.push(inbox.select(&both, &GroupSet::new(), None).unwrap().readable);
+    }
+    assert!(found[..16].iter().all(|ready| *ready == GroupSet::from([high])));
+    assert_eq!(found[16], both);
+    assert_eq!(inbox.select(&GroupSet::from([low]), &both, None).unwrap().readable.len(), 1);
+}
+
+#[test]
+fn what_is_of_a_higher_priority_is_received_first() {
+    let (application, mut inbox, mut fake) = attached();
+    let high = Group(GD + 1);
+    application.shared().endpoint.borrow_mut().add_group(high, 2);
+    let urgent = Connection { gd: high.0, ..connection(0, 2) };
+    fake.data(connection(0, 1), 0, b"x");
+    fake.data(urgent, 0, b"x");
+    let first = |event: &Seen| matches!(event, Seen::Request(of, ..) if *of == urgent);
+    assert!(first(&seen(&mut inbox)[0]));
+}
+
+#[test]
+fn the_end_of_a_drained_group_is_told_once_when_every_worker_has_said_so() {
+    let (_application, mut inbox, mut fake) = attached();
+    let drained = |worker: u8| {
+        let cd = u64::from(worker) << 32;
+        Notice { kind: kind::DRAINED, gd: GD, cd, ..Notice::default() }
+    };
+    let last = connection(1, 3);
+    let closed = Notice { kind: kind::CLOSED, gd: GD, cd: last.cd, ..Notice::default() };
+    fake.workers[0].tell(drained(0));
+    fake.workers[0].tell(drained(0));
+    assert_eq!(seen(&mut inbox), []);
+    fake.workers[1].tell(closed);
+    fake.workers[1].tell(drained(1));
+    let told = seen(&mut inbox);
+    assert_eq!(told.len(), 2);
+    assert_eq!(told[1], Seen::Other(format!("GroupDrained({:?})", Group(GD))));
+    fake.workers[1].tell(drained(1));
+    assert_eq!(seen(&mut inbox), []);
 }
