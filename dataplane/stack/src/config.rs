@@ -114,6 +114,12 @@ pub struct TcpConfig {
     pub send_queue_max: u32,
     /// Handshakes not completed, at most.
     pub half_open_max: u32,
+    /// No ICMP error makes IPv4 packets smaller than this, in bytes: 68 to the link's MTU. (IPv6
+    /// has 1280.)
+    pub path_mtu_min: u16,
+    /// After so long a path that was narrow is tried again with full segments, at least 1 s (RFC
+    /// 1191 section 6.3: 10 minutes).
+    pub path_mtu_age: Duration,
 }
 
 impl Default for TcpConfig {
@@ -134,6 +140,8 @@ impl Default for TcpConfig {
             sack: true,
             send_queue_max: 4 << 20,
             half_open_max: 65_536,
+            path_mtu_min: 552,
+            path_mtu_age: Duration::from_secs(600),
         }
     }
 }

@@ -79,6 +79,8 @@ named! {
         IcmpRedirect, "icmp-redirect", "A redirect or router message: routes are the configuration's.";
         IcmpQuench, "icmp-quench", "Source quench (MUST-55).";
         IcmpErrorIgnored, "icmp-error-ignored", "An ICMP error about nothing of ours.";
+        IcmpNotInFlight, "icmp-not-in-flight", "An ICMP error about a segment that is not in flight (RFC 5927).";
+        IcmpMtuIgnored, "icmp-mtu-ignored", "A path MTU that explains no loss, or one too many.";
         NdInvalid, "nd-invalid", "Neighbour discovery that RFC 4861 section 7.1 says to discard.";
         NdOption, "nd-option", "A neighbour discovery option with an illegal length.";
         NdForeign, "nd-foreign", "Neighbour discovery about addresses that are not ours.";
@@ -100,6 +102,7 @@ named! {
         NotYetAccepted, "not-yet-accepted", "A segment while its SYN waits for the application.";
         NotAcceptedInTime, "not-accepted-in-time", "A SYN the application did not accept in time.";
         HandshakeTimedOut, "handshake-timed-out", "A handshake the peer did not complete.";
+        HandshakeUnreachable, "handshake-unreachable", "A handshake whose peer has no such port, by ICMP.";
         PeerDown, "peer-down", "A connection whose peer stopped answering.";
         TimestampMissing, "timestamp-missing", "No timestamp where both had agreed (RFC 7323).";
         OldTimestamp, "old-timestamp", "Older than what came before (PAWS, RFC 7323).";
@@ -139,6 +142,10 @@ named! {
         RetransmissionTimeouts, "retransmission-timeouts", "Losses noticed by the timer.";
         WindowProbes, "window-probes", "Zero-window probes sent.";
         BareAcks, "bare-acks", "Acknowledgements sent without data.";
+        SoftErrors, "soft-errors", "ICMP errors remembered for a connection (MUST-47).";
+        PathMtuReduced, "path-mtu-reduced", "Times a path took less than was thought (RFC 1191).";
+        PathMtuRaised, "path-mtu-raised", "Narrow paths tried again with full segments.";
+        BlackHolesSuspected, "black-holes-suspected", "Full segments that vanished without ICMP (RFC 4821).";
         ResetsOut, "resets-out", "RST segments sent.";
         ConnectionsOpened, "connections-opened", "Handshakes completed.";
         ConnectionsEnded, "connections-ended", "Connections that were open and are gone.";

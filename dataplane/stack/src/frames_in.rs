@@ -31,6 +31,34 @@ struct Arrival<'f> {
     hash: u64,
 }
 
+/// What names a connection: both ends, ours by the place of its address.
+pub(crate) struct Name {
+    pub(crate) remote: IpAddr,
+    pub(crate) remote_port: u16,
+    pub(crate) local: u8,
+    pub(crate) local_port: u16,
+}
+
+impl Name {
+    /// Both ports as the flow table has them.
+    #[inline]
+    pub(crate) const fn ports(&self) -> u32 {
+        (self.remote_port as u32) << 16 | self.local_port as u32
+    }
+}
+
+impl Arrival<'_> {
+    #[inline]
+    const fn name(&self) -> Name {
+        Name {
+            remote: self.remote,
+            remote_port: self.segment.src_port,
+            local: self.local,
+            local_port: self.segment.dst_port,
+        }
+    }
+}
+
 impl Stack<'_> {
     /// Frames that arrived together, in their order.
     pub fn on_burst(&mut self, frames: &[RxFrame<'_>], out: &mut impl Transmit, now: Instant) {
@@ -101,8 +129,10 @@ impl Stack<'_> {
             }
             icmpv4::PROTOCOL => {
                 let counters = &mut self.counters;
-                self.interface.on_icmpv4(&packet, frame.src, out, counters)?;
-                Ok(None)
+                match self.interface.on_icmpv4(&packet, frame.src, out, counters)? {
+                    Some(error) => self.on_icmp_error(&error).map(|()| None),
+                    None => Ok(None),
+                }
             }
             _ => Err(Stop::IpProtocol),
         }
@@ -126,8 +156,10 @@ impl Stack<'_> {
             }
             icmpv6::PROTOCOL => {
                 let counters = &mut self.counters;
-                self.interface.on_icmpv6(&packet, frame.src, out, counters, self.now)?;
-                Ok(None)
+                match self.interface.on_icmpv6(&packet, frame.src, out, counters, self.now)? {
+                    Some(error) => self.on_icmp_error(&error).map(|()| None),
+                    None => Ok(None),
+                }
             }
             _ => Err(Stop::IpProtocol),
         }
@@ -164,7 +196,7 @@ impl Stack<'_> {
 
     /// SEGMENT ARRIVES: whose is it?
     fn on_arrival(&mut self, arrival: &Arrival<'_>, out: &mut impl Transmit) -> Outcome {
-        let Some(index) = self.find(arrival) else {
+        let Some(index) = self.find(arrival.hash, &arrival.name()) else {
             return self.on_segment_without_connection(arrival, out);
         };
         if self.connections[index as usize].has(LISTED) {
@@ -178,14 +210,15 @@ impl Stack<'_> {
         outcome
     }
 
-    fn find(&self, arrival: &Arrival<'_>) -> Option<u32> {
-        let segment = &arrival.segment;
-        self.flows.find(arrival.hash, |index| {
+    /// The connection of this name, whose hash the caller knows.
+    #[inline]
+    pub(crate) fn find(&self, hash: u64, name: &Name) -> Option<u32> {
+        self.flows.find(hash, |index| {
             let rec = &self.connections[index as usize];
-            rec.remote_port == segment.src_port
-                && rec.local_port == segment.dst_port
-                && rec.local == arrival.local
-                && self.remote_of(rec) == arrival.remote
+            rec.remote_port == name.remote_port
+                && rec.local_port == name.local_port
+                && rec.local == name.local
+                && self.remote_of(rec) == name.remote
         })
     }
 

@@ -53,6 +53,26 @@ pub struct ConnectionInfo {
     pub srtt_us: u32,
     /// Congestion window in bytes.
     pub cwnd: u32,
+    /// Payload of a full segment, before options.
+    pub mss: u16,
+    /// What ICMP said last of what is in flight (RFC 9293 MUST-47).
+    pub soft_error: Option<SoftError>,
+}
+
+/// An ICMP error that ends no connection, but may explain why one does not get on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SoftError {
+    /// The message's type: ICMP's or ICMPv6's, as the connection's address.
+    pub kind: u8,
+    /// Its code.
+    pub code: u8,
+}
+
+impl SoftError {
+    fn from_record(bits: u16) -> Option<Self> {
+        let [kind, code] = bits.to_be_bytes();
+        (bits != 0).then_some(Self { kind, code })
+    }
 }
 
 impl Stack<'_> {
@@ -148,6 +168,8 @@ impl Stack<'_> {
             unsent: 0,
             srtt_us: u32::from(rec.srtt) << 8,
             cwnd: u32::from(rec.cwnd) * u32::from(rec.mss),
+            mss: rec.mss,
+            soft_error: None,
         };
         if let Some(active) = active {
             let act = &self.actives[active as usize];
@@ -155,6 +177,7 @@ impl Stack<'_> {
             info.unsent = act.snd_end.since(rec.snd_una);
             info.srtt_us = act.srtt_us;
             info.cwnd = act.cwnd;
+            info.soft_error = SoftError::from_record(act.soft_error);
         }
         info
     }

@@ -42,6 +42,7 @@
 //! | `commands` | what applications ask and are told |
 //! | `transaction` | several commands that act together or not at all |
 //! | `successor` | an application that has gone, and the next of its name |
+//! | `reports` | what ICMP says of our segments |
 //! | `lifecycle` | records made, folded, freed |
 //! | `table`, [`buffer`] | the records and the shared buffers |
 
@@ -62,6 +63,7 @@ pub mod inspect;
 mod lifecycle;
 pub mod memory;
 pub mod net;
+mod reports;
 mod secret;
 mod stack;
 mod successor;
@@ -81,7 +83,7 @@ pub use error::Misuse;
 pub use event::{Event, Reason};
 pub use group::{GroupInfo, PoolInfo};
 pub use handle::{Cd, Gd, PoolId, QueueId};
-pub use inspect::{ConnectionInfo, Usage};
+pub use inspect::{ConnectionInfo, SoftError, Usage};
 pub use memory::MemoryTooSmall;
 pub use stack::{POOLS_MAX, Stack};
 pub use tcp::state::State;

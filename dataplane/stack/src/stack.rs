@@ -11,6 +11,7 @@ use crate::net::{Interface, NeighbourRecord, ParkedFrame};
 use crate::secret::Secret;
 use crate::table::chunk::{Chunk, Chunks};
 use crate::table::flow::{Bucket, FlowTable, buckets_for};
+use crate::table::narrow::{NARROW_MAX, Narrow, NarrowPaths};
 use crate::table::slots::{FreeList, Linked, NONE};
 use crate::table::timer::Wheel;
 use crate::tcp::Tcb;
@@ -44,6 +45,7 @@ pub struct Stack<'m> {
     pub(crate) actives_free: FreeList,
     pub(crate) timers: Wheel<'m>,
     pub(crate) chunks: Chunks<'m>,
+    pub(crate) paths: NarrowPaths<'m>,
     pub(crate) transmit: Buffer<'m>,
 
     pub(crate) pools: [Option<Pool<'m>>; POOLS_MAX],
@@ -128,6 +130,7 @@ impl<'m> Stack<'m> {
             + bytes_of::<AddressV6>(config.ipv6_connections_max as usize + 1)
             + bytes_of::<Active>(config.active_max as usize + 1)
             + bytes_of::<Chunk>(config.chunks_max as usize + 1)
+            + bytes_of::<Narrow>(NARROW_MAX)
             + bytes_of::<NeighbourRecord>(config.neighbours_max as usize)
             + bytes_of::<ParkedFrame>(PARKED)
             + bytes_of::<u32>(Wheel::SLOTS)
@@ -171,6 +174,7 @@ impl<'m> Stack<'m> {
             actives_free: FreeList::new(),
             timers: Wheel::new(carver.take(Wheel::SLOTS)?, now),
             chunks: Chunks::new(carver.take(config.chunks_max as usize + 1)?),
+            paths: NarrowPaths::new(carver.take(NARROW_MAX)?),
             transmit: Buffer::new(transmit),
             pools: [const { None }; POOLS_MAX],
             pool_connections: [0; POOLS_MAX],
@@ -201,6 +205,7 @@ impl<'m> Stack<'m> {
             self.settle(index);
         }
         self.expire_time_wait();
+        self.widen_paths();
     }
 
     /// When [`Self::on_timeout`] next has something to do; `None` while nothing is under way.
@@ -233,6 +238,7 @@ impl<'m> Stack<'m> {
             receive,
             transmit: &mut self.transmit,
             chunks: &mut self.chunks,
+            paths: &mut self.paths,
             counters: &mut self.counters,
             tcp: &self.tcp,
             now: self.now,

@@ -5,5 +5,6 @@
 
 pub(crate) mod chunk;
 pub(crate) mod flow;
+pub(crate) mod narrow;
 pub(crate) mod slots;
 pub(crate) mod timer;

@@ -8,6 +8,7 @@
 //! | `sack` | | SACK blocks out (RFC 2018, 2883) |
 //! | `depart` | 3.7, 3.8.6 | segment out: what may go now |
 //! | `calls` | 3.10.1 to 3.10.6 | what the application asks |
+//! | `path` | 3.9.2.2, 3.7.2 | ICMP errors, path MTU |
 //! | `timeouts` | 3.10.8 | what happens when nothing happens |
 //! | `congestion`, `rtt` | 3.8.1, 3.8.2 | RFC 5681 and 6582, RFC 6298 |
 //!
@@ -20,6 +21,7 @@ mod arrives;
 mod calls;
 mod congestion;
 mod depart;
+mod path;
 mod receive;
 pub(crate) mod record;
 mod rtt;
@@ -39,6 +41,7 @@ use crate::counters::Counters;
 use crate::event::Reason;
 use crate::group::Group;
 use crate::table::chunk::Chunks;
+use crate::table::narrow::NarrowPaths;
 use crate::time::Instant;
 
 /// One connection at work, and what it may touch.
@@ -53,6 +56,8 @@ pub(crate) struct Tcb<'t, 'm> {
     pub(crate) counters: &'t mut Counters,
     pub(crate) tcp: &'t TcpConfig,
     pub(crate) now: Instant,
+    /// Those whose path is narrower than the link.
+    pub(crate) paths: &'t mut NarrowPaths<'m>,
     /// Payload a segment without options carries on our link.
     pub(crate) link_mss: u16,
 }

@@ -223,7 +223,11 @@ pub(crate) struct Active {
     pub(crate) sacks: [Range; SACKS],
     /// What came twice and was not yet reported (RFC 2883).
     pub(crate) duplicate: Range,
-    reserved: [u32; 5],
+    /// The last ICMP error about a segment in flight, type and code; 0 for none (MUST-47).
+    pub(crate) soft_error: u16,
+    /// How often the path has turned out narrower.
+    pub(crate) narrowings: u16,
+    reserved: [u32; 4],
 }
 
 const _: () = assert!(size_of::<Active>() == 256);

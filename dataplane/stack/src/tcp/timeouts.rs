@@ -89,6 +89,7 @@ impl Tcb<'_, '_> {
         self.counters.count(Count::RetransmissionTimeouts);
         self.act.snd_nxt = self.rec.snd_una;
         self.act.snd_cursor = 0;
+        self.suspect_black_hole();
         if self.plan_text().is_none() {
             // The window was taken back under way: only a probe can say that it opens again
             // (MUST-35).

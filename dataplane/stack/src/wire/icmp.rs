@@ -17,6 +17,8 @@ pub struct Quoted {
     pub src_port: u16,
     /// Its destination port.
     pub dst_port: u16,
+    /// Length of the whole packet, in bytes, as its header says.
+    pub len: u32,
     /// Its sequence number, which must be in flight for the error to be believed (RFC 5927
     /// section 4.1).
     pub seq: u32,
@@ -65,7 +67,8 @@ impl Quoted {
         }
         let src = Ipv4Addr::new(header[12], header[13], header[14], header[15]);
         let dst = Ipv4Addr::new(header[16], header[17], header[18], header[19]);
-        Self::parse_tcp(src.into(), dst.into(), bytes.get(header_len..)?)
+        let len = u16::from_be_bytes([header[2], header[3]]).into();
+        Self::parse_tcp(src.into(), dst.into(), len, bytes.get(header_len..)?)
     }
 
     /// Reads the IPv6 packet quoted in an ICMPv6 error. `None` if it is not the head of a TCP
@@ -79,14 +82,17 @@ impl Quoted {
         let (mut src, mut dst) = ([0; 16], [0; 16]);
         src.copy_from_slice(&header[8..24]);
         dst.copy_from_slice(&header[24..]);
-        Self::parse_tcp(Ipv6Addr::from(src).into(), Ipv6Addr::from(dst).into(), rest)
+        let payload_len = u16::from_be_bytes([header[4], header[5]]);
+        let len = u32::from(payload_len) + ipv6::HEADER as u32;
+        Self::parse_tcp(Ipv6Addr::from(src).into(), Ipv6Addr::from(dst).into(), len, rest)
     }
 
-    fn parse_tcp(src: IpAddr, dst: IpAddr, bytes: &[u8]) -> Option<Self> {
+    fn parse_tcp(src: IpAddr, dst: IpAddr, len: u32, bytes: &[u8]) -> Option<Self> {
         let ([s0, s1, d0, d1, q0, q1, q2, q3], _) = bytes.split_first_chunk::<8>()?;
         Some(Self {
             src,
             dst,
+            len,
             src_port: u16::from_be_bytes([*s0, *s1]),
             dst_port: u16::from_be_bytes([*d0, *d1]),
             seq: u32::from_be_bytes([*q0, *q1, *q2, *q3]),
@@ -116,6 +122,7 @@ mod tests {
         let quoted = Quoted::parse_v4(&bytes).unwrap();
         assert_eq!((quoted.src, quoted.dst), (header.src.into(), header.dst.into()));
         assert_eq!((quoted.src_port, quoted.dst_port, quoted.seq), (7, 40_000, 0x0102_0304));
+        assert_eq!(quoted.len, 1480);
         for len in 0..28 {
             assert_eq!(Quoted::parse_v4(&bytes[..len]), None);
         }
@@ -143,6 +150,7 @@ mod tests {
         let quoted = Quoted::parse_v6(&bytes).unwrap();
         assert_eq!((quoted.src, quoted.dst), (header.src.into(), header.dst.into()));
         assert_eq!((quoted.src_port, quoted.dst_port, quoted.seq), (7, 40_000, 0x0102_0304));
+        assert_eq!(quoted.len, 1480);
         for len in 0..48 {
             assert_eq!(Quoted::parse_v6(&bytes[..len]), None);
         }

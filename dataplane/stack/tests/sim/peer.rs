@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use xtcp_stack::wire::checksum::PseudoHeader;
+use xtcp_stack::wire::checksum::{self, PseudoHeader};
 use xtcp_stack::wire::ethernet::{self, EtherType, MacAddr};
 use xtcp_stack::wire::tcp::{self, Flags, Segment, Timestamps};
-use xtcp_stack::wire::{arp, icmpv6, ipv4, ipv6};
+use xtcp_stack::wire::{arp, icmpv4, icmpv6, ipv4, ipv6};
 use xtcp_stack::{Cd, Config, Event, GroupConfig, Instant};
 
 use super::{Host, Memory, QUEUE, Wire, assert_well_formed};
@@ -278,6 +278,65 @@ impl<'m> Peer<'m> {
         }
         self.host.flush(&mut wire, self.now);
         self.take(&wire)
+    }
+
+    /// Gives the stack a frame as it is; what it answers at once.
+    pub(crate) fn give_frame(&mut self, frame: &[u8]) -> Vec<String> {
+        let mut wire = self.wire();
+        self.host.frame(frame, &mut wire, self.now);
+        self.host.flush(&mut wire, self.now);
+        self.take(&wire)
+    }
+
+    /// An ICMP error of this type, code and word about a packet of `len` bytes that the stack has
+    /// sent, its segment at `seq`; what the stack answers at once.
+    pub(crate) fn complain(
+        &mut self,
+        (kind, code, word): (u8, u8, u32),
+        seq: i64,
+        len: u16,
+    ) -> Vec<String> {
+        let quoted = self.quote(seq, len);
+        let mut message = vec![kind, code, 0, 0];
+        message.extend(word.to_be_bytes());
+        message.extend(quoted);
+        let (protocol, partial) = match (self.client, self.server) {
+            (IpAddr::V4(_), _) => (icmpv4::PROTOCOL, 0),
+            (src, dst) => {
+                let pseudo = PseudoHeader::new(src, dst, icmpv6::PROTOCOL);
+                (icmpv6::PROTOCOL, pseudo.sum(message.len()))
+            }
+        };
+        let field = checksum::field(checksum::sum(&message, partial));
+        message[2..4].copy_from_slice(&field.to_be_bytes());
+        let frame = self.frame_with(protocol, &message);
+        self.give_frame(&frame)
+    }
+
+    /// The head of a packet of the stack's, as an ICMP error quotes it.
+    fn quote(&self, seq: i64, len: u16) -> Vec<u8> {
+        let (dscp, ecn, flow_label, identification) = (0, 0, 0, 0);
+        let (ttl, hop_limit, protocol) = (64, 64, tcp::PROTOCOL);
+        let mut packet = vec![0; ipv6::HEADER + 8];
+        let rest = match (self.server, self.client) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => {
+                packet.truncate(ipv4::HEADER + 8);
+                let payload_len = len - ipv4::HEADER as u16;
+                ipv4::Header { src, dst, protocol, ttl, dscp, ecn, identification, payload_len }
+                    .emit(&mut packet)
+            }
+            (IpAddr::V6(src), IpAddr::V6(dst)) => {
+                let payload_len = len - ipv6::HEADER as u16;
+                ipv6::Header { src, dst, protocol, hop_limit, dscp, ecn, flow_label, payload_len }
+                    .emit(&mut packet)
+            }
+            _ => panic!("two families"),
+        };
+        let rest = rest.expect("room");
+        rest[..2].copy_from_slice(&self.server_port.to_be_bytes());
+        rest[2..4].copy_from_slice(&self.port.to_be_bytes());
+        rest[4..].copy_from_slice(&from_relative(self.iss(), seq).to_be_bytes());
+        packet
     }
 
     /// What the stack has to send now.

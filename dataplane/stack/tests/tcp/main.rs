@@ -11,6 +11,7 @@ mod congestion;
 mod handshake;
 mod hostile;
 mod limits;
+mod path;
 mod sack;
 mod text;
 mod windows;
