@@ -410,7 +410,7 @@ fn converse(socket: &Seqpacket, shared: &Shared) {
                 continue;
             }
             Request::OpenGroup(options) if options.port == 1 => Reply::Refused {
-                refusal: xtcp_ring::message::Refusal::Invalid,
+                refusal: xtcp_ring::message::Refusal::InUse,
                 reason: "port 1 is the test's".to_owned(),
             },
             Request::OpenGroup(options) => {
@@ -429,7 +429,7 @@ fn converse(socket: &Seqpacket, shared: &Shared) {
             Request::Describe { cd } => match world.sessions.get(&cd) {
                 Some(session) => Reply::Described(describe(&world, session, cd)),
                 None => Reply::Refused {
-                    refusal: xtcp_ring::message::Refusal::Invalid,
+                    refusal: xtcp_ring::message::Refusal::NotThere,
                     reason: "no such connection".to_owned(),
                 },
             },
