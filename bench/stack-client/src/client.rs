@@ -240,7 +240,7 @@ impl<'w> Client<'w> {
                     self.open = self.open.saturating_sub(1);
                 }
             }
-            Event::Acceptable { .. } | Event::Finished { .. } => {}
+            Event::Acceptable { .. } | Event::Finished { .. } | Event::Drained { .. } => {}
         }
     }
 

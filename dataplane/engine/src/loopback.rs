@@ -327,7 +327,10 @@ impl Client {
                     self.stack.close(group, connection, now).unwrap();
                 }
             }
-            Event::Acceptable { .. } | Event::Finished { .. } | Event::Closed { .. } => {}
+            Event::Acceptable { .. }
+            | Event::Finished { .. }
+            | Event::Closed { .. }
+            | Event::Drained { .. } => {}
         }
     }
 }

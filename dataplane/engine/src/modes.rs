@@ -92,8 +92,8 @@ impl Builtin {
 
     fn on_event(&mut self, event: Event, stack: &mut Stack<'static>, now: Instant) {
         match event {
-            // The group accepts by itself: these two say nothing to us.
-            Event::Acceptable { .. } | Event::Opened { .. } => {}
+            // The group accepts by itself and nobody drains it: these say nothing to us.
+            Event::Acceptable { .. } | Event::Opened { .. } | Event::Drained { .. } => {}
             Event::Data { group, connection, at, len, offset } => {
                 self.on_data(group, connection, (at, len, offset), stack, now);
             }

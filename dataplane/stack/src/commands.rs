@@ -3,18 +3,15 @@
 use core::net::{IpAddr, SocketAddr};
 
 use crate::buffer::Buffer;
-use crate::config::{ADDRESSES_MAX, Family, GroupConfig};
+use crate::config::{ADDRESSES_MAX, GroupConfig};
 use crate::error::Misuse;
-use crate::event::{Event, Reason};
 use crate::group::Pool;
 use crate::handle::{Cd, Gd, PoolId, QueueId};
 use crate::secret::Tuple;
 use crate::stack::Stack;
 use crate::table::slots::NONE;
 use crate::tcp::Tcb;
-use crate::tcp::record::{
-    KNOWN, LISTED, OPENED_BY_US, TELL_ACCEPTABLE, TELL_CLOSED, TELL_FINISHED, TELL_OPENED,
-};
+use crate::tcp::record::{LISTED, OPENED_BY_US};
 use crate::tcp::seq::SeqNum;
 use crate::tcp::state::State;
 use crate::time::Instant;
@@ -49,11 +46,11 @@ impl<'m> Stack<'m> {
         self.pools[usize::from(pool.0)].take().map(|pool| pool.receive.into_memory())
     }
 
-    /// A group of `pool` whose events go to `queue`. With port 0 it does not listen.
+    /// A group of `pool` whose events go to `queue`. With port 0 it does not listen. Several groups
+    /// may have the same port: see `listen` for who gets a client.
     ///
     /// # Errors
-    /// [`Misuse::NoSuchPool`], [`Misuse::NoSuchQueue`], [`Misuse::PortInUse`],
-    /// [`Misuse::TableFull`].
+    /// [`Misuse::NoSuchPool`], [`Misuse::NoSuchQueue`], [`Misuse::TableFull`].
     pub fn open_group(
         &mut self,
         pool: PoolId,
@@ -66,11 +63,6 @@ impl<'m> Stack<'m> {
         if usize::from(queue.0) >= self.queues.len() {
             return Err(Misuse::NoSuchQueue);
         }
-        let v4 = config.family != Family::V6 && self.listener(config.port, false).is_some();
-        let v6 = config.family != Family::V4 && self.listener(config.port, true).is_some();
-        if v4 || v6 {
-            return Err(Misuse::PortInUse);
-        }
         // The first place that is free, whatever clients do: all workers choose the same.
         let (_, groups) = self.groups.split_last().ok_or(Misuse::TableFull)?;
         let at = groups.iter().position(|group| !group.is_open()).ok_or(Misuse::TableFull)?;
@@ -79,28 +71,8 @@ impl<'m> Stack<'m> {
         if config.port != 0 {
             self.listen(index);
         }
+        self.review_sweep();
         Ok(self.groups[at].gd(index))
-    }
-
-    /// Stands last among the groups of its port: the oldest gets the clients.
-    fn listen(&mut self, index: u16) {
-        let port = usize::from(self.groups[usize::from(index)].port);
-        let mut place = &mut self.ports[port];
-        while *place != 0 {
-            place = &mut self.groups[usize::from(*place - 1)].next_on_port;
-        }
-        *place = index + 1;
-    }
-
-    fn unlisten(&mut self, index: u16) {
-        let group = self.groups[usize::from(index)];
-        let mut place = &mut self.ports[usize::from(group.port)];
-        while *place != 0 && *place != index + 1 {
-            place = &mut self.groups[usize::from(*place - 1)].next_on_port;
-        }
-        if *place != 0 {
-            *place = group.next_on_port;
-        }
     }
 
     /// Closes a group: nobody is accepted any more, and its connections are aborted. Its
@@ -117,12 +89,14 @@ impl<'m> Stack<'m> {
 
     fn end_group(&mut self, group: u16) {
         self.unlisten(group);
+        self.stop_draining(group);
         for index in 1..self.connections_free.high_water() {
             if self.is_of_group(index, group) {
                 self.abandon(index);
             }
         }
         self.groups[usize::from(group)].close();
+        self.review_sweep();
         self.forget_nobodys_events(self.groups[usize::from(group)].queue);
     }
 
@@ -193,11 +167,14 @@ impl<'m> Stack<'m> {
     /// Opens a connection to `remote`: for tests and load generators.
     ///
     /// # Errors
-    /// [`Misuse::StaleGroup`], [`Misuse::TableFull`]; [`Misuse::NoAddress`] if no host can have
+    /// [`Misuse::StaleGroup`], [`Misuse::Draining`], [`Misuse::TableFull`]; [`Misuse::NoAddress`] if no host can have
     /// the remote address, or we have none of its family.
     pub fn connect(&mut self, group: Gd, remote: SocketAddr, now: Instant) -> Result<Cd, Misuse> {
         self.now = now;
         let group = self.group_index(group)?;
+        if self.groups[usize::from(group)].is_draining() {
+            return Err(Misuse::Draining);
+        }
         if !self.interface.is_valid_source(remote.ip()) {
             // What cannot answer cannot be called (RFC 9293 MUST-46).
             return Err(Misuse::NoAddress);
@@ -290,70 +267,13 @@ impl<'m> Stack<'m> {
             State::Closed => rec.has(LISTED) || !self.is_live(index),
             _ => false,
         };
-        if gone || rec.generation != connection.generation() {
+        if gone || rec.generation() != connection.generation() {
             return Err(Misuse::StaleConnection);
         }
         Ok(index)
     }
 
     pub(crate) fn cd(&self, index: u32) -> Cd {
-        Cd::new(self.worker, index, self.connections[index as usize].generation)
-    }
-
-    /// The next event of a queue; `None` when there is none. Ask only while the event can be
-    /// passed on: it is not given twice.
-    pub fn poll_event(&mut self, queue: QueueId) -> Option<Event> {
-        let queue = usize::from(queue.0);
-        loop {
-            let active = self.queues.get(queue)?.head;
-            if active == NONE {
-                return self.next_untold(queue);
-            }
-            let index = self.actives[active as usize].connection;
-            if let Some(event) = self.next_event(index, active) {
-                return Some(event);
-            }
-            self.take_from_event_list(queue);
-            self.settle(index);
-        }
-    }
-
-    fn next_event(&mut self, index: u32, active: u32) -> Option<Event> {
-        let connection = self.cd(index);
-        let at = self.connections[index as usize].group;
-        let group = self.groups[usize::from(at)].gd(at);
-        let tcb = &mut self.tcb(index, active);
-        if tcb.is_introduced_first() {
-            return Some(Event::Opened { group, connection });
-        }
-        if tcb.act.has(TELL_ACCEPTABLE) {
-            tcb.act.clear(TELL_ACCEPTABLE);
-            tcb.act.set(KNOWN);
-            return Some(Event::Acceptable { group, connection });
-        }
-        if tcb.act.has(TELL_OPENED) {
-            tcb.act.clear(TELL_OPENED);
-            tcb.act.set(KNOWN);
-            return Some(Event::Opened { group, connection });
-        }
-        if tcb.rec.state() != State::Closed
-            && let Some(given) = tcb.give()
-        {
-            let (at, len, offset) = (given.at, given.len, given.offset);
-            return Some(Event::Data { group, connection, at, len, offset });
-        }
-        if tcb.act.has(TELL_FINISHED) {
-            tcb.act.clear(TELL_FINISHED);
-            let offset = tcb.offset_of(tcb.rec.rcv_nxt);
-            return Some(Event::Finished { group, connection, offset });
-        }
-        if tcb.act.has(TELL_CLOSED) {
-            tcb.act.clear(TELL_CLOSED);
-            let code = u8::try_from(tcb.act.reason).unwrap_or(u8::MAX);
-            let reason = Reason::from_code(code).unwrap_or(Reason::Aborted);
-            let held = tcb.act.rcv_given.since(tcb.act.rcv_committed);
-            return Some(Event::Closed { group, connection, reason, held });
-        }
-        None
+        Cd::new(self.worker, index, self.connections[index as usize].generation())
     }
 }

@@ -186,12 +186,21 @@ pub enum Family {
 /// 3.8.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeepAlive {
-    /// Nothing heard for so long, it is asked. RFC 9293 MUST-28 wants two hours unless configured.
+    /// Nothing heard for so long, it is asked: 1 ms to 24 days. RFC 9293 MUST-28 wants two hours
+    /// unless configured.
     pub idle: Duration,
     /// Time between two questions.
     pub interval: Duration,
-    /// Unanswered questions after which the connection is *down*: 1 to 255.
+    /// Unanswered questions after which the connection is *down*: 2 to 255. 1 counts as 2, for one
+    /// lost answer is no proof (MUST-29).
     pub probes: u8,
+}
+
+impl Default for KeepAlive {
+    /// Two hours of silence (MUST-28), then nine questions in eleven minutes.
+    fn default() -> Self {
+        Self { idle: Duration::from_secs(7_200), interval: Duration::from_secs(75), probes: 9 }
+    }
 }
 
 /// How fast a connection sends into a network of unknown width.
@@ -208,7 +217,8 @@ pub enum Congestion {
 pub enum Manner {
     /// Those with nothing under way, by FIN; the others as soon as that is so of them.
     WhenIdle,
-    /// All, by FIN after what is queued.
+    /// All, by FIN after what is queued; but a client whose request the application has not taken
+    /// is reset, for it must know (RFC 9293 SHLD-3).
     Close,
     /// All, by RST.
     Reset,
@@ -230,7 +240,8 @@ pub struct GroupConfig {
     pub addresses: u16,
     /// Its share of the clients among groups on the same port and address: 1 to 255.
     pub weight: u8,
-    /// 0 to [`PRIORITIES`] - 1: events of a higher one overtake those of a lower one.
+    /// 0 to [`PRIORITIES`] - 1: events of a higher one overtake those of a lower one, but for one
+    /// event in 64, by which none waits for ever.
     pub priority: u8,
     /// Who completes handshakes.
     pub accept: Accept,
@@ -245,7 +256,9 @@ pub struct GroupConfig {
     pub nagle: bool,
     /// `None`: idle peers are not asked (RFC 9293 MUST-25).
     pub keep_alive: Option<KeepAlive>,
-    /// If not zero, a connection on which no text came or went for so long is closed.
+    /// If not zero, a connection on which no text came or went for so long, and nothing waits to
+    /// be sent, read or acknowledged, is closed: by FIN, not earlier, and late by up to a
+    /// sixteenth. At most 24 days.
     pub idle_timeout: Duration,
     /// Unacknowledged for this long, a connection is *down*; zero takes
     /// [`TcpConfig::user_timeout`].

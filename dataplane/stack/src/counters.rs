@@ -141,6 +141,7 @@ named! {
         FastRetransmits, "fast-retransmits", "Losses noticed by duplicate acknowledgements.";
         RetransmissionTimeouts, "retransmission-timeouts", "Losses noticed by the timer.";
         WindowProbes, "window-probes", "Zero-window probes sent.";
+        KeepAliveProbes, "keep-alive-probes", "Questions to idle peers whether they are there.";
         BareAcks, "bare-acks", "Acknowledgements sent without data.";
         SoftErrors, "soft-errors", "ICMP errors remembered for a connection (MUST-47).";
         PathMtuReduced, "path-mtu-reduced", "Times a path took less than was thought (RFC 1191).";

@@ -30,8 +30,8 @@ pub enum Misuse {
     TableFull = 11,
     /// No own address of the remote address's family.
     NoAddress = 12,
-    /// The port is taken by a group that listens on the same addresses.
-    PortInUse = 13,
+    /// The group is being drained and takes nobody any more.
+    Draining = 13,
 }
 
 impl fmt::Display for Misuse {
@@ -49,7 +49,7 @@ impl fmt::Display for Misuse {
             Self::NoSuchQueue => "no event queue of this number",
             Self::TableFull => "the table is full",
             Self::NoAddress => "no own address of that family",
-            Self::PortInUse => "the port is taken by another group",
+            Self::Draining => "the group is being drained",
         })
     }
 }

@@ -57,6 +57,11 @@ pub enum Event {
         /// taken, until they are committed or the connection is closed once more.
         held: u32,
     },
+    /// The group was drained ([`crate::Stack::drain_group`]) and its last connection is gone.
+    Drained {
+        /// The group: still open, without connections, and listening nowhere.
+        group: Gd,
+    },
 }
 
 /// Why a connection is gone (RFC 9293 MUST-12: closed and aborted are told apart).
@@ -73,6 +78,8 @@ pub enum Reason {
     Aborted = 3,
     /// The handshake was not accepted, or not completed, in time.
     Refused = 4,
+    /// No text came or went for the group's idle timeout; both sides closed.
+    Idle = 5,
 }
 
 impl Reason {
@@ -85,6 +92,7 @@ impl Reason {
             2 => Some(Self::TimedOut),
             3 => Some(Self::Aborted),
             4 => Some(Self::Refused),
+            5 => Some(Self::Idle),
             _ => None,
         }
     }

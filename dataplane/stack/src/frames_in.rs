@@ -232,7 +232,7 @@ impl Stack<'_> {
         if flags.contains(Flags::RST) {
             return Err(Stop::NoConnectionReset);
         }
-        let listener = self.listener(arrival.segment.dst_port, arrival.remote.is_ipv6());
+        let listener = self.listener(arrival.segment.dst_port, arrival.local, arrival.hash);
         let Some(group) = listener else {
             self.send_reset(arrival, out);
             return Err(Stop::NoConnection);
@@ -245,19 +245,6 @@ impl Stack<'_> {
             return Err(Stop::NotForListener);
         }
         self.on_syn(arrival, group, None)
-    }
-
-    /// The group that gets a client of this port: the oldest that listens on its family.
-    pub(crate) fn listener(&self, port: u16, v6: bool) -> Option<u16> {
-        let mut next = self.ports[usize::from(port)];
-        while next != 0 {
-            let group = &self.groups[usize::from(next - 1)];
-            if group.takes(v6) {
-                return Some(next - 1);
-            }
-            next = group.next_on_port;
-        }
-        None
     }
 
     /// A client: it waits for the application, or is answered at once. Our sequence numbers start
@@ -314,7 +301,7 @@ impl Stack<'_> {
         if segment.flags.contains(Flags::RST) {
             return Err(Stop::ResetInTimeWait);
         }
-        let listener = self.listener(segment.dst_port, arrival.remote.is_ipv6());
+        let listener = self.listener(segment.dst_port, arrival.local, arrival.hash);
         if let (true, Some(group)) = (opens_anew(segment, &rec), listener) {
             self.cut_time_wait_short(index);
             return self.on_syn(arrival, group, Some(rec.snd_una));

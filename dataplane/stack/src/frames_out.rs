@@ -16,7 +16,7 @@ use crate::world::Transmit;
 
 /// Segments one connection sends before the next has its turn.
 const TURN: u32 = 16;
-/// Time to live, or hop limit, of what we send (RFC 1700).
+/// Time to live, or hop limit, of replies that are no connection's (RFC 1700).
 const TTL: u8 = 64;
 
 /// Whether a segment left.
@@ -34,6 +34,8 @@ struct Path {
     dst_mac: MacAddr,
     src: IpAddr,
     dst: IpAddr,
+    dscp: u8,
+    hop_limit: u8,
 }
 
 impl Stack<'_> {
@@ -68,11 +70,14 @@ impl Stack<'_> {
         let rec = self.connections[index as usize];
         let dst = self.remote_of(&rec);
         let resolved = self.interface.resolve(dst, out, &mut self.counters, self.now);
+        let group = &self.groups[usize::from(rec.group)];
         let mut path = Path {
             src_mac: self.interface.mac(),
             dst_mac: MacAddr::BROADCAST,
             src: self.local_address(rec.local),
             dst,
+            dscp: group.dscp(),
+            hop_limit: group.hop_limit,
         };
         let sack = if plan.sacks {
             self.tcb(index, active).sack_blocks(plan.ack)
@@ -134,7 +139,8 @@ impl Stack<'_> {
         out: &mut impl Transmit,
     ) {
         let src = self.local_address(local);
-        let path = Path { src_mac: self.interface.mac(), dst_mac: to, src, dst };
+        let src_mac = self.interface.mac();
+        let path = Path { src_mac, dst_mac: to, src, dst, dscp: 0, hop_limit: TTL };
         let len = frame_len(&path, header, 0);
         let Some(frame) = out.frame(len) else {
             self.counters.stop(Stop::TransmitFull);
@@ -173,8 +179,8 @@ fn write_lower_layers<'b>(frame: &'b mut [u8], path: &Path) -> Option<&'b mut [u
                 src,
                 dst,
                 protocol: tcp::PROTOCOL,
-                ttl: TTL,
-                dscp: 0,
+                ttl: path.hop_limit,
+                dscp: path.dscp,
                 ecn: 0,
                 identification: 0,
                 payload_len,
@@ -189,8 +195,8 @@ fn write_lower_layers<'b>(frame: &'b mut [u8], path: &Path) -> Option<&'b mut [u
                 src,
                 dst,
                 protocol: tcp::PROTOCOL,
-                hop_limit: TTL,
-                dscp: 0,
+                hop_limit: path.hop_limit,
+                dscp: path.dscp,
                 ecn: 0,
                 flow_label: 0,
                 payload_len,

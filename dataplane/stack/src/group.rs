@@ -5,7 +5,8 @@ use core::time::Duration;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::buffer::Buffer;
-use crate::config::{Accept, Acknowledge, Family, GroupConfig};
+use crate::config::{Accept, Acknowledge, Family, GroupConfig, Manner, PRIORITIES};
+use crate::group_counts::GroupCounts;
 use crate::handle::{Gd, PoolId, QueueId};
 use crate::time::Instant;
 
@@ -14,9 +15,10 @@ pub(crate) struct Pool<'m> {
     pub(crate) receive: Buffer<'m>,
 }
 
-/// A connection group, as a plain record.
+/// A connection group, as a plain record: what was chosen in its first line, what is counted for
+/// every segment in its second.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
-#[repr(C)]
+#[repr(C, align(64))]
 pub(crate) struct Group {
     pub(crate) generation: u16,
     pub(crate) port: u16,
@@ -24,29 +26,65 @@ pub(crate) struct Group {
     pub(crate) queue: u16,
     /// Index of the next group on the same port, plus 1; 0 ends the list.
     pub(crate) next_on_port: u16,
+    /// Bit n: it listens on the nth own address. 0: on all of its family.
+    addresses: u16,
     family: u8,
     /// [`OPEN`] and its siblings below.
     flags: u8,
+    weight: u8,
+    priority: u8,
     pub(crate) window_max: u32,
+    /// 0: no limit.
+    pub(crate) hold_limit: u32,
     /// 0: connections are accepted by the stack.
     accept_ms: u32,
     /// 0: never.
     deadline_ms: u32,
+    /// 0: the stack's.
+    user_timeout_ms: u32,
+    /// 0: connections may be idle for ever.
+    pub(crate) idle_timeout_ms: u32,
+    /// 0: peers are not asked.
+    pub(crate) keep_idle_ms: u32,
+    keep_interval_ms: u32,
     pub(crate) connections: u32,
-    reserved: u32,
-    /// Connections accepted since the group was opened.
-    pub(crate) accepted: u64,
-    /// Stream bytes received in order, and queued for sending.
-    pub(crate) bytes_in: u64,
-    pub(crate) bytes_out: u64,
+    drain_per_second: u32,
+    traffic_class: u8,
+    pub(crate) hop_limit: u8,
+    pub(crate) keep_probes: u8,
+    /// [`Manner`], as a number.
+    drain_manner: u8,
+    /// Idle times are measured in units of so many powers of two of a millisecond.
+    pub(crate) idle_shift: u8,
+    reserved: [u8; 3],
+    pub(crate) counts: GroupCounts,
+    /// When the next connection may be ended, in nanoseconds, if it drains.
+    drain_from: u64,
+    reserved_too: [u64; 4],
 }
+
+const _: () = assert!(size_of::<Group>() == 256);
 
 /// The largest window a TCP header can tell (RFC 7323 section 2.3).
 const WINDOW_MAX: u32 = 1 << 30;
 
+/// Questions below this would take one lost answer for proof (RFC 9293 MUST-29).
+const PROBES_MIN: u8 = 2;
+
+/// Half the circle of the milliseconds a connection record keeps: 24 days.
+const WATCHED_MS_MAX: u32 = 1 << 31;
+
+/// A drain that was kept from ending connections catches up by no more than this.
+const DRAIN_CREDIT: Duration = Duration::from_millis(10);
+
 const OPEN: u8 = 1;
 const ACKNOWLEDGE_ON_RECEIVE: u8 = 2;
 const NAGLE: u8 = 4;
+const DRAINING: u8 = 8;
+/// Its last connection is gone while it drains.
+const DRAINED: u8 = 16;
+/// And the application is to be told.
+const TELL_DRAINED: u8 = 32;
 
 impl Group {
     /// Fills the record; its generation goes on.
@@ -58,8 +96,7 @@ impl Group {
             Accept::Automatic => accept_ms = 0,
         }
         match config.acknowledge {
-            Acknowledge::ByApplication { deadline } if deadline.is_zero() => deadline_ms = 0,
-            Acknowledge::ByApplication { deadline } => deadline_ms = at_least_1_ms(deadline),
+            Acknowledge::ByApplication { deadline } => deadline_ms = ms_if_any(deadline),
             Acknowledge::OnReceive => {
                 deadline_ms = 0;
                 flags |= ACKNOWLEDGE_ON_RECEIVE;
@@ -68,29 +105,53 @@ impl Group {
         if config.nagle {
             flags |= NAGLE;
         }
+        let idle_timeout_ms = ms_if_any(config.idle_timeout).min(WATCHED_MS_MAX);
+        let (keep_idle_ms, keep_interval_ms, keep_probes) = match config.keep_alive {
+            Some(keep) => (
+                at_least_1_ms(keep.idle).min(WATCHED_MS_MAX),
+                at_least_1_ms(keep.interval).min(WATCHED_MS_MAX),
+                keep.probes.max(PROBES_MIN),
+            ),
+            None => (0, 0, 0),
+        };
         *self = Self {
             generation: (self.generation % u16::MAX) + 1,
             port: config.port,
             pool: pool.0,
             queue: queue.0,
             next_on_port: 0,
+            addresses: config.addresses,
             family: config.family as u8,
             flags,
+            weight: config.weight.max(1),
+            priority: config.priority.min(PRIORITIES - 1),
             window_max: config.window_max.clamp(1, WINDOW_MAX),
+            hold_limit: config.hold_limit,
             accept_ms,
             deadline_ms,
+            user_timeout_ms: ms_if_any(config.user_timeout),
+            idle_timeout_ms,
+            keep_idle_ms,
+            keep_interval_ms,
             connections: 0,
-            reserved: 0,
-            accepted: 0,
-            bytes_in: 0,
-            bytes_out: 0,
+            drain_per_second: 0,
+            traffic_class: config.traffic_class,
+            hop_limit: config.hop_limit.max(1),
+            keep_probes,
+            drain_manner: 0,
+            idle_shift: idle_shift(idle_timeout_ms),
+            reserved: [0; 3],
+            counts: GroupCounts::default(),
+            drain_from: 0,
+            reserved_too: [0; 4],
         };
     }
 
     /// The group of connections without an owner.
-    pub(crate) const fn make_nobodys(&mut self) {
+    pub(crate) fn make_nobodys(&mut self) {
         self.pool = u16::MAX;
         self.window_max = 1;
+        self.hop_limit = GroupConfig::default().hop_limit;
     }
 
     pub(crate) const fn close(&mut self) {
@@ -105,9 +166,25 @@ impl Group {
         Gd::new(index, self.generation)
     }
 
-    /// Whether it listens on addresses of this family.
-    pub(crate) const fn takes(&self, v6: bool) -> bool {
-        self.family == Family::Dual as u8 || (self.family == Family::V6 as u8) == v6
+    /// Whether it listens on the own address of this place and family.
+    pub(crate) const fn takes(&self, local: u8, v6: bool) -> bool {
+        let family = self.family == Family::Dual as u8 || (self.family == Family::V6 as u8) == v6;
+        family && (!self.names_addresses() || self.addresses >> (local & 15) & 1 != 0)
+    }
+
+    /// Whether it listens on some addresses only.
+    pub(crate) const fn names_addresses(&self) -> bool {
+        self.addresses != 0
+    }
+
+    /// Its share of the clients.
+    pub(crate) fn weight(&self) -> u32 {
+        self.weight.into()
+    }
+
+    /// 0 to [`PRIORITIES`] - 1.
+    pub(crate) fn priority(&self) -> usize {
+        self.priority.into()
     }
 
     /// Until when a SYN that arrives now waits for the application; `None`: it need not wait.
@@ -127,10 +204,126 @@ impl Group {
     pub(crate) const fn nagle(&self) -> bool {
         self.flags & NAGLE != 0
     }
+
+    /// The upper six bits of the traffic class (RFC 2474).
+    pub(crate) const fn dscp(&self) -> u8 {
+        self.traffic_class >> 2
+    }
+
+    /// RFC 9293's R2: its own, or the stack's.
+    pub(crate) fn user_timeout(&self, stacks: Duration) -> Duration {
+        if self.user_timeout_ms == 0 {
+            stacks
+        } else {
+            Duration::from_millis(self.user_timeout_ms.into())
+        }
+    }
+
+    /// Time between two questions whether the peer is still there.
+    pub(crate) fn keep_interval(&self) -> Duration {
+        Duration::from_millis(self.keep_interval_ms.into())
+    }
+
+    /// Whether its connections must be looked at while nothing happens on them.
+    pub(crate) const fn is_watched(&self) -> bool {
+        let watched = self.idle_timeout_ms != 0 || self.keep_idle_ms != 0 || self.is_draining();
+        self.is_open() && watched && self.flags & DRAINED == 0
+    }
+
+    /// The shortest idle time that something follows from.
+    pub(crate) fn shortest_idle_ms(&self) -> Option<u32> {
+        [self.idle_timeout_ms, self.keep_idle_ms].into_iter().filter(|ms| *ms != 0).min()
+    }
+
+    /// `now` in the units of its idle times.
+    pub(crate) const fn idle_units(&self, now: Instant) -> u64 {
+        now.as_millis() >> self.idle_shift
+    }
+
+    /// Units after which an idle connection has been so for the idle timeout, wherever in its
+    /// unit it began.
+    pub(crate) const fn idle_limit(&self) -> u32 {
+        self.idle_timeout_ms.div_ceil(1 << self.idle_shift) + 1
+    }
+
+    /// Ends its connections from now on. Again: in another way.
+    pub(crate) const fn drain(&mut self, per_second: u32, manner: Manner, now: Instant) {
+        if !self.is_draining() {
+            self.drain_from = now.as_nanos();
+        }
+        self.flags |= DRAINING;
+        self.drain_per_second = per_second;
+        self.drain_manner = manner as u8;
+    }
+
+    pub(crate) const fn is_draining(&self) -> bool {
+        self.flags & DRAINING != 0
+    }
+
+    /// Forgets that it drains. Answers whether the application was still to be told of its end.
+    pub(crate) const fn stop_draining(&mut self) -> bool {
+        let told = self.flags & TELL_DRAINED == 0;
+        self.flags &= !(DRAINING | DRAINED | TELL_DRAINED);
+        !told
+    }
+
+    pub(crate) const fn manner(&self) -> Manner {
+        const CLOSE: u8 = Manner::Close as u8;
+        const RESET: u8 = Manner::Reset as u8;
+        match self.drain_manner {
+            CLOSE => Manner::Close,
+            RESET => Manner::Reset,
+            _ => Manner::WhenIdle,
+        }
+    }
+
+    /// When the next connection may be ended; [`Instant::NEVER`] at a rate of 0.
+    pub(crate) const fn drains_at(&self) -> Instant {
+        if self.drain_per_second == 0 {
+            Instant::NEVER
+        } else {
+            Instant::from_nanos(self.drain_from)
+        }
+    }
+
+    /// A connection was ended: the next one has to wait for its turn.
+    pub(crate) fn note_drained_one(&mut self, now: Instant) {
+        let each = Duration::from_secs(1) / self.drain_per_second.max(1);
+        let from = Instant::from_nanos(self.drain_from).max(now - DRAIN_CREDIT);
+        self.drain_from = (from + each).as_nanos();
+        self.counts.drained += 1;
+    }
+
+    /// Whether its end is reached and has to be told; answers so once.
+    pub(crate) const fn becomes_drained(&mut self) -> bool {
+        let reached = self.is_draining() && self.connections == 0 && self.flags & DRAINED == 0;
+        if reached {
+            self.flags |= DRAINED | TELL_DRAINED;
+        }
+        reached
+    }
+
+    /// Whether its end has to be told; answers so once.
+    pub(crate) const fn takes_tell_drained(&mut self) -> bool {
+        let tell = self.flags & TELL_DRAINED != 0;
+        self.flags &= !TELL_DRAINED;
+        tell
+    }
+}
+
+/// So many halvings bring a time to 32 to 63 units, which one byte counts with room to spare.
+const fn idle_shift(ms: u32) -> u8 {
+    let bits = u32::BITS - ms.leading_zeros();
+    bits.saturating_sub(6) as u8
 }
 
 fn at_least_1_ms(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX).max(1)
+}
+
+/// 0 only for no time at all.
+fn ms_if_any(duration: Duration) -> u32 {
+    if duration.is_zero() { 0 } else { at_least_1_ms(duration) }
 }
 
 /// A pool's figures.
@@ -157,12 +350,12 @@ pub struct GroupInfo {
     pub queue: QueueId,
     /// Its port.
     pub port: u16,
+    /// Its priority.
+    pub priority: u8,
+    /// Whether it does not listen any more and its connections are being ended.
+    pub draining: bool,
     /// Its connections.
     pub connections: u32,
-    /// Connections accepted since it was opened.
-    pub accepted: u64,
-    /// Stream bytes received in order.
-    pub bytes_in: u64,
-    /// Stream bytes queued for sending.
-    pub bytes_out: u64,
+    /// What was counted since it was opened.
+    pub counts: GroupCounts,
 }

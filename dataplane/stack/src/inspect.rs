@@ -130,10 +130,10 @@ impl Stack<'_> {
                 pool: PoolId(group.pool),
                 queue: QueueId(group.queue),
                 port: group.port,
+                priority: u8::try_from(group.priority()).unwrap_or(u8::MAX),
+                draining: group.is_draining(),
                 connections: group.connections,
-                accepted: group.accepted,
-                bytes_in: group.bytes_in,
-                bytes_out: group.bytes_out,
+                counts: group.counts,
             }
         })
     }

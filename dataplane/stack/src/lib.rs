@@ -11,7 +11,8 @@
 //!
 //! * **`on_*`**, something happened: [`Stack::on_burst`], [`Stack::on_timeout`];
 //! * **verbs**, an application commands: [`Stack::open_pool`], [`Stack::open_group`],
-//!   [`Stack::accept`], [`Stack::commit`], [`Stack::send`], [`Stack::close`], [`Stack::abort`];
+//!   [`Stack::accept`], [`Stack::commit`], [`Stack::send`], [`Stack::close`], [`Stack::abort`],
+//!   [`Stack::drain_group`];
 //! * **`poll_*`**, what is to be done: [`Stack::poll_frames`], [`Stack::poll_event`],
 //!   [`Stack::poll_timeout`];
 //! * nouns, for those who look: [`Stack::counters`], [`Stack::usage`], [`Stack::connections`].
@@ -44,6 +45,9 @@
 //! | `successor` | an application that has gone, and the next of its name |
 //! | `reports` | what ICMP says of our segments |
 //! | `lifecycle` | records made, folded, freed |
+//! | `listen` | which group gets a client |
+//! | `queues` | what is told, by priority |
+//! | `sweep`, `drain` | idle connections looked at; groups that end theirs |
 //! | `table`, [`buffer`] | the records and the shared buffers |
 
 #![no_std]
@@ -53,20 +57,25 @@ pub mod buffer;
 mod commands;
 pub mod config;
 pub mod counters;
+mod drain;
 pub mod error;
 pub mod event;
 mod frames_in;
 mod frames_out;
 pub mod group;
+pub mod group_counts;
 pub mod handle;
 pub mod inspect;
 mod lifecycle;
+mod listen;
 pub mod memory;
 pub mod net;
+mod queues;
 mod reports;
 mod secret;
 mod stack;
 mod successor;
+mod sweep;
 mod table;
 pub mod tcp;
 pub mod time;
@@ -82,6 +91,7 @@ pub use counters::{Count, Counters, Outcome, Stop};
 pub use error::Misuse;
 pub use event::{Event, Reason};
 pub use group::{GroupInfo, PoolInfo};
+pub use group_counts::GroupCounts;
 pub use handle::{Cd, Gd, PoolId, QueueId};
 pub use inspect::{ConnectionInfo, SoftError, Usage};
 pub use memory::MemoryTooSmall;

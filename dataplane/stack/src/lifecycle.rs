@@ -6,12 +6,12 @@ use core::time::Duration;
 use crate::counters::{Count, Stop};
 use crate::event::Reason;
 use crate::secret::Tuple;
-use crate::stack::{AddressV6, List, Stack, link_mss};
+use crate::stack::{AddressV6, Stack, link_mss};
 use crate::table::slots::NONE;
 use crate::tcp::Tcb;
 use crate::tcp::record::{
-    Active, Connection, HALF_OPEN, LISTED, ON_EVENT_LIST, ON_OUT_LIST, SEND_RST, TELL, UNFINDABLE,
-    V6,
+    Active, Connection, FIN_QUEUED, HALF_OPEN, LISTED, ON_EVENT_LIST, ON_OUT_LIST, SEND_RST, TELL,
+    TEXTED, UNFINDABLE, V6,
 };
 use crate::tcp::state::State;
 use crate::time::Instant;
@@ -43,9 +43,9 @@ impl<'m> Stack<'m> {
         };
         let rec = &mut self.connections[index as usize];
         // Generations go on where the last connection of this index left off.
-        let generation = rec.generation.max(1);
+        let generation = rec.generation().max(1);
         zerocopy::FromZeros::zero(rec);
-        rec.generation = generation;
+        rec.set_generation(generation);
         (rec.remote, rec.remote_port) = (remote, tuple.remote_port);
         (rec.local, rec.local_port) = (local, tuple.local_port);
         (rec.options, rec.group) = (v6, group);
@@ -58,6 +58,7 @@ impl<'m> Stack<'m> {
         self.flows.insert(self.hash_of(&rec), index);
         let group = &mut self.groups[usize::from(group)];
         group.connections += 1;
+        group.counts.opened += 1;
         self.pool_connections[usize::from(group.pool)] += 1;
         Ok((index, active))
     }
@@ -184,39 +185,6 @@ impl<'m> Stack<'m> {
         Some(active)
     }
 
-    fn put_on_event_list(&mut self, index: u32, active: u32) {
-        let act = &mut self.actives[active as usize];
-        if act.has(ON_EVENT_LIST) {
-            return;
-        }
-        act.set(ON_EVENT_LIST);
-        act.event_next = NONE;
-        let group = usize::from(self.connections[index as usize].group);
-        let queue = &mut self.queues[usize::from(self.groups[group].queue)];
-        let tail = core::mem::replace(&mut queue.tail, active);
-        if tail == NONE {
-            queue.head = active;
-        } else {
-            self.actives[tail as usize].event_next = active;
-        }
-    }
-
-    /// Takes the first connection off a queue's list.
-    pub(crate) fn take_from_event_list(&mut self, queue: usize) -> Option<u32> {
-        let List { head, .. } = *self.queues.get(queue)?;
-        if head == NONE {
-            return None;
-        }
-        let act = &mut self.actives[head as usize];
-        act.clear(ON_EVENT_LIST);
-        let next = act.event_next;
-        self.queues[queue].head = next;
-        if next == NONE {
-            self.queues[queue].tail = NONE;
-        }
-        Some(head)
-    }
-
     fn count_half_open(&mut self, index: u32) {
         let rec = &mut self.connections[index as usize];
         let is_half_open = rec.state() == State::SynReceived;
@@ -237,7 +205,12 @@ impl<'m> Stack<'m> {
     /// An idle connection gives its active record back (design law 4).
     fn fold(&mut self, index: u32, active: u32) {
         self.timers.disarm(self.actives, active);
-        self.actives[active as usize].fold(&mut self.connections[index as usize]);
+        let rec = &mut self.connections[index as usize];
+        self.actives[active as usize].fold(rec);
+        if self.actives[active as usize].has(TEXTED) {
+            let units = self.groups[usize::from(rec.group)].idle_units(self.now);
+            rec.set_text_at((units & 0xff) as u8);
+        }
         self.give_back_active(active);
     }
 
@@ -289,7 +262,8 @@ impl<'m> Stack<'m> {
         }
     }
 
-    fn waited_ms(&self, rec: &Connection) -> u32 {
+    /// How long the peer has been silent; in TIME-WAIT, how long that has lasted.
+    pub(crate) fn waited_ms(&self, rec: &Connection) -> u32 {
         ((self.now.as_millis() & 0xffff_ffff) as u32).wrapping_sub(rec.heard_ms)
     }
 
@@ -348,7 +322,7 @@ impl<'m> Stack<'m> {
         let rec = &mut self.connections[index as usize];
         rec.set_state(State::Closed);
         rec.options = 0;
-        rec.generation = rec.generation % crate::handle::Cd::GENERATION_MAX + 1;
+        rec.set_generation(rec.generation() % crate::handle::Cd::GENERATION_MAX + 1);
         self.connections_free.give_back(self.connections, index);
         self.counters.count(Count::ConnectionsEnded);
     }
@@ -361,12 +335,13 @@ impl<'m> Stack<'m> {
         if group == nobodys {
             return;
         }
-        let group = &mut self.groups[usize::from(group)];
-        group.connections -= 1;
-        self.pool_connections[usize::from(group.pool)] -= 1;
+        let left = &mut self.groups[usize::from(group)];
+        left.connections -= 1;
+        self.pool_connections[usize::from(left.pool)] -= 1;
+        self.check_drained(group);
     }
 
-    fn nobodys_group(&self) -> u16 {
+    pub(crate) fn nobodys_group(&self) -> u16 {
         u16::try_from(self.groups.len() - 1).unwrap_or(u16::MAX)
     }
 
@@ -397,24 +372,6 @@ impl<'m> Stack<'m> {
             .active()
             .and_then(|active| self.actives.get(active as usize))
             .is_some_and(|act| act.connection == index)
-    }
-
-    /// Takes connections without an owner off a queue's list: nobody may ever ask for them.
-    pub(crate) fn forget_nobodys_events(&mut self, queue: u16) {
-        let nobodys = self.nobodys_group();
-        let Some(list) = self.queues.get_mut(usize::from(queue)) else { return };
-        let mut active = core::mem::take(list).head;
-        while active != NONE {
-            let act = &mut self.actives[active as usize];
-            let (index, next) = (act.connection, act.event_next);
-            act.clear(ON_EVENT_LIST);
-            if self.connections[index as usize].group == nobodys {
-                self.settle(index);
-            } else {
-                self.put_on_event_list(index, active);
-            }
-            active = next;
-        }
     }
 
     pub(crate) fn tuple_of(&self, rec: &Connection) -> Tuple {
@@ -456,6 +413,18 @@ impl Tcb<'_, '_> {
             && rcv_ack == self.rec.rcv_nxt
             && rcv_committed == self.rec.rcv_nxt
             && rcv_given == self.rec.rcv_nxt
+    }
+
+    /// Whether nothing sent waits for its acknowledgement, nothing received for the application,
+    /// and nothing is to be told, on an open connection.
+    pub(crate) fn has_nothing_under_way(&self) -> bool {
+        let Active { snd_max, snd_end, rcv_ack, rcv_committed, rcv_given, ooo_head, .. } =
+            *self.act;
+        let received = self.text_end();
+        self.act.flags & (TELL | FIN_QUEUED) == 0
+            && (snd_max, snd_end) == (self.rec.snd_una, self.rec.snd_una)
+            && (rcv_ack, rcv_committed, rcv_given) == (received, received, received)
+            && ooo_head == NONE
     }
 
     /// Gives everything back that is still held.

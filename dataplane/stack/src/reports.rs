@@ -38,7 +38,7 @@ impl Stack<'_> {
         let age_ms = u32::try_from(age).unwrap_or(u32::MAX);
         while let Some(narrow) = self.paths.expired(age_ms, self.now) {
             let rec = &mut self.connections[narrow.connection as usize];
-            let same = rec.generation == narrow.generation && !rec.has(LISTED);
+            let same = rec.generation() == narrow.generation && !rec.has(LISTED);
             if !same || rec.mss >= narrow.mss {
                 continue;
             }

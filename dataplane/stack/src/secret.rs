@@ -66,6 +66,15 @@ impl Secret {
     }
 }
 
+impl Secret {
+    /// A number below `bound` that hangs on the connection with this flow hash and on the key
+    /// alone; 0 if there is none.
+    pub(crate) fn choose(&self, flow_hash: u64, bound: u32) -> u32 {
+        let mixed = fold(flow_hash ^ self.flow[3], self.flow[0]);
+        (u64::from(bound) * (mixed >> 32) >> 32) as u32
+    }
+}
+
 fn address_words(ip: IpAddr) -> (u64, u64) {
     match ip {
         IpAddr::V4(ip) => (u64::from(ip.to_bits()), 4),

@@ -8,14 +8,16 @@ use crate::counters::Counters;
 use crate::group::{Group, Pool};
 use crate::memory::{Carver, MemoryTooSmall, bytes_of};
 use crate::net::{Interface, NeighbourRecord, ParkedFrame};
+use crate::queues::Queue;
 use crate::secret::Secret;
+use crate::sweep::Sweep;
 use crate::table::chunk::{Chunk, Chunks};
 use crate::table::flow::{Bucket, FlowTable, buckets_for};
 use crate::table::narrow::{NARROW_MAX, Narrow, NarrowPaths};
 use crate::table::slots::{FreeList, Linked, NONE};
 use crate::table::timer::Wheel;
 use crate::tcp::Tcb;
-use crate::tcp::record::{Active, Connection, V6};
+use crate::tcp::record::{Active, Connection, DOUBTED, V6};
 use crate::time::Instant;
 use crate::world::Transmit;
 
@@ -57,9 +59,10 @@ pub struct Stack<'m> {
     pub(crate) groups: &'m mut [Group],
     /// Index plus 1 of the first group on each port.
     pub(crate) ports: &'m mut [u16],
-    pub(crate) queues: &'m mut [List],
-    /// By queue: the next connection to look at for a successor, or `NONE`.
-    pub(crate) untold: &'m mut [u32],
+    pub(crate) queues: &'m mut [Queue],
+    /// Groups whose draining has come to its end without the application knowing.
+    pub(crate) drained_untold: u32,
+    pub(crate) sweep: Sweep,
     pub(crate) out: List,
     pub(crate) time_wait: List,
     pub(crate) time_wait_count: u32,
@@ -136,8 +139,7 @@ impl<'m> Stack<'m> {
             + bytes_of::<u32>(Wheel::SLOTS)
             + bytes_of::<Group>(config.groups_max as usize + 1)
             + bytes_of::<u16>(PORTS)
-            + bytes_of::<List>(config.queues_max as usize)
-            + bytes_of::<u32>(config.queues_max as usize)
+            + bytes_of::<Queue>(config.queues_max as usize)
             + bytes_of::<u8>(scratch_bytes(config))
     }
 
@@ -182,7 +184,8 @@ impl<'m> Stack<'m> {
             groups: carver.take(config.groups_max as usize + 1)?,
             ports: carver.take(PORTS)?,
             queues: carver.take(config.queues_max as usize)?,
-            untold: carver.take(config.queues_max as usize)?,
+            drained_untold: 0,
+            sweep: Sweep::new(),
             out: List::default(),
             time_wait: List::default(),
             time_wait_count: 0,
@@ -202,17 +205,30 @@ impl<'m> Stack<'m> {
         while let Some(active) = self.timers.expired(self.actives, now) {
             let index = self.actives[active as usize].connection;
             self.tcb(index, active).on_timeout();
+            self.heed_doubt(index, active);
             self.settle(index);
         }
         self.expire_time_wait();
         self.widen_paths();
+        self.sweep();
+    }
+
+    /// RFC 9293 MUST-20 (b): a connection at R1 has its neighbour looked at again.
+    fn heed_doubt(&mut self, index: u32, active: u32) {
+        let act = &mut self.actives[active as usize];
+        if act.has(DOUBTED) {
+            act.clear(DOUBTED);
+            let remote = self.remote_of(&self.connections[index as usize]);
+            self.interface.doubt(remote);
+        }
     }
 
     /// When [`Self::on_timeout`] next has something to do; `None` while nothing is under way.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let time_wait = self.time_wait_deadline();
-        let times = [self.timers.next(), time_wait, self.interface.poll_timeout()];
+        let times =
+            [self.timers.next(), time_wait, self.sweep.timeout(), self.interface.poll_timeout()];
         times.into_iter().flatten().min()
     }
 

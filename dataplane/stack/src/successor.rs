@@ -36,8 +36,8 @@ impl Stack<'_> {
     /// One pass over all records: about 10 ms for a million.
     pub fn orphan_queue(&mut self, queue: QueueId, now: Instant) {
         self.now = now;
-        if let Some(place) = self.untold.get_mut(usize::from(queue.0)) {
-            *place = NONE;
+        if let Some(queue) = self.queues.get_mut(usize::from(queue.0)) {
+            queue.untold = NONE;
         }
         for index in NONE + 1..self.connections_free.high_water() {
             let rec = &self.connections[index as usize];
@@ -57,20 +57,20 @@ impl Stack<'_> {
     /// A successor takes the events of this queue: every connection that is open and untold is
     /// told as `Opened`, those with bytes or news first.
     pub fn tell_again(&mut self, queue: QueueId) {
-        if let Some(place) = self.untold.get_mut(usize::from(queue.0)) {
-            *place = NONE + 1;
+        if let Some(queue) = self.queues.get_mut(usize::from(queue.0)) {
+            queue.untold = NONE + 1;
         }
     }
 
     /// Whether there may still be connections that the successor at this queue was not told of.
     #[must_use]
     pub fn is_telling_again(&self, queue: QueueId) -> bool {
-        self.untold.get(usize::from(queue.0)).is_some_and(|place| *place != NONE)
+        self.queues.get(usize::from(queue.0)).is_some_and(|queue| queue.untold != NONE)
     }
 
     /// The next connection that a successor was not told of. `None`: not now, or never again.
     pub(crate) fn next_untold(&mut self, queue: usize) -> Option<Event> {
-        let mut index = *self.untold.get(queue)?;
+        let mut index = self.queues.get(queue)?.untold;
         if index == NONE {
             return None;
         }
@@ -87,7 +87,7 @@ impl Stack<'_> {
                 break;
             }
         }
-        self.untold[queue] = index;
+        self.queues[queue].untold = index;
         found
     }
 

@@ -279,6 +279,7 @@ impl Echo {
                 let stream = self.streams.remove(&connection).expect("opened before");
                 assert!(stream.known && stream.closed, "only the server closes last");
             }
+            Event::Drained { group } => panic!("nobody drains {group:?}"),
         }
     }
 
@@ -392,7 +393,10 @@ fn serve_client(net: &mut Net<'_>, senders: &mut HashMap<Cd, Sender>) {
             Event::Closed { connection, reason, .. } => {
                 senders.get_mut(&connection).expect("known").ended = Some(reason);
             }
-            Event::Opened { .. } | Event::Finished { .. } | Event::Acceptable { .. } => {}
+            Event::Opened { .. }
+            | Event::Finished { .. }
+            | Event::Acceptable { .. }
+            | Event::Drained { .. } => {}
         }
     }
     let mut all: Vec<(&Cd, &mut Sender)> = senders.iter_mut().collect();

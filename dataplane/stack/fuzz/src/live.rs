@@ -662,6 +662,7 @@ impl<'m, 'l> World<'m, 'l> {
                         .expect("held");
                 }
             }
+            Event::Drained { group } => panic!("nobody drains {group:?}"),
         }
     }
 

@@ -180,6 +180,14 @@ impl<'m> Interface<'m> {
         }
     }
 
+    /// The peer at `dst` does not acknowledge: whoever carries our packets to it is asked again
+    /// (RFC 9293 MUST-20, RFC 1122 section 3.3.1.4).
+    pub fn doubt(&mut self, dst: IpAddr) {
+        if let Some(neighbour) = self.addresses.next_hop(Key::of(dst)) {
+            self.neighbours.doubt(neighbour);
+        }
+    }
+
     /// Asks the neighbours that are due again, and gives up those that do not answer.
     pub fn poll_frames(&mut self, out: &mut impl Transmit, counters: &mut Counters, now: Instant) {
         let mut slot = 0;

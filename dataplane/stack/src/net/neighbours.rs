@@ -246,6 +246,17 @@ impl<'m> Neighbours<'m> {
         }
     }
 
+    /// Somebody above gets no answer by way of this neighbour (RFC 9293 MUST-20): it is asked once
+    /// something is sent to it again.
+    pub(super) fn doubt(&mut self, key: Key) {
+        let Some(place) = self.find(key) else { return };
+        if let Some(record) = self.records.get_mut(place)
+            && record.state == state::REACHABLE
+        {
+            record.state = state::STALE;
+        }
+    }
+
     /// Room for a frame of `len` bytes that waits for a neighbour being asked for. A frame that
     /// waited there before gives way (RFC 1122 section 2.3.2.2: the latest is kept).
     pub(super) fn park(

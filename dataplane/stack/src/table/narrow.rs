@@ -25,7 +25,7 @@ pub(crate) struct Narrow {
 impl Narrow {
     pub(crate) const fn new(connection: u32, record: &Connection, now: Instant) -> Self {
         let since_ms = milliseconds(now);
-        Self { connection, generation: record.generation, since_ms, mss: record.mss, reserved: 0 }
+        Self { connection, generation: record.generation(), since_ms, mss: record.mss, reserved: 0 }
     }
 }
 

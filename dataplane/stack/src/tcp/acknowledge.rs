@@ -2,7 +2,7 @@
 
 use super::Tcb;
 use super::arrives::payload_length;
-use super::record::{FIN_QUEUED, FIN_TAKEN, PERSISTING, RETRANSMIT, SACK, TIMESTAMPS};
+use super::record::{FIN_QUEUED, FIN_TAKEN, PERSISTING, RETRANSMIT, SACK, TEXTED, TIMESTAMPS};
 use super::seq::SeqNum;
 use super::state::State;
 use crate::counters::{Outcome, Stop};
@@ -61,6 +61,7 @@ impl Tcb<'_, '_> {
         if ack == act.snd_max {
             act.clear(RETRANSMIT);
         }
+        act.set(TEXTED);
         act.backoff = 0;
         act.stalled_since = self.now.as_nanos();
         self.on_new_ack(ack, acked);
@@ -140,7 +141,7 @@ impl Tcb<'_, '_> {
     }
 
     /// The sequence number after the last byte of in-order text.
-    pub(super) fn text_end(&self) -> SeqNum {
+    pub(crate) fn text_end(&self) -> SeqNum {
         if self.act.has(FIN_TAKEN) { self.rec.rcv_nxt - 1 } else { self.rec.rcv_nxt }
     }
 

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use super::Tcb;
 use super::record::{
-    ACK_NOW, FIN_SEEN, FIN_TAKEN, HELD, SEND_SYN, TELL_FINISHED, TELL_OPENED, TIMESTAMPS,
+    ACK_NOW, FIN_SEEN, FIN_TAKEN, HELD, SEND_SYN, TELL_FINISHED, TELL_OPENED, TEXTED, TIMESTAMPS,
 };
 use super::seq::SeqNum;
 use super::state::State;
@@ -314,14 +314,14 @@ impl Tcb<'_, '_> {
         self.rec.set_state(State::Established);
         let act = &mut *self.act;
         act.clear(SEND_SYN);
-        act.set(TELL_OPENED);
+        act.set(TELL_OPENED | TEXTED);
         act.snd_nxt = act.snd_nxt.latest(self.rec.snd_una);
         act.snd_end = act.snd_end.latest(self.rec.snd_una);
         act.recover = self.rec.snd_una;
         act.set_rto(Instant::NEVER);
         act.set_life(Instant::NEVER);
         act.backoff = 0;
-        self.group.accepted += 1;
+        self.group.counts.accepted += 1;
         let scale = if seg.flags.contains(Flags::SYN) { 0 } else { self.rec.snd_scale() };
         self.take_window(seg, u32::from(seg.window) << scale);
         self.sample_handshake();
@@ -358,6 +358,7 @@ impl Tcb<'_, '_> {
     fn note_heard(&mut self) {
         if self.rec.state() != State::TimeWait {
             self.rec.heard_ms = self.now_ms();
+            self.stop_asking();
         }
     }
 

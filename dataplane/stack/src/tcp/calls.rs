@@ -1,7 +1,7 @@
 //! What the application asks (RFC 9293 sections 3.10.2 to 3.10.5, and XTCP's own).
 
 use super::Tcb;
-use super::record::{ACK_NOW, FIN_QUEUED, HELD, KNOWN, SEND_SYN, TELL_ACCEPTABLE};
+use super::record::{ACK_NOW, FIN_QUEUED, HELD, KNOWN, SEND_SYN, TELL_ACCEPTABLE, TEXTED};
 use super::seq::SeqNum;
 use super::state::State;
 use crate::buffer::PAGE;
@@ -49,6 +49,7 @@ impl Tcb<'_, '_> {
         if bytes > 0 {
             let seq = self.act.rcv_committed + bytes;
             self.act.rcv_committed = seq;
+            self.act.set(TEXTED);
             self.act.rcv_ack = self.act.rcv_ack.latest(seq);
             let cursor = self.act.rcv_cursor;
             if self.chunks.release_to(self.receive, &mut self.act.rcv_list, seq, cursor) {
@@ -100,7 +101,8 @@ impl Tcb<'_, '_> {
             }
         }
         self.act.snd_end += len;
-        self.group.bytes_out += u64::from(len);
+        self.act.set(TEXTED);
+        self.group.counts.bytes_out += u64::from(len);
         Ok(())
     }
 
@@ -150,8 +152,7 @@ impl Tcb<'_, '_> {
     /// CLOSE: everything queued is still sent, then FIN. With a request the application never
     /// took the peer is told by RST (RFC 9293 SHLD-3): its bytes are lost and it must know.
     pub(crate) fn close(&mut self) -> Result<(), Misuse> {
-        let state = self.rec.state();
-        match state {
+        match self.rec.state() {
             State::Established | State::CloseWait => {}
             State::SynSent | State::SynReceived => {
                 self.abort(Reason::Aborted);
@@ -163,15 +164,28 @@ impl Tcb<'_, '_> {
             }
             _ => return Err(Misuse::NotOpen),
         }
-        if self.act.rcv_committed != self.text_end() {
-            self.abort(Reason::Aborted);
+        self.end();
+        if self.rec.state() == State::Closed {
             self.release_read();
-            return Ok(());
         }
-        self.act.set(FIN_QUEUED);
-        let next = if state == State::Established { State::FinWait1 } else { State::LastAck };
-        self.rec.set_state(next);
         Ok(())
+    }
+
+    /// Everything queued is still sent, then FIN; but RST if a request was not taken, or there is
+    /// no connection yet. What the application was given stays where it is.
+    pub(crate) fn end(&mut self) {
+        let next = match self.rec.state() {
+            State::Established => State::FinWait1,
+            State::CloseWait => State::LastAck,
+            State::SynSent | State::SynReceived => return self.abort(Reason::Aborted),
+            _ => return,
+        };
+        if self.act.rcv_committed != self.text_end() {
+            return self.abort(Reason::Aborted);
+        }
+        self.stop_asking();
+        self.act.set(FIN_QUEUED);
+        self.rec.set_state(next);
     }
 
     /// ABORT: RST, and everything is forgotten.

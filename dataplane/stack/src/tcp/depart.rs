@@ -45,13 +45,15 @@ impl Plan {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum What {
+pub(super) enum What {
     Reset,
     Syn,
     /// The segment at `snd.una` once more.
     Again,
     Text,
     Probe,
+    /// Whether the peer is there: see `keep_alive`.
+    Question,
     Acknowledgement,
 }
 
@@ -70,6 +72,7 @@ impl Tcb<'_, '_> {
         self.plan_again()
             .or_else(|| self.plan_text())
             .or_else(|| self.plan_probe())
+            .or_else(|| self.plan_question())
             .or_else(|| self.plan_acknowledgement())
     }
 
@@ -171,7 +174,7 @@ impl Tcb<'_, '_> {
         self.segment(what, seq, flags, u16::try_from(len).unwrap_or(u16::MAX))
     }
 
-    fn segment(&self, what: What, seq: SeqNum, flags: Flags, len: u16) -> Plan {
+    pub(super) fn segment(&self, what: What, seq: SeqNum, flags: Flags, len: u16) -> Plan {
         let ack = if flags.contains(Flags::ACK) { self.ack_number() } else { SeqNum::new(0) };
         let asks = flags.contains(Flags::SYN) && !flags.contains(Flags::ACK);
         let stamped = if asks { self.tcp.timestamps } else { self.rec.has(TIMESTAMPS) };
@@ -244,6 +247,7 @@ impl Tcb<'_, '_> {
                 self.act.clear(RETRANSMIT);
                 self.act.timed_at = 0;
                 self.counters.count(Count::SegmentsRetransmitted);
+                self.group.counts.retransmitted += 1;
                 self.act.set_rto(self.now + self.rto());
             }
             What::Text => self.on_text_sent(plan),
@@ -252,12 +256,16 @@ impl Tcb<'_, '_> {
                 self.counters.count(Count::WindowProbes);
                 self.act.snd_max = self.act.snd_max.latest(plan.end());
             }
+            What::Question => self.on_question_sent(),
             What::Acknowledgement => self.on_acknowledgement_sent(),
         }
     }
 
     fn note_acknowledged(&mut self, plan: &Plan) {
         self.act.clear(ACK_NOW | ACK_SECOND);
+        if plan.len > 0 && plan.ack.after(self.act.last_ack_sent) {
+            self.group.counts.acks_on_answers += 1;
+        }
         self.act.last_ack_sent = plan.ack;
         if plan.sacks {
             self.act.duplicate = Range::default();
@@ -277,6 +285,7 @@ impl Tcb<'_, '_> {
     /// counts them (RFC 5681 section 3.2).
     fn on_acknowledgement_sent(&mut self) {
         self.counters.count(Count::BareAcks);
+        self.group.counts.acks_bare += 1;
         if self.act.duplicates_owed > 0 {
             self.act.set(ACK_NOW);
         }
@@ -291,6 +300,7 @@ impl Tcb<'_, '_> {
             act.stalled_since = self.now.as_nanos();
         } else {
             self.counters.count(Count::SegmentsRetransmitted);
+            self.group.counts.retransmitted += 1;
         }
         act.snd_max = self.rec.snd_una + 1;
         (act.snd_nxt, act.snd_end) = (act.snd_max, act.snd_max);
@@ -304,6 +314,7 @@ impl Tcb<'_, '_> {
         if plan.seq.before(act.snd_max) {
             act.timed_at = 0;
             self.counters.count(Count::SegmentsRetransmitted);
+            self.group.counts.retransmitted += 1;
         } else if act.timed_at == 0 {
             act.timed_end = end;
             act.timed_at = self.now.as_nanos();

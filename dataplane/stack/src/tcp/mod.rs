@@ -10,6 +10,7 @@
 //! | `calls` | 3.10.1 to 3.10.6 | what the application asks |
 //! | `path` | 3.9.2.2, 3.7.2 | ICMP errors, path MTU |
 //! | `timeouts` | 3.10.8 | what happens when nothing happens |
+//! | `keep_alive` | 3.8.4 | whether a silent peer is still there |
 //! | `congestion`, `rtt` | 3.8.1, 3.8.2 | RFC 5681 and 6582, RFC 6298 |
 //!
 //! All of them are rooms of [`Tcb`]: one connection's records and the tables it may touch, put
@@ -21,6 +22,7 @@ mod arrives;
 mod calls;
 mod congestion;
 mod depart;
+mod keep_alive;
 mod path;
 mod receive;
 pub(crate) mod record;
@@ -87,10 +89,29 @@ impl Tcb<'_, '_> {
         self.gone(reason);
     }
 
+    /// Every connection ends once.
+    fn count_end(&mut self, reason: Reason) {
+        let by_peer = self.rec.state() == State::LastAck;
+        let counts = &mut self.group.counts;
+        let counter = match reason {
+            Reason::Closed if by_peer => &mut counts.closed_by_peer,
+            Reason::Closed => &mut counts.closed_by_us,
+            Reason::Idle => &mut counts.closed_idle,
+            Reason::Reset => &mut counts.reset,
+            Reason::TimedOut => &mut counts.timed_out,
+            Reason::Aborted => &mut counts.aborted,
+            Reason::Refused => &mut counts.refused,
+        };
+        *counter += 1;
+    }
+
     /// Tells the application, unless it was never told that there is a connection.
     pub(crate) fn tell_closed(&mut self, reason: Reason) {
         self.act.clear(record::TELL);
+        let for_idleness = self.act.reason == Reason::Idle as u32 && reason == Reason::Closed;
+        let reason = if for_idleness { Reason::Idle } else { reason };
         self.act.reason = reason as u32;
+        self.count_end(reason);
         if self.act.has(record::KNOWN) && !self.rec.has(record::UNTOLD) {
             self.act.set(record::TELL_CLOSED);
         }

@@ -5,6 +5,7 @@ use super::Tcb;
 use super::arrives::payload_length;
 use super::record::{
     ACK_NOW, ACK_SECOND, FIN_QUEUED, FIN_SEEN, FIN_TAKEN, RETRANSMIT, Range, SACKS, SEND_RST,
+    TEXTED,
 };
 use super::seq::SeqNum;
 use super::state::State;
@@ -134,7 +135,8 @@ impl Tcb<'_, '_> {
             self.rec.rcv_turns = self.rec.rcv_turns.wrapping_add(1);
         }
         self.rec.rcv_nxt += bytes;
-        self.group.bytes_in += u64::from(bytes);
+        self.group.counts.bytes_in += u64::from(bytes);
+        self.act.set(TEXTED);
     }
 
     /// Whether in-order text is acknowledged now, soon, or when the application says so.
@@ -152,6 +154,18 @@ impl Tcb<'_, '_> {
             }
         } else if let Some(deadline) = self.group.acknowledge_by(self.now) {
             self.act.set_ack_timer(self.act.ack_at().min(deadline));
+        }
+        self.acknowledge_beyond_hold_limit();
+    }
+
+    /// A group may hold back the acknowledgement of so many bytes and no more: of what is beyond,
+    /// the oldest is acknowledged without the application's word.
+    fn acknowledge_beyond_hold_limit(&mut self) {
+        let limit = self.group.hold_limit;
+        let end = self.text_end();
+        if limit != 0 && end.since(self.act.rcv_ack) > limit {
+            self.act.rcv_ack = end - limit;
+            self.act.set(ACK_NOW);
         }
     }
 

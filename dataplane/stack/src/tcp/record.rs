@@ -5,6 +5,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::seq::SeqNum;
 use super::state::State;
+use crate::handle::Cd;
 use crate::table::chunk::ChunkList;
 use crate::table::slots::{Linked, NONE};
 use crate::table::timer::{Place, Timed};
@@ -28,7 +29,9 @@ pub(crate) struct Connection {
     scales: u8,
     /// [`V6`] and its siblings below.
     pub(crate) options: u8,
-    pub(crate) generation: u32,
+    /// The generation of the handle in the low 24 bits; above, when text last came or went, in
+    /// units of the group's (see `sweep`).
+    marks: u32,
     pub(crate) group: u16,
     /// Largest payload the peer takes, before options (RFC 9293 MUST-16).
     pub(crate) mss: u16,
@@ -88,6 +91,24 @@ impl Connection {
 
     pub(crate) const fn has(&self, option: u8) -> bool {
         self.options & option != 0
+    }
+
+    /// The generation of the handle; 0 before the record is first used.
+    pub(crate) const fn generation(&self) -> u32 {
+        self.marks & Cd::GENERATION_MAX
+    }
+
+    pub(crate) const fn set_generation(&mut self, generation: u32) {
+        self.marks = self.marks & !Cd::GENERATION_MAX | generation & Cd::GENERATION_MAX;
+    }
+
+    /// When text last came or went.
+    pub(crate) const fn text_at(&self) -> u8 {
+        (self.marks >> 24) as u8
+    }
+
+    pub(crate) const fn set_text_at(&mut self, units: u8) {
+        self.marks = self.marks & Cd::GENERATION_MAX | (units as u32) << 24;
     }
 
     /// Shift of the windows the peer tells us.
@@ -271,6 +292,15 @@ pub(crate) const TELL_FINISHED: u32 = 1 << 18;
 /// To tell: it is gone.
 pub(crate) const TELL_CLOSED: u32 = 1 << 19;
 
+/// Text came or went since the connection was last folded, or looked at for idleness.
+pub(crate) const TEXTED: u32 = 1 << 28;
+/// The peer is being asked whether it is there (RFC 9293 section 3.8.4).
+pub(crate) const ASKING: u32 = 1 << 29;
+/// The question must be sent.
+pub(crate) const ASK: u32 = 1 << 30;
+/// R1 is reached: the way to the peer is doubtful (RFC 9293 section 3.8.3).
+pub(crate) const DOUBTED: u32 = 1 << 31;
+
 /// What waits to be told.
 pub(crate) const TELL: u32 = TELL_ACCEPTABLE | TELL_OPENED | TELL_FINISHED | TELL_CLOSED;
 
@@ -366,7 +396,7 @@ impl Active {
 
     /// Whether nothing is to be done, no timer runs and nothing is held beyond a hole.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.flags & !KNOWN == 0
+        self.flags & !(KNOWN | TEXTED) == 0
             && self.deadline() == Instant::NEVER
             && self.ooo_head == NONE
             && self.rcv_list.is_empty()

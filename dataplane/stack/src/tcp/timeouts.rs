@@ -3,13 +3,13 @@
 use core::time::Duration;
 
 use super::Tcb;
-use super::record::{ACK_NOW, HELD, PERSISTING, PROBE, SEND_SYN};
+use super::record::{ACK_NOW, ASKING, DOUBTED, HELD, PERSISTING, PROBE, SEND_SYN};
 use super::state::State;
 use crate::counters::{Count, Stop};
 use crate::event::Reason;
 use crate::time::Instant;
 
-/// No peer is given up before it was asked this often (RFC 9293 SHLD-10, R1).
+/// RFC 9293's R1 (SHLD-10). No peer is given up before it was asked this often.
 const TRIES_MIN: u8 = 3;
 
 impl Tcb<'_, '_> {
@@ -35,13 +35,16 @@ impl Tcb<'_, '_> {
         }
     }
 
-    /// Not accepted in time, or FIN-WAIT-2 with a silent peer.
+    /// Not accepted in time, FIN-WAIT-2 with a silent peer, or a question not answered.
     fn on_life_timeout(&mut self) {
         if self.act.has(HELD) {
             self.counters.stop(Stop::NotAcceptedInTime);
+            self.group.counts.unaccepted += 1;
             self.abort(Reason::Refused);
         } else if self.rec.state() == State::FinWait2 {
             self.gone(Reason::Closed);
+        } else if self.act.has(ASKING) {
+            self.on_unanswered();
         }
     }
 
@@ -60,6 +63,7 @@ impl Tcb<'_, '_> {
             return;
         }
         self.back_off();
+        self.doubt_at_r1();
         self.act.set(SEND_SYN);
     }
 
@@ -68,7 +72,7 @@ impl Tcb<'_, '_> {
     /// closed does a peer that never takes the rest have the user timeout and no more: nobody is
     /// left who could give it up (RFC 6429).
     fn on_persist_timeout(&mut self) {
-        let silent = self.unheard_for() >= self.tcp.user_timeout;
+        let silent = self.unheard_for() >= self.user_timeout();
         if self.is_overdue() && (silent || !self.rec.state().may_send()) {
             self.down();
             return;
@@ -86,6 +90,7 @@ impl Tcb<'_, '_> {
         }
         self.on_retransmission_timeout();
         self.back_off();
+        self.doubt_at_r1();
         self.counters.count(Count::RetransmissionTimeouts);
         self.act.snd_nxt = self.rec.snd_una;
         self.act.snd_cursor = 0;
@@ -102,11 +107,23 @@ impl Tcb<'_, '_> {
     /// a clock that jumps is no proof.
     fn is_overdue(&self) -> bool {
         let since = Instant::from_nanos(self.act.stalled_since);
-        self.act.backoff >= TRIES_MIN && self.now.since(since) >= self.tcp.user_timeout
+        self.act.backoff >= TRIES_MIN && self.now.since(since) >= self.user_timeout()
+    }
+
+    fn user_timeout(&self) -> Duration {
+        self.group.user_timeout(self.tcp.user_timeout)
+    }
+
+    /// R1: the way to the peer is doubtful, and whoever knows it looks again.
+    fn doubt_at_r1(&mut self) {
+        if self.act.backoff == TRIES_MIN {
+            self.act.set(DOUBTED);
+            self.group.counts.stalled += 1;
+        }
     }
 
     /// The peer does not answer any more: purge and tell.
-    fn down(&mut self) {
+    pub(super) fn down(&mut self) {
         self.counters.stop(Stop::PeerDown);
         self.gone(Reason::TimedOut);
     }

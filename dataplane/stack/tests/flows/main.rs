@@ -72,8 +72,8 @@ impl Flow<'_, '_> {
         let info = stack.connection(self.peer.cd()).expect("it is there");
         let group = stack.groups().next().expect("it is open");
         assert_eq!(group.connections, 1, "its counters are this connection's");
-        let confirmed_out = 1 + group.bytes_out - u64::from(info.unsent);
-        let confirmed_in = 1 + group.bytes_in - u64::from(info.unread);
+        let confirmed_out = 1 + group.counts.bytes_out - u64::from(info.unsent);
+        let confirmed_in = 1 + group.counts.bytes_in - u64::from(info.unread);
         // The shared transmit buffer holds what is not acknowledged, and nothing else.
         let cached = stack.usage().transmit_used;
         assert_eq!(cached > 0, info.unsent > 0, "{cached} B of blocks for {} B", info.unsent);

@@ -82,7 +82,7 @@ fn fig_6b_a_group_is_one_descriptor_for_all_its_connections_and_closes_with_them
             connections.push(peer.cd());
         }
         let info = peer.host.stack.groups().next().expect("one group");
-        assert_eq!((info.group, info.connections, info.accepted), (group, 3, 3));
+        assert_eq!((info.group, info.connections, info.counts.accepted), (group, 3, 3));
         for &connection in &connections {
             let attached = peer.host.stack.connection(connection).expect("open");
             assert_eq!(attached.group, group);

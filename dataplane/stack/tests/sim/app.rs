@@ -62,6 +62,8 @@ pub(crate) struct App {
     pub(crate) ended: Vec<Stream>,
     habit: Habit,
     rng: Rng,
+    /// Times it was told that its group is drained.
+    pub(crate) drained: u32,
     /// Makes the stream of a client that arrives: by its port, which both sides know.
     pub(crate) arriving: Option<Box<dyn Fn(u16) -> Stream>>,
 }
@@ -73,6 +75,7 @@ impl App {
             ended: Vec::new(),
             habit,
             rng: Rng::new(seed),
+            drained: 0,
             arriving: None,
         }
     }
@@ -123,6 +126,7 @@ impl App {
                     Err(misuse) => panic!("closing what is gone: {misuse}"),
                 }
             }
+            Event::Drained { .. } => self.drained += 1,
         }
     }
 

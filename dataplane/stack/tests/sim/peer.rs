@@ -386,6 +386,11 @@ impl<'m> Peer<'m> {
                 Event::Closed { connection, reason, held, .. } => {
                     (connection, format!("closed {reason:?} held {held}"))
                 }
+                Event::Drained { group } => {
+                    assert_eq!(group, self.host.group);
+                    lines.push("drained".to_owned());
+                    continue;
+                }
             };
             self.connection = Some(connection);
             lines.push(line);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use xtcp_stack::wire::ethernet::MacAddr;
 use xtcp_stack::wire::tcp::Flags;
-use xtcp_stack::{Accept, GroupConfig, Misuse, State, TcpConfig};
+use xtcp_stack::{Accept, Family, GroupConfig, Misuse, State, TcpConfig};
 
 use super::{NOTHING, PORT, client, ordinary, xtcp};
 use crate::sim::peer::{Peer, Seg, ack, data, fin, rst, syn};
@@ -323,12 +323,12 @@ fn the_local_address_is_the_one_that_was_called() {
 
 /// MUST-41, MUST-42.
 #[test]
-fn a_port_is_one_groups_and_its_clients_do_not_keep_others_out() {
+fn a_group_that_listens_disturbs_no_other_and_its_clients_do_not_keep_others_out() {
     ordinary(|peer| {
-        let pool = peer.host.pool;
-        let taken = peer.host.stack.open_group(pool, QUEUE, &xtcp_group(PORT));
-        assert_eq!(taken, Err(Misuse::PortInUse));
-        peer.host.stack.open_group(pool, QUEUE, &xtcp_group(PORT + 1)).expect("another port");
+        let (pool, stack) = (peer.host.pool, &mut peer.host.stack);
+        let of_ipv6 = GroupConfig { family: Family::V6, ..ordinary_group(PORT) };
+        stack.open_group(pool, QUEUE, &of_ipv6).expect("the same port, other addresses");
+        stack.open_group(pool, QUEUE, &xtcp_group(PORT + 1)).expect("another port");
         assert_eq!(peer.give(syn()), ["SA 0+0 ack 1"], "the first goes on listening");
         peer.use_port(4001);
         assert_eq!(peer.give(syn()), ["SA 0+0 ack 1"], "while a handshake is under way, too");
