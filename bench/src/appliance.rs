@@ -42,6 +42,10 @@ pub struct Instance {
     pub hugepages: &'static str,
     /// What becomes of what a dead application leaves: `close` or `keep`.
     pub successor: &'static str,
+    /// Lines of the configuration's `[tcp]`; none for the defaults.
+    pub tcp: String,
+    /// The network namespace it runs in, if not this one.
+    pub namespace: Option<String>,
 }
 
 /// Why the appliance is not up.
@@ -155,6 +159,9 @@ frames = 8192
 [applications]
 receive_max = \"64MiB\"
 successor = \"{successor}\"
+
+[tcp]
+{tcp}
 ",
             name = self.name,
             device = self.device,
@@ -162,6 +169,7 @@ successor = \"{successor}\"
             worker = cores - 1,
             hugepages = self.hugepages,
             successor = self.successor,
+            tcp = self.tcp,
             connections = self.connections,
             active = self.active,
         )
@@ -185,7 +193,12 @@ successor = \"{successor}\"
     /// When it cannot be started at all.
     pub fn launch(&self) -> Result<Running, ApplianceError> {
         let config = self.write_config()?;
-        let launch = Launch::new("xtcpd", self.programs.path("xtcpd")?)
+        let launch = Launch::new("xtcpd", self.programs.path("xtcpd")?);
+        let launch = match &self.namespace {
+            Some(namespace) => launch.inside(namespace),
+            None => launch,
+        };
+        let launch = launch
             .argument("--config")
             .argument(config.display().to_string())
             .argument("--name")

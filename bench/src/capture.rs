@@ -21,13 +21,37 @@ pub struct Capture {
 
 impl Capture {
     /// Captures TCP on an interface inside a namespace into a file; returns when tcpdump listens.
+    /// Of each frame the headers are kept.
     ///
     /// # Errors
     /// When tcpdump is missing or refuses.
     pub fn start(interface: &str, namespace: &str, file: &Path) -> Result<Self, ProcessError> {
         // 256 MiB of ring: the whole demo fits even if tcpdump gets no core for seconds.
+        let how = format!("-s {SNAP_BYTES} -B 262144");
+        Self::start_with(&how, interface, namespace, file)
+    }
+
+    /// As [`Self::start`], but keeps whole frames, so that checksums can be computed, and writes
+    /// each as soon as it is seen, so that the file can be read meanwhile.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_whole(
+        interface: &str,
+        namespace: &str,
+        file: &Path,
+    ) -> Result<Self, ProcessError> {
+        Self::start_with("-s 0 --immediate-mode -U", interface, namespace, file)
+    }
+
+    fn start_with(
+        how: &str,
+        interface: &str,
+        namespace: &str,
+        file: &Path,
+    ) -> Result<Self, ProcessError> {
         let mut tcpdump = Launch::new("tcpdump", "tcpdump")
-            .arguments(&format!("-i {interface} -s {SNAP_BYTES} -B 262144 -Z root -nn -w"))
+            .arguments(&format!("-i {interface} {how} -Z root -nn -w"))
             .argument(file.display().to_string())
             .argument("tcp or ip6 proto 6")
             .inside(namespace)
@@ -147,6 +171,16 @@ struct Flow {
     /// Ends of request segments not yet acknowledged, in order.
     waiting: Vec<u32>,
     seen_in_part: bool,
+}
+
+/// How many TCP segments a capture has that may still be going on.
+///
+/// # Errors
+/// When the file is no capture of Ethernet frames.
+pub fn count_segments(path: &Path) -> Result<usize, CaptureError> {
+    let bytes = std::fs::read(path).map_err(|error| CaptureError::File(path.to_owned(), error))?;
+    let segments = segments(&bytes).ok_or_else(|| CaptureError::NotPcap(path.to_owned()))?;
+    Ok(segments.count())
 }
 
 /// Reads a capture of connections to `server_port` and counts, apart for each part of it: part `n`

@@ -8,6 +8,7 @@
 //! | [`machine`] | namespaces, veth pairs, a lossy wire, huge pages; each gone when its owner is |
 //! | [`process`] | child processes that do not outlive the one that started them |
 //! | [`capture`] | a capture of one's own and what it says about packets per exchange |
+//! | [`judge`] | what `tshark` says of a capture, segment by segment |
 //! | [`appliance`] | `xtcpd`, the dataplane and an application, started and stopped together |
 //! | [`demo`] | `make demo` and `make run` |
 #![forbid(unsafe_code)]
@@ -18,6 +19,7 @@ pub mod client;
 pub mod clock;
 pub mod demo;
 pub mod echo_server;
+pub mod judge;
 pub mod machine;
 pub mod payload;
 pub mod process;

@@ -49,6 +49,8 @@ impl Stage {
             active: 8192,
             hugepages: "auto",
             successor: "close",
+            tcp: String::new(),
+            namespace: None,
         };
         ledger.claim()?;
         reserve_huge_pages(ledger, screen)?;

@@ -6,7 +6,8 @@
 //! ```
 //! Every frame from `m1` is sent on by `m0` and the other way round, by nftables rules at ingress. A
 //! share is dropped, a share sent twice, and a share takes a slow veth pair whose token bucket lets
-//! about a thousand frames a second through, so that those behind it overtake it.
+//! about a thousand frames a second through, so that those behind it overtake it. Besides, the next
+//! segments of a kind can be lost on purpose.
 
 use super::{MachineError, Namespace, VethPair, quieten, run, run_with_input};
 
@@ -19,6 +20,24 @@ pub struct Impairments {
     pub late: u32,
     /// Sent twice.
     pub twice: u32,
+}
+
+/// A direction of the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// From the clients to the dataplane.
+    Up,
+    /// From the dataplane to the clients.
+    Down,
+}
+
+/// What is lost on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Victim {
+    /// A segment of at least 256 bytes of text.
+    Text,
+    /// A segment that only acknowledges.
+    Acknowledgement,
 }
 
 /// How often each rule hit, both directions together.
@@ -71,7 +90,8 @@ impl LossyWire {
         for slow in ["up0", "down0"] {
             namespace.run(&format!("tc qdisc add dev {slow} root {SLOW}"))?;
         }
-        let rules = [rules("up", "m1", "m0", impairments), rules("down", "m0", "m1", impairments)];
+        let rules =
+            [rules(Way::Up, "m1", "m0", impairments), rules(Way::Down, "m0", "m1", impairments)];
         run_with_input(&format!("ip netns exec {inside} nft -f -"), Some(&rules.concat()))?;
         Ok(Self { pair, inside })
     }
@@ -80,6 +100,44 @@ impl LossyWire {
     #[must_use]
     pub fn near(&self) -> &str {
         self.pair.near()
+    }
+
+    /// Loses the next `count` of these on this way; what is not meant passes.
+    ///
+    /// # Errors
+    /// When the namespace is gone.
+    pub fn lose_next(&self, way: Way, victim: Victim, count: u32) -> Result<(), MachineError> {
+        let way = way.table();
+        let which = match victim {
+            // Shorter than this is a segment without text, whatever its options.
+            Victim::Text => "meta length > 300",
+            Victim::Acknowledgement => "meta l4proto tcp meta length < 150 tcp flags == ack",
+        };
+        let rule = format!(
+            "add rule netdev {way} losses {which} \
+             numgen inc mod 1000000 < {count} counter name lost drop\n"
+        );
+        let nft = format!("ip netns exec {} nft -f -", self.inside);
+        run_with_input(&nft, Some(&rule)).map(|_| ())
+    }
+
+    /// Loses nothing more on purpose.
+    ///
+    /// # Errors
+    /// When the namespace is gone.
+    pub fn lose_no_more(&self) -> Result<(), MachineError> {
+        for way in [Way::Up, Way::Down] {
+            let way = way.table();
+            run(&format!("ip netns exec {} nft flush chain netdev {way} losses", self.inside))?;
+        }
+        Ok(())
+    }
+
+    /// Where to capture what the dataplane sends and what reaches it: a loss on the wire is behind
+    /// it for the first and before it for the second.
+    #[must_use]
+    pub const fn middle(&self) -> &'static str {
+        "m0"
     }
 
     /// How often each rule hit so far.
@@ -111,18 +169,31 @@ impl LossyWire {
     }
 }
 
+impl Way {
+    const fn table(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+        }
+    }
+}
+
 /// The rules of one direction: in at `from`, out at `to`.
-fn rules(way: &str, from: &str, to: &str, impairments: Impairments) -> String {
+fn rules(way: Way, from: &str, to: &str, impairments: Impairments) -> String {
     let Impairments { lost, late, twice } = impairments;
+    let way = way.table();
     format!(
         "table netdev {way} {{
   counter frames {{ }}
   counter lost {{ }}
   counter late {{ }}
   counter twice {{ }}
+  chain losses {{
+  }}
   chain wire {{
     type filter hook ingress device \"{from}\" priority 0; policy drop;
     counter name frames
+    jump losses
     numgen random mod 1000 < {lost} counter name lost drop
     numgen random mod 1000 < {late} counter name late fwd to \"{way}0\"
     numgen random mod 1000 < {twice} counter name twice dup to \"{to}\"

@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 
 pub use hugepages::{HUGE_PAGE_BYTES, HugePages};
 pub use link::{VethPair, quieten};
-pub use lossy_wire::{Impairments, LossyWire, Tally};
+pub use lossy_wire::{Impairments, LossyWire, Tally, Victim, Way};
 pub use namespace::Namespace;
 pub use state::MachineState;
 

@@ -2,25 +2,15 @@
 //! loses, reorders and duplicates in both directions; every byte is compared.
 
 use crate::rig::{Rig, targets};
-use xtcp_bench::machine::{Impairments, LossyWire};
+use xtcp_bench::machine::Impairments;
 
 const IMPAIRED: Impairments = Impairments { lost: 20, late: 20, twice: 10 };
-
-fn bad_wire(rig: &Rig) -> LossyWire {
-    let wire = LossyWire::create(&rig.interface('v'), "client", &rig.namespace, IMPAIRED)
-        .unwrap_or_else(|error| panic!("{error}"));
-    rig.add_client_addresses("client");
-    // Debian's clients use cubic, which namespaces may not choose where the machine's default is
-    // another; reno is its nearest relative. (BBR without SACK sends one segment per timeout.)
-    rig.namespace.run("sysctl -qw net.ipv4.tcp_congestion_control=reno").unwrap();
-    wire
-}
 
 /// What an application has to acknowledge comes through as well.
 #[test]
 fn an_application_gets_and_gives_every_byte_over_a_bad_wire() {
     let rig = Rig::new();
-    let wire = bad_wire(&rig);
+    let wire = rig.bad_wire(IMPAIRED);
     let appliance = rig.appliance(&rig.instance_name('a'), wire.near());
     let _xtcpd = appliance.start().unwrap_or_else(|error| panic!("{error}"));
     let _presence = appliance.start_presence(7777).unwrap_or_else(|error| panic!("{error}"));
@@ -39,7 +29,7 @@ fn an_application_gets_and_gives_every_byte_over_a_bad_wire() {
 #[test]
 fn a_thousand_clients_get_every_byte_over_a_bad_wire() {
     let rig = Rig::new();
-    let wire = bad_wire(&rig);
+    let wire = rig.bad_wire(IMPAIRED);
     let eal = format!("--vdev=net_af_packet0,iface={}", wire.near());
     let own = "--forward-mode=echo --listen-port 7 --receive-bytes 256MiB --transmit-bytes 256MiB";
     let mut dataplane =

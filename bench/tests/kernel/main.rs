@@ -5,6 +5,7 @@
 
 mod demo;
 mod devices;
+mod flows;
 mod killing;
 mod loss;
 mod relay;

@@ -1,16 +1,14 @@
-//! A message relay that is killed again and again at random moments under load: nothing is lost, and
-//! nothing comes twice.
+//! A message relay that is killed again and again at random moments, under load and over a wire that
+//! loses, reorders and duplicates: nothing is lost, and nothing comes twice.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, TcpStream};
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use xtcp_bench::machine::Impairments;
 use xtcp_bench::process::{Launch, Running};
 
 use crate::rig::{Rig, SERVER_V4, START, Swept, seed};
@@ -21,20 +19,14 @@ const TO: u16 = 7002;
 /// Clients that send, each its own numbers.
 const SENDERS: usize = 4;
 
+/// What the wire does to a thousand frames, in each direction.
+const IMPAIRED: Impairments = Impairments { lost: 20, late: 20, twice: 10 };
+
 /// How long nothing may come, restarts and retransmissions included.
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// A connection made inside the namespace; it stays there, whoever uses it.
 fn connect(rig: &Rig, port: u16) -> TcpStream {
-    let path = format!("/run/netns/{}", rig.namespace.name());
-    let connecting = thread::spawn(move || {
-        let namespace = File::open(path).unwrap();
-        let network = Some(LinkNameSpaceType::Network);
-        move_into_link_name_space(namespace.as_fd(), network).unwrap();
-        TcpStream::connect((SERVER_V4, port)).unwrap()
-    });
-    let stream = connecting.join().unwrap();
-    stream.set_nodelay(true).unwrap();
+    let stream = rig.connect(SERVER_V4, port).unwrap();
     stream.set_read_timeout(Some(SILENCE)).unwrap();
     stream.set_write_timeout(Some(SILENCE)).unwrap();
     stream
@@ -114,8 +106,8 @@ fn kills() -> u64 {
 #[test]
 fn a_relay_killed_at_random_moments_loses_nothing_and_repeats_nothing() {
     let rig = Rig::new();
-    let veth = rig.veth();
-    let mut appliance = rig.appliance(&rig.instance_name('a'), veth.near());
+    let wire = rig.bad_wire(IMPAIRED);
+    let mut appliance = rig.appliance(&rig.instance_name('a'), wire.near());
     appliance.0.successor = "keep";
     let _xtcpd = appliance.start().unwrap_or_else(|error| panic!("{error}"));
     let mut relay = start(&rig, &appliance);
@@ -155,5 +147,8 @@ fn a_relay_killed_at_random_moments_loses_nothing_and_repeats_nothing() {
     stop.store(true, Ordering::Relaxed);
     let sent: Vec<u64> = senders.into_iter().map(|sender| sender.join().unwrap()).collect();
     assert_eq!(receiver.join().unwrap()[..], sent);
+    let tally = wire.tally().unwrap();
+    assert!(tally.lost > kills() && tally.twice > 0 && tally.late > 0, "{tally:?}");
     eprintln!("{} lines were relayed by {} relays", sent.iter().sum::<u64>(), kills() + 1);
+    eprintln!("{tally:?}");
 }

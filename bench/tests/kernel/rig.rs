@@ -1,15 +1,19 @@
 //! What the tests against the kernel share: one at a time, names of their own, nothing left behind.
 
 use std::fs::File;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use xtcp_bench::appliance::{Instance, Programs};
 use xtcp_bench::client::{Event, StepReport};
-use xtcp_bench::machine::{Namespace, VethPair, need_root};
+use xtcp_bench::machine::{Impairments, LossyWire, Namespace, VethPair, need_root};
 use xtcp_bench::process::{Launch, Running, find, kill_by_id};
 
 /// Addresses of every test: the namespaces keep them apart.
@@ -76,6 +80,19 @@ impl Rig {
         pair
     }
 
+    /// A wire that does this to its frames, the clients' end (`client`) with their addresses inside
+    /// the namespace.
+    pub(crate) fn bad_wire(&self, impairments: Impairments) -> LossyWire {
+        let wire = LossyWire::create(&self.interface('v'), "client", &self.namespace, impairments)
+            .unwrap_or_else(|error| panic!("{error}"));
+        self.add_client_addresses("client");
+        // Debian's clients use cubic, which namespaces may not choose where the machine's default
+        // is another; reno is its nearest relative. (BBR without SACK sends one segment per
+        // timeout.)
+        self.namespace.run("sysctl -qw net.ipv4.tcp_congestion_control=reno").unwrap();
+        wire
+    }
+
     /// A dataplane of its own with the usual arguments; `eal` is DPDK's part of the command line.
     pub(crate) fn dataplane(&self, name: &str, eal: &str, own: &str) -> Launch {
         Launch::new(name, self.programs.path("xtcp-dataplane").unwrap())
@@ -98,6 +115,8 @@ impl Rig {
             active: 4096,
             hugepages: "never",
             successor: "close",
+            tcp: String::new(),
+            namespace: None,
         })
     }
 
@@ -126,6 +145,29 @@ impl Rig {
             .inside(self.namespace.name())
     }
 
+    /// Connects from inside the namespace; the connection stays there, whoever uses it.
+    pub(crate) fn connect(&self, server: &str, port: u16) -> io::Result<TcpStream> {
+        self.connecting(server, port).join().expect("connecting does not panic")
+    }
+
+    /// As [`Self::connect`], by a thread: for those who have to accept meanwhile.
+    pub(crate) fn connecting(
+        &self,
+        server: &str,
+        port: u16,
+    ) -> thread::JoinHandle<io::Result<TcpStream>> {
+        let path = format!("/run/netns/{}", self.namespace.name());
+        let server: IpAddr = server.parse().expect("an address");
+        thread::spawn(move || {
+            let namespace = File::open(path)?;
+            let network = Some(LinkNameSpaceType::Network);
+            move_into_link_name_space(namespace.as_fd(), network)?;
+            let stream = TcpStream::connect((server, port))?;
+            stream.set_nodelay(true)?;
+            Ok(stream)
+        })
+    }
+
     /// `nc` inside the namespace.
     pub(crate) fn nc(&self, server: &str, port: u16) -> Running {
         Launch::new("nc", "nc")
@@ -138,7 +180,7 @@ impl Rig {
 
 impl Drop for Rig {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if thread::panicking() {
             tell_logs(&self.directory);
         }
         // Dropped before the namespace, whose processes were dropped before this.
@@ -196,7 +238,7 @@ pub(crate) fn targets(port: u16) -> String {
 
 /// The control core and one worker core, or one core for both where there is no other.
 fn cores() -> &'static str {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = thread::available_parallelism().map_or(1, usize::from);
     if cores > 1 { "0-1" } else { "0" }
 }
 
