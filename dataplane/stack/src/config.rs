@@ -114,6 +114,8 @@ pub struct TcpConfig {
     pub send_queue_max: u32,
     /// Handshakes not completed, at most.
     pub half_open_max: u32,
+    /// When handshakes go by cookie, in groups that accept by themselves.
+    pub syn_cookies: SynCookies,
     /// No ICMP error makes IPv4 packets smaller than this, in bytes: 68 to the link's MTU. (IPv6
     /// has 1280.)
     pub path_mtu_min: u16,
@@ -140,10 +142,22 @@ impl Default for TcpConfig {
             sack: true,
             send_queue_max: 4 << 20,
             half_open_max: 65_536,
+            syn_cookies: SynCookies::WhenFull,
             path_mtu_min: 552,
             path_mtu_age: Duration::from_secs(600),
         }
     }
+}
+
+/// When a SYN is answered without keeping anything of it (RFC 4987 section 3.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SynCookies {
+    /// Never: beyond [`TcpConfig::half_open_max`] an old handshake makes way, or the SYN is dropped.
+    Never,
+    /// When no more handshakes may be under way.
+    WhenFull,
+    /// Always.
+    Always,
 }
 
 /// Who completes a handshake.

@@ -97,6 +97,8 @@ named! {
         NoConnectionReset, "no-connection-reset", "A RST of no connection, ignored.";
         NotForListener, "not-for-listener", "Neither SYN, ACK nor RST to a port we listen on.";
         HalfOpenFull, "half-open-full", "A SYN beyond the handshakes that may be under way.";
+        HandshakeEvicted, "handshake-evicted", "A handshake under way that made way for a newer one.";
+        CookieForged, "cookie-forged", "An ACK with a SYN cookie that is none of ours, answered by RST.";
         ConnectionsFull, "connections-full", "A SYN beyond the connection table.";
         ActiveFull, "active-full", "A segment or command for which no active record was free.";
         NotYetAccepted, "not-yet-accepted", "A segment while its SYN waits for the application.";
@@ -148,6 +150,8 @@ named! {
         PathMtuRaised, "path-mtu-raised", "Narrow paths tried again with full segments.";
         BlackHolesSuspected, "black-holes-suspected", "Full segments that vanished without ICMP (RFC 4821).";
         ResetsOut, "resets-out", "RST segments sent.";
+        CookiesOut, "cookies-out", "SYNs answered by a cookie (RFC 4987).";
+        CookiesBack, "cookies-back", "Cookies that came back and were ours.";
         ConnectionsOpened, "connections-opened", "Handshakes completed.";
         ConnectionsEnded, "connections-ended", "Connections that were open and are gone.";
         ArpIn, "arp-in", "ARP packets received.";

@@ -3,6 +3,7 @@
 use core::net::IpAddr;
 
 use crate::counters::{Count, Outcome, Stop};
+use crate::half_open::Reception;
 use crate::net::MacClass;
 use crate::secret::Tuple;
 use crate::stack::Stack;
@@ -21,13 +22,13 @@ use crate::world::{Checksum, RxFrame, Transmit};
 const BATCH: usize = 32;
 
 /// A segment with a good checksum, on its way to its connection.
-struct Arrival<'f> {
-    segment: Segment<'f>,
-    remote: IpAddr,
+pub(crate) struct Arrival<'f> {
+    pub(crate) segment: Segment<'f>,
+    pub(crate) remote: IpAddr,
     /// Index of our address.
-    local: u8,
+    pub(crate) local: u8,
     /// Who sent the frame: a reply without a connection goes back there.
-    from: MacAddr,
+    pub(crate) from: MacAddr,
     hash: u64,
 }
 
@@ -238,21 +239,24 @@ impl Stack<'_> {
             return Err(Stop::NoConnection);
         };
         if flags.contains(Flags::ACK) {
-            self.send_reset(arrival, out);
-            return Err(Stop::NoConnection);
+            let outcome = self.on_ack_of_cookie(arrival, group);
+            if matches!(outcome, Err(Stop::NoConnection | Stop::CookieForged)) {
+                self.send_reset(arrival, out);
+            }
+            return outcome;
         }
         if !flags.contains(Flags::SYN) || flags.contains(Flags::FIN) {
             return Err(Stop::NotForListener);
         }
-        self.on_syn(arrival, group, None)
+        match self.receive_syn(group)? {
+            Reception::Record => self.on_syn(arrival, group, None),
+            Reception::Cookie => self.answer_by_cookie(arrival, group, out),
+        }
     }
 
     /// A client: it waits for the application, or is answered at once. Our sequence numbers start
     /// after `beyond`, the last one of the connection it replaces.
     fn on_syn(&mut self, arrival: &Arrival<'_>, group: u16, beyond: Option<SeqNum>) -> Outcome {
-        if self.half_open >= self.tcp.half_open_max || !self.may_shake_hands() {
-            return Err(Stop::HalfOpenFull);
-        }
         let segment = &arrival.segment;
         let tuple = Tuple {
             remote: arrival.remote,
@@ -282,12 +286,6 @@ impl Stack<'_> {
         Ok(())
     }
 
-    /// Handshakes leave an eighth of the active records to connections that are open.
-    fn may_shake_hands(&self) -> bool {
-        let all = self.actives.len();
-        (self.actives_free.in_use() as usize) < all - all / 8
-    }
-
     /// TIME-WAIT (RFC 9293 section 3.10.7.4): RST is ignored (RFC 1337), a newer SYN opens anew
     /// (RFC 6191), the peer's FIN starts the wait again, and all that could have been lost is told
     /// where we are. What takes no sequence number could answer that for ever and is not told.
@@ -303,6 +301,8 @@ impl Stack<'_> {
         }
         let listener = self.listener(segment.dst_port, arrival.local, arrival.hash);
         if let (true, Some(group)) = (opens_anew(segment, &rec), listener) {
+            // Not by cookie: that could not keep its distance from the old numbers.
+            self.make_room_for_handshake()?;
             self.cut_time_wait_short(index);
             return self.on_syn(arrival, group, Some(rec.snd_una));
         }

@@ -43,6 +43,7 @@
 //! | `commands` | what applications ask and are told |
 //! | `transaction` | several commands that act together or not at all |
 //! | `successor` | an application that has gone, and the next of its name |
+//! | `half_open`, `cookies` | handshakes: how many, and without a record |
 //! | `reports` | what ICMP says of our segments |
 //! | `lifecycle` | records made, folded, freed |
 //! | `listen` | which group gets a client |
@@ -56,6 +57,7 @@
 pub mod buffer;
 mod commands;
 pub mod config;
+mod cookies;
 pub mod counters;
 mod drain;
 pub mod error;
@@ -64,6 +66,7 @@ mod frames_in;
 mod frames_out;
 pub mod group;
 pub mod group_counts;
+mod half_open;
 pub mod handle;
 pub mod inspect;
 mod lifecycle;
@@ -85,7 +88,7 @@ pub mod world;
 
 pub use config::{
     Accept, Acknowledge, Address, Config, Congestion, Family, GroupConfig, KeepAlive, Manner,
-    PRIORITIES, TcpConfig, Throttle,
+    PRIORITIES, SynCookies, TcpConfig, Throttle,
 };
 pub use counters::{Count, Counters, Outcome, Stop};
 pub use error::Misuse;

@@ -16,6 +16,7 @@ pub(crate) struct Tuple {
 pub(crate) struct Secret {
     sequence: (u64, u64),
     flow: [u64; 4],
+    cookie: (u64, u64),
 }
 
 impl Secret {
@@ -29,7 +30,8 @@ impl Secret {
         let seed = (word(16), word(24));
         // An odd multiplier never collapses a product to zero by itself.
         let flow = [1, 2, 3, 4].map(|n| siphash(seed, &[n]) | 1);
-        Self { sequence, flow }
+        let cookie = (siphash(seed, &[5]), siphash(seed, &[6]));
+        Self { sequence, flow, cookie }
     }
 
     /// Initial sequence number: a 4 µs clock plus a keyed function of the connection.
@@ -44,6 +46,22 @@ impl Secret {
     /// Offset of a connection's timestamp clock (RFC 7323 section 5.4, note on randomisation).
     pub(crate) fn timestamp_offset(&self, tuple: &Tuple) -> u32 {
         low32(self.of(tuple, 2))
+    }
+
+    /// The initial sequence number of a handshake of which nothing is kept: 28 keyed bits, one of
+    /// the epoch, three that say which of the segment sizes.
+    pub(crate) fn cookie(&self, tuple: &Tuple, irs: u32, epoch: u64, size: usize) -> u32 {
+        let ports = u64::from(tuple.remote_port) << 16 | u64::from(tuple.local_port);
+        let (r, l) = (address_words(tuple.remote), address_words(tuple.local));
+        let clear = ((epoch & 1) << 3) as u32 | size as u32 & 7;
+        let said = u64::from(irs) << 32 | u64::from(clear);
+        let keyed = siphash(self.cookie, &[ports, r.0, r.1, l.0, l.1, said, epoch]);
+        low32(keyed) & !15 | clear
+    }
+
+    /// A number nobody can guess.
+    pub(crate) fn lot(&self, turn: u64, draw: u64) -> u64 {
+        siphash(self.cookie, &[turn, draw])
     }
 
     fn of(&self, tuple: &Tuple, purpose: u64) -> u64 {

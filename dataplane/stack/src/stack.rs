@@ -67,6 +67,10 @@ pub struct Stack<'m> {
     pub(crate) time_wait: List,
     pub(crate) time_wait_count: u32,
     pub(crate) half_open: u32,
+    /// Until then a cookie may come back.
+    pub(crate) cookies_until: Instant,
+    /// Lots drawn so far.
+    pub(crate) draws: u64,
     pub(crate) next_port: u16,
     /// Where a frame is written that must wait for its neighbour.
     pub(crate) scratch: &'m mut [u8],
@@ -190,6 +194,8 @@ impl<'m> Stack<'m> {
             time_wait: List::default(),
             time_wait_count: 0,
             half_open: 0,
+            cookies_until: Instant::ZERO,
+            draws: 0,
             next_port: 0,
             scratch: carver.take(scratch_bytes(config))?,
         };

@@ -8,6 +8,7 @@ mod sim;
 
 mod closing;
 mod congestion;
+mod cookies;
 mod handshake;
 mod hostile;
 mod limits;
