@@ -2,9 +2,10 @@
 //! proved that it is where it says it is.
 //!
 //! The initial sequence number carries 28 bits of a keyed function of the connection, the client's
-//! number, the epoch and the segment size, and, in clear, which of two epochs and which of eight
-//! segment sizes. What else a SYN says is kept by the client: in the low bits of our timestamp,
-//! which it echoes. Without timestamps there is no window scale and no selective acknowledgement.
+//! number, the epoch and what the SYN said, and, in clear, which of two epochs and which of eight
+//! segment sizes. The rest of what it said the client keeps for us: in the low bits of our
+//! timestamp, which it echoes. Without timestamps there is no window scale and no selective
+//! acknowledgement.
 //! Cookies are for groups that accept by themselves: where the application decides, the SYN-ACK is
 //! its word.
 
@@ -13,7 +14,7 @@ use core::time::Duration;
 use crate::counters::{Count, Outcome, Stop};
 use crate::event::Reason;
 use crate::frames_in::Arrival;
-use crate::secret::Tuple;
+use crate::secret::{Said, Tuple};
 use crate::stack::{Stack, link_mss};
 use crate::tcp::seq::SeqNum;
 use crate::tcp::state::State;
@@ -49,27 +50,26 @@ impl Stack<'_> {
         let default_mss = if v6 { 1220 } else { 536 };
         let offered = segment.options.mss.unwrap_or(default_mss);
         let size = SIZES.iter().rposition(|&size| size <= offered).unwrap_or(0);
-        let epoch = epoch(self.now);
-        let cookie = self.secret.cookie(&tuple, segment.seq, epoch, size);
         let timestamps = segment.options.timestamps.filter(|_| self.tcp.timestamps);
         let scale = segment.options.window_scale.filter(|_| timestamps.is_some());
         let sack = self.tcp.sack && timestamps.is_some() && segment.options.sack_permitted;
-        let said = scale.map_or(NO_SCALE, |scale| scale.min(14).into()) | SACK * u32::from(sack);
-        let window_max = self.groups[usize::from(group)].window_max;
+        let options =
+            scale.map_or(NO_SCALE, |scale| scale.min(14).into()) | (SACK * u32::from(sack));
+        let said = Said { size, options };
         let header = Header {
             src_port: tuple.local_port,
             dst_port: tuple.remote_port,
-            seq: cookie,
+            seq: self.secret.cookie(&tuple, segment.seq, epoch(self.now), said),
             ack: segment.seq.wrapping_add(1),
             flags: Flags::SYN | Flags::ACK,
-            window: u16::try_from(window_max).unwrap_or(u16::MAX),
+            window: self.cookie_window(group),
             urgent: 0,
             options: Options {
                 mss: Some(link_mss(self.mtu, v6)),
                 window_scale: scale.map(|_| self.tcp.window_scale.min(14)),
                 sack_permitted: sack,
                 timestamps: timestamps.map(|theirs| Timestamps {
-                    value: self.timestamp_that_says(said, &tuple),
+                    value: self.timestamp_that_says(options, &tuple),
                     echo: theirs.value,
                 }),
                 ..Options::NONE
@@ -110,11 +110,12 @@ impl Stack<'_> {
         let now = epoch(self.now);
         let made = now - (now & 1 ^ parity).min(now);
         let irs = segment.seq.wrapping_sub(1);
-        if self.secret.cookie(&tuple, irs, made, size) != cookie {
+        let options = segment.options.timestamps.map_or(NO_SCALE, |stamps| stamps.echo & SAID);
+        if self.secret.cookie(&tuple, irs, made, Said { size, options }) != cookie {
             return Err(Stop::CookieForged);
         }
         self.counters.count(Count::CookiesBack);
-        self.open_by_cookie(arrival, &tuple, group, SIZES[size])
+        self.open_by_cookie(arrival, &tuple, group, Said { size, options })
     }
 
     /// The handshake as it would have been, and its last segment.
@@ -123,18 +124,17 @@ impl Stack<'_> {
         arrival: &Arrival<'_>,
         tuple: &Tuple,
         group: u16,
-        mss: u16,
+        said: Said,
     ) -> Outcome {
         let segment = &arrival.segment;
-        let said = segment.options.timestamps.map_or(NO_SCALE, |stamps| stamps.echo & SAID);
-        let scale = said & 15;
+        let scale = said.options & 15;
         let syn = Segment {
             seq: segment.seq.wrapping_sub(1),
             flags: Flags::SYN,
             options: Options {
-                mss: Some(mss),
+                mss: Some(SIZES[said.size]),
                 window_scale: (scale != NO_SCALE).then_some(scale as u8),
-                sack_permitted: said & SACK != 0,
+                sack_permitted: said.options & SACK != 0,
                 ..segment.options
             },
             payload: &[],
@@ -142,11 +142,14 @@ impl Stack<'_> {
         };
         let (index, active) = self.create(tuple, arrival.local, group)?;
         let iss = SeqNum::new(segment.ack) - 1;
+        let promised = self.cookie_window(group).into();
         let mut tcb = self.tcb(index, active);
         tcb.rec.set_state(State::SynReceived);
         tcb.rec.snd_una = iss;
         (tcb.act.snd_nxt, tcb.act.snd_max, tcb.act.snd_end) = (iss + 1, iss + 1, iss + 1);
         tcb.take_syn(&syn);
+        // RFC 9293 SHLD-14: whatever is free now, so much was offered.
+        tcb.rec.rcv_adv = tcb.rec.rcv_nxt + promised;
         tcb.rec.heard_ms = (tcb.now.as_millis() & 0xffff_ffff) as u32;
         self.settle(index);
         self.with_connection(index, |tcb| {
@@ -157,6 +160,11 @@ impl Stack<'_> {
             }
             outcome
         })?
+    }
+
+    /// The window offered with a cookie: the same whenever its client comes back.
+    fn cookie_window(&self, group: u16) -> u16 {
+        u16::try_from(self.groups[usize::from(group)].window_max).unwrap_or(u16::MAX)
     }
 
     fn tuple_of_arrival(&self, arrival: &Arrival<'_>) -> Tuple {

@@ -11,6 +11,15 @@ pub(crate) struct Tuple {
     pub(crate) local_port: u16,
 }
 
+/// What a SYN said, as far as a cookie keeps it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Said {
+    /// Which of eight segment sizes.
+    pub(crate) size: usize,
+    /// Its other options in few bits, which the client's timestamp brings back.
+    pub(crate) options: u32,
+}
+
 /// The keys derived from [`crate::Config::secret`].
 #[derive(Clone, Copy)]
 pub(crate) struct Secret {
@@ -50,11 +59,11 @@ impl Secret {
 
     /// The initial sequence number of a handshake of which nothing is kept: 28 keyed bits, one of
     /// the epoch, three that say which of the segment sizes.
-    pub(crate) fn cookie(&self, tuple: &Tuple, irs: u32, epoch: u64, size: usize) -> u32 {
+    pub(crate) fn cookie(&self, tuple: &Tuple, irs: u32, epoch: u64, said: Said) -> u32 {
         let ports = u64::from(tuple.remote_port) << 16 | u64::from(tuple.local_port);
         let (r, l) = (address_words(tuple.remote), address_words(tuple.local));
-        let clear = ((epoch & 1) << 3) as u32 | size as u32 & 7;
-        let said = u64::from(irs) << 32 | u64::from(clear);
+        let clear = ((epoch & 1) << 3) as u32 | said.size as u32 & 7;
+        let said = u64::from(irs) << 32 | u64::from(said.options) << 8 | u64::from(clear);
         let keyed = siphash(self.cookie, &[ports, r.0, r.1, l.0, l.1, said, epoch]);
         low32(keyed) & !15 | clear
     }

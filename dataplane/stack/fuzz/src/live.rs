@@ -157,6 +157,8 @@ struct Client {
     edge: Option<u32>,
     acked: Option<u32>,
     timestamp: Option<u32>,
+    /// The stack's timestamp, as last seen.
+    echo: u32,
 }
 
 /// What an application knows of a connection.
@@ -508,7 +510,7 @@ impl<'m, 'l> World<'m, 'l> {
         let client = &mut self.clients[at];
         if let (None, Some(value)) = (options.timestamps, &mut client.timestamp) {
             *value = value.wrapping_add(1);
-            options.timestamps = Some(tcp::Timestamps { value: *value, echo: 0 });
+            options.timestamps = Some(tcp::Timestamps { value: *value, echo: client.echo });
         }
         let header = tcp::Header {
             src_port: client.port,
@@ -858,6 +860,7 @@ impl Client {
             (self.edge, self.acked) = (None, None);
         }
         self.theirs = segment.seq.wrapping_add(segment.len());
+        self.echo = segment.options.timestamps.map_or(self.echo, |stamps| stamps.value);
         if !flags.contains(Flags::ACK) {
             return;
         }
