@@ -59,7 +59,7 @@ pub fn dataplane(config: &Config, name: &str, run_dir: &Path, hugepages: bool) -
     own("transmit-bytes", memory.transmit.to_string());
     own("pools", config.applications.max.to_string());
     own("groups", config.applications.groups.to_string());
-    for (key, number) in &config.tcp.given {
+    for (key, number) in config.tcp.given.iter().chain(&config.throttle.given) {
         own(&key.replace('_', "-"), number.to_string());
     }
     line.push("--control".into());
@@ -136,6 +136,9 @@ chunks = 3000
 rto_min_ms = 100
 nagle = false
 send_queue_max = \"1MiB\"
+[throttle]
+hide_below = 0
+pool_share = 80
 ";
         let line = dataplane(&config(text), "two", Path::new("/run/x"), true).join(" ");
         for part in [
@@ -143,7 +146,8 @@ send_queue_max = \"1MiB\"
             "--ip 10.0.0.1/8 --ip fd77::2/64 --gateway 10.0.0.2 --gateway fe80::1 --mtu 9000",
             "--workers-cores 2,3",
             "--ipv6-connections 1000 --active 2000 --chunks 3000",
-            "--rto-min-ms 100 --send-queue-max 1048576 --control --no-nagle",
+            "--rto-min-ms 100 --send-queue-max 1048576 --hide-below 0 --pool-share 80 --control \
+             --no-nagle",
         ] {
             assert!(line.contains(part), "{part}\n{line}");
         }

@@ -2,6 +2,7 @@
 //! its file and line.
 
 mod source;
+mod throttle;
 
 use std::fmt;
 use std::fs;
@@ -14,6 +15,7 @@ use std::str::FromStr;
 use toml::de::DeValue;
 
 use self::source::{Section, Source};
+pub use self::throttle::Throttle;
 
 /// Own addresses, both families together.
 pub const ADDRESSES_MAX: usize = 16;
@@ -36,6 +38,8 @@ pub struct Config {
     pub memory: Memory,
     /// `[tcp]`.
     pub tcp: Tcp,
+    /// `[throttle]`.
+    pub throttle: Throttle,
     /// `[applications]`.
     pub applications: Applications,
 }
@@ -195,6 +199,8 @@ pub struct Applications {
     /// How long what an application leaves waits for its successor, in milliseconds; 0: it is
     /// closed at once.
     pub successor_ms: u32,
+    /// The same of an application that was found lying.
+    pub hostile_ms: u32,
 }
 
 /// Why there is no configuration.
@@ -287,6 +293,7 @@ impl Config {
         let count = workers.cores.len() as u64;
         let memory = read_memory(top.section("memory"), port.as_ref(), count);
         let tcp = read_tcp(top.section("tcp"));
+        let throttle = throttle::read(top.section("throttle"));
         let applications = read_applications(top.section("applications"), &memory, count);
         Some(Self {
             path: path.to_owned(),
@@ -295,6 +302,7 @@ impl Config {
             workers,
             memory,
             tcp,
+            throttle,
             applications,
         })
     }
@@ -573,7 +581,7 @@ fn read_applications(applications: Section<'_, '_>, memory: &Memory, workers: u6
         None => memory.receive.min(128 << 20),
     };
     let socket_mode = applications.choice("access", &ACCESS).unwrap_or(0o660);
-    let successor_ms = read_successor(&applications);
+    let (successor_ms, hostile_ms) = read_successor(&applications);
     applications.finish();
     let arena = u32::try_from(arena.next_multiple_of(4096)).unwrap_or(1 << 30);
     Applications {
@@ -585,19 +593,19 @@ fn read_applications(applications: Section<'_, '_>, memory: &Memory, workers: u6
         receive_max,
         socket_mode,
         successor_ms,
+        hostile_ms,
     }
 }
 
-/// How long what an application leaves is kept; 0: not at all.
-fn read_successor(applications: &Section<'_, '_>) -> u32 {
-    const SUCCESSOR: [(&str, bool); 2] = [("close", false), ("keep", true)];
-    let keep = applications.choice("successor", &SUCCESSOR).unwrap_or(false);
+/// How long what an application leaves is kept, and what one leaves that has lied; 0: not at all.
+fn read_successor(applications: &Section<'_, '_>) -> (u32, u32) {
+    const LEFT: [(&str, bool); 2] = [("close", false), ("keep", true)];
+    let keep = applications.choice("successor", &LEFT).unwrap_or(false);
+    let keep_liars = applications.choice("hostile", &LEFT).unwrap_or(keep);
     let given = applications.integer("successor_timeout_ms", 1..=86_400_000);
-    match given {
-        _ if !keep => 0,
-        Some(ms) => u32::try_from(ms).unwrap_or(u32::MAX),
-        None => SUCCESSOR_TIMEOUT_MS,
-    }
+    let ms = given.map_or(SUCCESSOR_TIMEOUT_MS, |ms| u32::try_from(ms).unwrap_or(u32::MAX));
+    let kept = |keep: bool| if keep { ms } else { 0 };
+    (kept(keep), kept(keep_liars))
 }
 
 /// Receive memory an application must have at least, in bytes.

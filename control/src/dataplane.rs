@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use tracing::{debug, error, info, warn};
-use xtcp_ring::message::{Answer, Command, EndpointRecord, GroupRecord, State, VERSION};
+use xtcp_ring::message::{Answer, Command, EndpointRecord, GroupRecord, Refused, State, VERSION};
 use xtcp_ring::{Seqpacket, TransportError};
 
 use crate::client::Attached;
@@ -133,7 +133,7 @@ impl std::error::Error for DataplaneError {}
 #[derive(Debug)]
 pub(crate) enum CallError {
     /// The dataplane said no, and why.
-    Refused(String),
+    Refused(Refused),
     /// It did not answer sensibly; the link is closed.
     Broken(String),
     /// A signal came meanwhile.
@@ -143,7 +143,7 @@ pub(crate) enum CallError {
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Refused(why) => f.write_str(why),
+            Self::Refused(refused) => write!(f, "{refused}"),
             Self::Broken(why) => {
                 write!(f, "the dataplane does not answer ({why}); try again in a moment")
             }
@@ -313,7 +313,7 @@ impl Dataplane {
         let hello = Command::Hello { version: VERSION };
         let answer = match call(&link, &hello, &[], *patience, interrupt) {
             Ok((answer, _)) => answer,
-            Err(CallError::Refused(why)) => return Err(DataplaneError::Refused(why)),
+            Err(CallError::Refused(why)) => return Err(DataplaneError::Refused(why.reason)),
             Err(CallError::Interrupted) => return Err(DataplaneError::Interrupted),
             Err(CallError::Broken(why)) => {
                 let waited = clock::now() - *since;
@@ -528,7 +528,9 @@ fn call(
     }
     let (answer, files): (Answer, Vec<OwnedFd>) = link.recv().map_err(broken)?;
     match answer {
-        Answer::Refused { reason, .. } => Err(CallError::Refused(reason)),
+        Answer::Refused { refusal, reason } => {
+            Err(CallError::Refused(Refused::new(refusal, reason)))
+        }
         answer => Ok((answer, files)),
     }
 }

@@ -65,6 +65,10 @@ fn the_commented_defaults_are_the_defaults() {
     assert_eq!(full.tcp.nagle, plain.tcp.nagle);
     assert_eq!(plain.tcp.given, []);
     assert_eq!(full.tcp.given.len(), 12, "every number of [tcp] is shown");
+    assert_eq!(plain.throttle.given, []);
+    let shown =
+        [("shrink_below", 50), ("withhold_below", 20), ("hide_below", 10), ("pool_share", 50)];
+    assert_eq!(full.throttle.given, shown);
 }
 
 #[test]
@@ -80,7 +84,7 @@ fn the_least_configuration() {
 }
 
 /// What follows the port, and what is said of it.
-const REFUSALS: [(&str, &str); 27] = [
+const REFUSALS: [(&str, &str); 34] = [
     (
         "[tcp]\nwindw_max = 4096",
         "x.toml:5: unknown key `windw_max` in [tcp]; did you mean `window_max`?",
@@ -165,6 +169,31 @@ const REFUSALS: [(&str, &str); 27] = [
     (
         "[applications]\naccess = \"all\"",
         "x.toml:5: `access` in [applications] is all; it can be \"owner\" or \"group\" or \"everyone\"",
+    ),
+    (
+        "[applications]\nhostile = \"forgive\"",
+        "x.toml:5: `hostile` in [applications] is forgive; it can be \"close\" or \"keep\"",
+    ),
+    (
+        "[throttle]\nshrink_below = 101",
+        "x.toml:5: `shrink_below` in [throttle] is 101; it can be 0 to 100",
+    ),
+    ("[throttle]\npool_share = 0", "x.toml:5: `pool_share` in [throttle] is 0; it can be 1 to 100"),
+    (
+        "[throttle]\nwithold_below = 10",
+        "x.toml:5: unknown key `withold_below` in [throttle]; did you mean `withhold_below`?",
+    ),
+    (
+        "[throttle]\nshrink_below = 40\nwithhold_below = 60",
+        "x.toml:6: `withhold_below` in [throttle] is 60, above `shrink_below` (40), which comes first when memory gets scarce; lower it or raise the other",
+    ),
+    (
+        "[throttle]\nwithhold_below = 0\nhide_below = 51",
+        "x.toml:6: `hide_below` in [throttle] is 51, above `shrink_below` (50), which comes first when memory gets scarce; lower it or raise the other",
+    ),
+    (
+        "[throttle]\nwithhold_below = 5",
+        "x.toml:5: `hide_below` in [throttle] is 10, above `withhold_below` (5), which comes first when memory gets scarce; lower it or raise the other",
     ),
     ("[memory\n", "x.toml:4: this is not TOML: unclosed table, expected `]`"),
     ("[port]\n", "x.toml:4: this is not TOML: duplicate key"),
@@ -270,14 +299,18 @@ fn a_bad_configuration_is_refused_with_status_one() {
 
 #[test]
 fn what_a_dead_application_leaves_is_closed_unless_it_is_to_be_kept() {
-    for (text, ms) in [
-        ("", 0),
-        ("successor = \"close\"\nsuccessor_timeout_ms = 5", 0),
-        ("successor = \"keep\"", 30_000),
-        ("successor = \"keep\"\nsuccessor_timeout_ms = 5", 5),
+    for (text, ms, hostile_ms) in [
+        ("", 0, 0),
+        ("successor = \"close\"\nsuccessor_timeout_ms = 5", 0, 0),
+        ("successor = \"keep\"", 30_000, 30_000),
+        ("successor = \"keep\"\nsuccessor_timeout_ms = 5", 5, 5),
+        ("successor = \"keep\"\nhostile = \"close\"", 30_000, 0),
+        ("hostile = \"keep\"", 0, 30_000),
+        ("hostile = \"keep\"\nsuccessor_timeout_ms = 5", 0, 5),
     ] {
         let text = format!("{PORT}[applications]\n{text}\n");
         let config = Config::parse(Path::new("x.toml"), &text).expect("good");
         assert_eq!(config.applications.successor_ms, ms, "{text}");
+        assert_eq!(config.applications.hostile_ms, hostile_ms, "{text}");
     }
 }

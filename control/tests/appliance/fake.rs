@@ -13,7 +13,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde_json::json;
 use xtcp_ring::layout::kind;
 use xtcp_ring::message::{
-    Answer, Command, ConnectionInfo, EndpointRecord, GroupRecord, Row, State, Topic,
+    Answer, Command, ConnectionInfo, Drain, EndpointRecord, GroupRecord, Refused, Row, State, Topic,
 };
 use xtcp_ring::transport::{FILES_MAX, MESSAGE_MAX, Partial};
 use xtcp_ring::{
@@ -41,6 +41,7 @@ struct Fake {
     endpoints: BTreeMap<u16, Endpoint>,
     groups: BTreeMap<u32, GroupRecord>,
     next_gd: u32,
+    drained: Option<(u32, Drain)>,
 }
 
 /// Serves until it is told to stop.
@@ -126,10 +127,7 @@ impl Fake {
                 "die" => process::exit(3),
                 "hang-up" => return None,
                 "nonsense" => Answer::Done,
-                "refuse" => Answer::Refused {
-                    refusal: xtcp_ring::message::Refusal::InUse,
-                    reason: "the port is taken by the fake".into(),
-                },
+                "refuse" => Refused::in_use("the port is taken by the fake").into(),
                 _ => {
                     let gd = self.next_gd;
                     self.next_gd += 1;
@@ -142,7 +140,16 @@ impl Fake {
                 assert_eq!(self.groups.remove(&gd).map(|group| group.endpoint), Some(endpoint));
                 Answer::Done
             }
-            Command::DrainGroup { .. } => Answer::Done,
+            Command::DrainGroup { endpoint, gd, drain } => {
+                assert_eq!(self.groups[&gd].endpoint, endpoint);
+                // The last that was ordered can be shown.
+                self.drained = Some((gd, drain));
+                Answer::Done
+            }
+            Command::CloseConnection { connection, reset } => match connection.as_str() {
+                "0/1.1" if reset => Answer::Done,
+                _ => Refused::not_there("there is no such connection at the fake").into(),
+            },
             Command::CloseEndpoint { endpoint } => {
                 self.close(endpoint);
                 Answer::Done
@@ -274,6 +281,20 @@ impl Fake {
                         ("pool", json!(record.pool)),
                         ("application", json!(record.application)),
                         ("receive (bytes)", json!(record.receive_bytes)),
+                    ])
+                })
+                .collect(),
+            Topic::Groups => self
+                .groups
+                .values()
+                .map(|group| {
+                    let drain = self.drained.filter(|(gd, _)| *gd == group.gd);
+                    row(&[
+                        ("group", json!(group.options.name)),
+                        ("application", json!(self.endpoints[&group.endpoint].record.application)),
+                        // Connections of a group that is drained are gone at once.
+                        ("connections", json!(if drain.is_some() { 0 } else { 5 })),
+                        ("drain", json!(drain.map(|(_, drain)| format!("{drain:?}")))),
                     ])
                 })
                 .collect(),

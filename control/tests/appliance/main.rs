@@ -151,7 +151,7 @@ fn what_is_refused_and_why() {
         (Request::Describe { cd: 1 }, first),
         (
             Request::Attach { version: 99, application: "x".into(), receive_bytes: 0 },
-            "this appliance speaks version 2, not 99: build both alike",
+            "this appliance speaks version 3, not 99: build both alike",
         ),
         (attach("", 0), "an application's name has 1 to 64 letters"),
         (attach("../x", 0), "an application's name has 1 to 64 letters"),
@@ -172,7 +172,7 @@ fn what_is_refused_and_why() {
     let _application = attached(&link, "good");
     let table = [
         (attach("twice", 0), "this connection is an application already; detach first"),
-        (group(&|options| options.port = 0), "a group's port is 1 to 65535"),
+        (group(&|options| options.port = 0), "`port` is 0: give 1 to 65535"),
         (group(&|options| options.name.clear()), "a group's name has 1 to 64 letters"),
         (
             group(&|options| options.window_max = 1 << 30),
@@ -460,7 +460,10 @@ fn xtcpctl_shows_tables_and_json() {
     assert!(text.contains("state               running\n"), "{text}");
     let (code, text) = stage.xtcpctl(&["show", "everything"]);
     assert_ne!(code, Some(0));
-    assert!(text.contains("pools, groups, connections, ports, workers, counters"), "{text}");
+    assert!(
+        text.contains("pools, groups, group-counters, connections, ports, workers, counters"),
+        "{text}"
+    );
     drop(appliance);
     let (code, text) = stage.xtcpctl(&["status"]);
     assert_eq!(code, Some(1));

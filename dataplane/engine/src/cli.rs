@@ -10,7 +10,7 @@ use core::time::Duration;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Parser, ValueEnum};
-use xtcp_stack::config::{ADDRESSES_MAX, Address, TcpConfig};
+use xtcp_stack::config::{ADDRESSES_MAX, Address, TcpConfig, Throttle};
 
 /// Frames a burst can hold, at most.
 pub const BURST_MAX: u16 = 32;
@@ -149,6 +149,51 @@ pub struct Options {
     /// What TCP is told.
     #[command(flatten)]
     pub tcp: TcpOptions,
+    /// What is done before buffers run out.
+    #[command(flatten)]
+    pub throttle: ThrottleOptions,
+}
+
+/// The throttle's part of the command line; what is left out keeps the stack's default.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Throttling (0 turns a step off)")]
+pub struct ThrottleOptions {
+    /// Offered windows shrink when less is free of a pool's receive memory or of the transmit
+    /// buffer [default: 50]
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub shrink_below: Option<u8>,
+    /// Only applications acknowledge when less is free [default: 20]
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub withhold_below: Option<u8>,
+    /// Text is dropped, to come again, when less is free [default: 10]
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub hide_below: Option<u8>,
+    /// The most that one pool takes of what all share [default: 50]
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub pool_share: Option<u8>,
+}
+
+impl ThrottleOptions {
+    /// The choices for the stack.
+    ///
+    /// # Errors
+    /// A step that would come before the one it is to follow.
+    pub fn config(&self) -> Result<Throttle, CliError> {
+        let default = Throttle::default();
+        let throttle = Throttle {
+            shrink_below: self.shrink_below.unwrap_or(default.shrink_below),
+            withhold_below: self.withhold_below.unwrap_or(default.withhold_below),
+            hide_below: self.hide_below.unwrap_or(default.hide_below),
+            pool_share: self.pool_share.unwrap_or(default.pool_share),
+        };
+        let Throttle { shrink_below, withhold_below, hide_below, .. } = throttle;
+        let steps = [shrink_below, withhold_below, hide_below];
+        let steps: Vec<u8> = steps.into_iter().filter(|percent| *percent > 0).collect();
+        if !steps.is_sorted_by(|earlier, later| earlier >= later) {
+            return Err(CliError::ThrottleOrder(throttle));
+        }
+        Ok(throttle)
+    }
 }
 
 /// The TCP's part of the command line; what is left out keeps the stack's default.
@@ -312,6 +357,8 @@ pub struct CommandLine {
     pub mode: Mode,
     /// What the TCP options amount to.
     pub tcp: TcpConfig,
+    /// What the throttle's options amount to.
+    pub throttle: Throttle,
 }
 
 impl CommandLine {
@@ -355,7 +402,8 @@ pub fn parse(arguments: &[String]) -> Result<CommandLine, CliError> {
     check(&options, worker_cores.len().max(1))?;
     let mode = mode(&options)?;
     let tcp = options.tcp.config()?;
-    Ok(CommandLine { eal, control_core, worker_cores, options, mode, tcp })
+    let throttle = options.throttle.config()?;
+    Ok(CommandLine { eal, control_core, worker_cores, options, mode, tcp, throttle })
 }
 
 /// Whether `argument` is one of ours and none of EAL's.
@@ -589,6 +637,8 @@ pub enum CliError {
     SendQueueMax,
     /// `--rto-min-ms` above `--rto-max-ms`.
     RtoBounds,
+    /// The throttle's steps are not one after another.
+    ThrottleOrder(Throttle),
 }
 
 impl fmt::Display for CliError {
@@ -654,6 +704,12 @@ impl fmt::Display for CliError {
             Self::RtoBounds => {
                 f.write_str("--rto-min-ms is above --rto-max-ms; lower it or raise the other")
             }
+            Self::ThrottleOrder(Throttle { shrink_below, withhold_below, hide_below, .. }) => write!(
+                f,
+                "--shrink-below {shrink_below}, --withhold-below {withhold_below} and --hide-below \
+                 {hide_below} come in this order when memory gets scarce; none can be above the one \
+                 before, but 0 turns one off"
+            ),
         }
     }
 }
@@ -733,6 +789,9 @@ mod tests {
             ("-- --ip 10.0.0.1/24 --transmit-bytes 1TB", "--transmit-bytes", "64MiB"),
             ("-- --ip 10.0.0.1/24 --send-queue-max 8G", "--send-queue-max", "less than 4GiB"),
             ("-- --ip 10.0.0.1/24 --rto-min-ms 60000 --rto-max-ms 1000", "--rto-min-ms", "lower"),
+            ("-- --ip 10.0.0.1/24 --hide-below 101", "--hide-below", "0..=100"),
+            ("-- --ip 10.0.0.1/24 --pool-share 0", "--pool-share", "1..=100"),
+            ("-- --ip 10.0.0.1/24 --hide-below 21", "--hide-below 21", "0 turns one off"),
             ("-- --ip 10.0.0.1/24 --delayed-ack-ms 500", "--delayed-ack-ms", "1..=499"),
             ("-- --ip 10.0.0.1/24 --name ../x", "--name", "1 to 64"),
             ("-- --ip 10.0.0.1/24 --connection 3", "--connection", "--connections"),
@@ -768,6 +827,11 @@ mod tests {
         assert_eq!(parsed.tcp.time_wait, Duration::from_millis(1));
         assert_eq!(parsed.tcp.rto_min, TcpConfig::default().rto_min);
         assert!(!parsed.tcp.nagle);
+        assert_eq!(parsed.throttle, Throttle::default());
+        let throttled = "-- --ip 10.0.0.1/8 --shrink-below 0 --hide-below 20 --pool-share 100";
+        let expected =
+            Throttle { shrink_below: 0, withhold_below: 20, hide_below: 20, pool_share: 100 };
+        assert_eq!(parse(&words(throttled)).unwrap().throttle, expected);
         assert_eq!(parsed.mode, Mode::Icmpecho);
         assert_eq!(parse(&words("-- --ip 10.0.0.1/8 --control")).unwrap().mode, Mode::App);
         let macswap = "-- --forward-mode macswap";

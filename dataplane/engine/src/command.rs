@@ -8,11 +8,11 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SendError, Sender};
 
-use xtcp_stack::config::GroupConfig;
+use xtcp_stack::config::{GroupConfig, Manner};
 use xtcp_stack::handle::{Cd, Gd, PoolId};
 use xtcp_stack::{ConnectionInfo, Misuse};
 
-use crate::applications::{Lie, NewEndpoint, NewLine};
+use crate::applications::{Lie, NewEndpoint, NewLine, Wake};
 use crate::stats::Snapshot;
 
 /// A question to a worker.
@@ -27,9 +27,13 @@ pub(crate) enum Ask {
     /// The successor is there. [`Tell::Done`].
     ResumeEndpoint(Box<NewLine>),
     /// Open a group that the application knows by this handle. [`Tell::Group`].
-    OpenGroup { endpoint: u16, group: Gd, config: GroupConfig },
+    OpenGroup { endpoint: u16, group: Gd, config: GroupConfig, wake: Wake },
     /// [`Tell::Done`].
     CloseGroup { endpoint: u16, group: Gd },
+    /// Drain a group, at so many connections a second. [`Tell::Done`].
+    DrainGroup { endpoint: u16, group: Gd, per_second: u32, manner: Manner },
+    /// End one connection, by RST or by FIN. [`Tell::Done`].
+    CloseConnection { connection: Cd, reset: bool },
     /// [`Tell::Connection`].
     Describe(Cd),
     /// As many connections as the vector has room for. [`Tell::Connections`].

@@ -10,19 +10,19 @@ use std::os::unix::net::UnixStream;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use xtcp_ring::message::{Answer, Command, State, VERSION};
+use xtcp_ring::message::{Answer, Command, Refused, State, VERSION};
 use xtcp_ring::transport::{FILES_MAX, MESSAGE_MAX, Partial};
 use xtcp_ring::{Listener, Seqpacket, TransportError};
 use xtcp_stack::Instant;
 
-use crate::endpoints::{EndpointFiles, Left, Presence, SuccessorFiles};
+use crate::endpoints::{Departure, Left, Presence};
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::prepare::{Dealt, Prepared};
 use crate::prompt::{self, Next, PROMPT};
 use crate::say::{note, warn};
-use crate::show;
 use crate::stats::{Snapshot, rates, table};
+use crate::xtcpd;
 
 /// How often the link is looked at.
 const TICK: Duration = Duration::from_secs(1);
@@ -172,6 +172,9 @@ impl Control {
         if now >= self.next_tick {
             self.next_tick = now + TICK;
             self.look_at_link()?;
+            if let Stage::Running(engine) = &mut self.stage {
+                engine.turn_drains();
+            }
         }
         self.show_rates(now)?;
         Ok(Go::On)
@@ -229,13 +232,14 @@ impl Control {
     fn on_liars(&mut self) -> Go {
         let Stage::Running(engine) = &mut self.stage else { return Go::On };
         for liar in engine.liars() {
-            let (record, more) = match engine.leave_endpoint(liar.endpoint) {
-                Some(Left::Closed(record)) => (record, ""),
-                Some(Left::Waiting(record)) => (record, "; its connections wait for a successor"),
-                None => continue,
-            };
+            let (record, more) =
+                match engine.leave_endpoint(liar.endpoint, Departure::Lied(liar.lie)) {
+                    Some(Left::Closed(record)) => (record, "its connections are reset"),
+                    Some(Left::Waiting(record)) => (record, "its connections wait for a successor"),
+                    None => continue,
+                };
             warn(&format!(
-                "application `{}` (process {}) is cut off by worker {}: {}{more}",
+                "application `{}` (process {}) is cut off by worker {}: {}; {more}",
                 record.application, record.pid, liar.worker, liar.lie
             ));
         }
@@ -243,8 +247,10 @@ impl Control {
     }
 
     fn on_lifeline(&mut self, endpoint: u16) -> Go {
+        // A liar that has died is a liar.
+        self.on_liars();
         let Stage::Running(engine) = &mut self.stage else { return Go::On };
-        match engine.leave_endpoint(endpoint) {
+        match engine.leave_endpoint(endpoint, Departure::Died) {
             Some(Left::Closed(record)) => note(&format!(
                 "application `{}` (process {}) is gone; its connections are reset",
                 record.application, record.pid
@@ -310,7 +316,7 @@ impl Control {
                 return Ok(Go::On);
             }
             Ok(Some((command, files))) => self.obey(command, files)?,
-            Err(TransportError::Malformed(why)) => (refuse(why), Go::On),
+            Err(TransportError::Malformed(why)) => (Refused::invalid(why).into(), Go::On),
             Err(TransportError::Closed) => {
                 note("xtcpd is gone; traffic goes on");
                 return Ok(Go::On);
@@ -339,10 +345,10 @@ impl Control {
     /// Does what `xtcpd` commands.
     fn obey(&mut self, command: Command, files: Vec<OwnedFd>) -> Result<(Answer, Go), EngineError> {
         match (command, &mut self.stage) {
-            (Command::Hello { version }, _) if version != VERSION => Ok((
-                refuse(format!("the dataplane speaks version {VERSION} and xtcpd {version}")),
-                Go::On,
-            )),
+            (Command::Hello { version }, _) if version != VERSION => {
+                let why = format!("the dataplane speaks version {VERSION} and xtcpd {version}");
+                Ok((Refused::version(why).into(), Go::On))
+            }
             (Command::Hello { .. }, _) => {
                 self.look_at_lifelines();
                 self.expire_endpoints();
@@ -356,15 +362,19 @@ impl Control {
                 self.start(&tables_bytes, files)
             }
             (Command::Memory { .. }, _) => {
-                Ok((refuse("the dataplane has its memory already".to_owned()), Go::On))
+                let why = "the dataplane has its memory already";
+                Ok((Refused::misplaced(why).into(), Go::On))
             }
             (command, Stage::Running(_)) => {
                 // What a predecessor was found at is not to be laid at its successor's door.
                 self.on_liars();
                 let Stage::Running(engine) = &mut self.stage else { return Ok(not_now()) };
-                Ok((obey(command, files, engine)?, Go::On))
+                Ok((xtcpd::obey(command, files, engine)?, Go::On))
             }
-            (_, _) => Ok((refuse("the dataplane has no memory yet".to_owned()), Go::On)),
+            (_, _) => {
+                let why = "the dataplane has no memory yet";
+                Ok((Refused::not_now(why).into(), Go::On))
+            }
         }
     }
 
@@ -408,7 +418,7 @@ impl Control {
             let count = files.len();
             self.stage = Stage::Waiting(prepared);
             let why = format!("{count} files of {bytes:?} bytes do not do for {needed:?}");
-            return Ok((refuse(why), Go::On));
+            return Ok((Refused::invalid(why).into(), Go::On));
         }
         match prepared.deal_with(bytes, files).and_then(Dealt::start) {
             Ok(engine) => {
@@ -419,7 +429,7 @@ impl Control {
             }
             Err(error) => {
                 warn(&error.to_string());
-                Ok((refuse(error.to_string()), Go::End))
+                Ok((Refused::full(error.to_string()).into(), Go::End))
             }
         }
     }
@@ -490,59 +500,14 @@ impl Control {
     }
 }
 
-/// What a running dataplane does for `xtcpd`.
-fn obey(command: Command, files: Vec<OwnedFd>, engine: &mut Engine) -> Result<Answer, EngineError> {
-    let done = |outcome: Result<(), String>| outcome.map_or_else(refuse, |()| Answer::Done);
-    Ok(match command {
-        Command::OpenEndpoint(record) => {
-            let Ok([endpoint, receive, bell, lifeline]) = <[OwnedFd; 4]>::try_from(files) else {
-                return Ok(refuse("an endpoint comes with four files".to_owned()));
-            };
-            let files = EndpointFiles { endpoint, receive, bell, lifeline };
-            done(engine.open_endpoint(record, files))
-        }
-        Command::ResumeEndpoint(record) => {
-            let Ok([memory, bell, lifeline]) = <[OwnedFd; 3]>::try_from(files) else {
-                return Ok(refuse("a successor comes with three files".to_owned()));
-            };
-            let endpoint = record.endpoint;
-            let files = SuccessorFiles { endpoint: memory, bell, lifeline };
-            let resumed = engine.resume_endpoint(record, files);
-            resumed.map_or_else(refuse, |()| Answer::Resumed { endpoint })
-        }
-        Command::OpenGroup { endpoint, options } => {
-            engine.open_group(endpoint, options).map_or_else(refuse, |gd| Answer::Group { gd })
-        }
-        Command::CloseGroup { endpoint, gd } => done(engine.close_group(endpoint, gd)),
-        Command::DrainGroup { gd, .. } => Answer::Refused {
-            refusal: xtcp_ring::message::Refusal::Invalid,
-            reason: format!("group {gd} cannot be drained by this version"),
-        },
-        Command::CloseEndpoint { endpoint } => match engine.close_endpoint(endpoint) {
-            Some(_) => Answer::Done,
-            None => refuse(format!("there is no endpoint {endpoint}")),
-        },
-        Command::Describe { endpoint, cd } => engine
-            .describe(endpoint, cd)
-            .map_or_else(refuse, |(info, gd)| Answer::Described(show::described(&info, gd))),
-        Command::Show { topic, limit } => Answer::Shown { rows: show::rows(engine, topic, limit)? },
-        // Dealt with before.
-        Command::Hello { .. } | Command::Memory { .. } | Command::Stop => Answer::Done,
-    })
-}
-
 fn not_now() -> (Answer, Go) {
-    (refuse("not now".to_owned()), Go::On)
+    (Refused::not_now("not now").into(), Go::On)
 }
 
 fn is_hung_up(lifeline: BorrowedFd<'_>) -> bool {
     let mut fds = [PollFd::from_borrowed_fd(lifeline, PollFlags::empty())];
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
     poll(&mut fds, Some(&at_once)).is_ok_and(|count| count > 0)
-}
-
-fn refuse(reason: String) -> Answer {
-    Answer::Refused { refusal: xtcp_ring::message::Refusal::Invalid, reason }
 }
 
 /// To standard output; nobody may be listening any more, which is no reason to end.

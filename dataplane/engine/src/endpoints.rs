@@ -1,30 +1,23 @@
-//! Applications and their groups, as the control thread keeps them for all workers.
-//!
-//! Applications know a group by one handle, given here. Each worker's stack numbers its own
-//! groups and pools, and not all alike: a place that one worker can use again still has a
-//! connection in TIME-WAIT at another.
+//! Applications, as the control thread keeps them for all workers.
 
 use core::time::Duration;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use xtcp_ring::message::{self, EndpointRecord, GroupOptions, GroupRecord};
+use xtcp_ring::message::{EndpointRecord, Refused};
 use xtcp_ring::{
     DataplaneChannel, EndpointLayout, ExclusiveMapping, Mapping, Ringer, SharedMemory, StaticBytes,
     worker_part,
 };
-use xtcp_stack::config::{Accept, Acknowledge, Family, GroupConfig};
-use xtcp_stack::handle::{Cd, Gd, PoolId};
+use xtcp_stack::handle::{Cd, PoolId};
 use xtcp_stack::{ConnectionInfo, Instant};
 
-use crate::applications::{NewEndpoint, NewLine};
+use crate::applications::{Lie, NewEndpoint, NewLine};
 use crate::cli::Mode;
 use crate::command::{Ask, Tell};
 use crate::engine::Engine;
+use crate::refusals::refused_by_stack;
 use crate::say::warn;
-
-/// How long a SYN waits for an application that does not say how long.
-const ACCEPT_TIMEOUT_MS: u32 = 10_000;
 
 /// An application as the control thread knows it.
 #[derive(Debug)]
@@ -43,7 +36,16 @@ pub(crate) enum Presence {
     /// Its lifeline, which hangs up when it dies.
     Here(OwnedFd),
     /// It is gone, and a successor may come until then.
-    Gone { until: Instant },
+    Gone { until: Instant, why: Departure },
+}
+
+/// Why an application is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Departure {
+    /// Its lifeline hung up.
+    Died,
+    /// It was found lying.
+    Lied(Lie),
 }
 
 /// What became of an endpoint whose application is gone.
@@ -53,14 +55,6 @@ pub(crate) enum Left {
     Closed(EndpointRecord),
     /// It waits for a successor.
     Waiting(EndpointRecord),
-}
-
-/// A group as the control thread knows it.
-#[derive(Debug)]
-pub(crate) struct Group {
-    pub(crate) record: GroupRecord,
-    /// Each worker's handle for it.
-    pub(crate) at_workers: Vec<Gd>,
 }
 
 /// The four files that come with an endpoint.
@@ -85,10 +79,6 @@ impl Engine {
         self.endpoints.values()
     }
 
-    pub(crate) fn groups(&self) -> impl Iterator<Item = &Group> {
-        self.groups.values()
-    }
-
     /// Takes an application in at every worker.
     ///
     /// # Errors
@@ -97,16 +87,18 @@ impl Engine {
         &mut self,
         record: EndpointRecord,
         files: EndpointFiles,
-    ) -> Result<(), String> {
+    ) -> Result<(), Refused> {
         let number = record.endpoint;
         self.check_endpoint(&record)?;
         let EndpointFiles { endpoint, receive, bell, lifeline } = files;
-        let why = |what: &str, error: io::Error| format!("endpoint {number}: {what}: {error}");
+        let why = |what: &str, error: io::Error| {
+            Refused::invalid(format!("endpoint {number}: {what}: {error}"))
+        };
         let endpoint = SharedMemory::from_fd(endpoint, record.layout.total_bytes())
             .and_then(|memory| Mapping::writable(&memory))
             .map_err(|error| why("its memory", error))?;
         let receive_len = usize::try_from(record.receive_bytes)
-            .map_err(|_| format!("endpoint {number}: its receive memory is too large"))?;
+            .map_err(|_| Refused::full(format!("endpoint {number}: too much receive memory")))?;
         let receive = SharedMemory::from_fd(receive, receive_len)
             .map_err(|error| why("its receive memory", error))?;
         let mapping =
@@ -122,18 +114,22 @@ impl Engine {
 
     /// An application is gone: keeps what it leaves for a successor, if it is to have one, and
     /// closes it otherwise.
-    pub(crate) fn leave_endpoint(&mut self, number: u16) -> Option<Left> {
+    pub(crate) fn leave_endpoint(&mut self, number: u16, why: Departure) -> Option<Left> {
         let now = self.clock.now();
         let endpoint = self.endpoints.get_mut(&number)?;
         if matches!(endpoint.presence, Presence::Gone { .. }) {
             return None;
         }
-        let wait = Duration::from_millis(endpoint.record.successor_ms.into());
+        let wait = match why {
+            Departure::Died => endpoint.record.successor_ms,
+            Departure::Lied(_) => endpoint.record.hostile_ms,
+        };
+        let wait = Duration::from_millis(wait.into());
         if wait.is_zero() {
             return self.close_endpoint(number).map(Left::Closed);
         }
         // The lifeline closes with this: one that is only cut off learns of it.
-        endpoint.presence = Presence::Gone { until: now + wait };
+        endpoint.presence = Presence::Gone { until: now + wait, why };
         let record = endpoint.record.clone();
         for worker in 0..self.workers.len() {
             match self.ask(worker, Ask::OrphanEndpoint(number)) {
@@ -153,7 +149,7 @@ impl Engine {
         &mut self,
         record: EndpointRecord,
         files: SuccessorFiles,
-    ) -> Result<(), String> {
+    ) -> Result<(), Refused> {
         let number = record.endpoint;
         self.check_layout(&record)?;
         let left = self.endpoints.get(&number).filter(|left| !left.is_here());
@@ -164,22 +160,24 @@ impl Engine {
         };
         if !left.is_some_and(follows) {
             let name = &record.application;
-            return Err(format!("endpoint {number} does not wait for a successor of `{name}`"));
+            let why = format!("endpoint {number} does not wait for a successor of `{name}`");
+            return Err(Refused::not_there(why));
         }
         let SuccessorFiles { endpoint, bell, lifeline } = files;
         let memory = SharedMemory::from_fd(endpoint, record.layout.total_bytes())
             .and_then(|memory| Mapping::writable(&memory))
-            .map_err(|error| format!("endpoint {number}: its memory: {error}"))?;
+            .map_err(|error| Refused::invalid(format!("endpoint {number}: its memory: {error}")))?;
         let lines = (0..record.layout.workers)
             .map(|worker| new_line(number, &record.layout, worker, &memory, &bell))
             .collect::<Result<Vec<_>, _>>()
-            .map_err(|why| format!("endpoint {number}: {why}"))?;
+            .map_err(|why| Refused::invalid(format!("endpoint {number}: {why}")))?;
         for (worker, line) in lines.into_iter().enumerate() {
             match self.ask(worker, Ask::ResumeEndpoint(Box::new(line))) {
                 Ok(Tell::Done(Ok(()))) => {}
                 _ => {
                     self.close_endpoint(number);
-                    return Err(format!("endpoint {number}: worker {worker} does not know it"));
+                    let why = format!("endpoint {number}: worker {worker} does not know it");
+                    return Err(Refused::not_there(why));
                 }
             }
         }
@@ -207,30 +205,33 @@ impl Engine {
         self.endpoints().filter_map(Endpoint::waits_until).min()
     }
 
-    fn check_endpoint(&self, record: &EndpointRecord) -> Result<(), String> {
+    fn check_endpoint(&self, record: &EndpointRecord) -> Result<(), Refused> {
         let number = record.endpoint;
         let most = self.line.options.pools;
         if self.line.mode != Mode::App {
-            return Err("this dataplane serves no applications: start it with --control".into());
+            let why = "this dataplane serves no applications: start it with --control";
+            return Err(Refused::misplaced(why));
         }
         if number >= most {
-            return Err(format!("endpoint {number}: there are {most} at most (--pools)"));
+            let why = format!("endpoint {number}: there are {most} at most (--pools)");
+            return Err(Refused::full(why));
         }
         if self.endpoints.contains_key(&number) {
-            return Err(format!("endpoint {number} is open already"));
+            return Err(Refused::in_use(format!("endpoint {number} is open already")));
         }
         self.check_layout(record)
     }
 
-    fn check_layout(&self, record: &EndpointRecord) -> Result<(), String> {
+    fn check_layout(&self, record: &EndpointRecord) -> Result<(), Refused> {
         let (number, workers) = (record.endpoint, self.workers.len());
         if usize::from(record.layout.workers) != workers {
             let given = record.layout.workers;
-            return Err(format!(
+            return Err(Refused::invalid(format!(
                 "endpoint {number} is laid out for {given} workers and there are {workers}"
-            ));
+            )));
         }
-        record.layout.check().map_err(|unfit| format!("endpoint {number}: {unfit}"))
+        let unfit = record.layout.check();
+        unfit.map_err(|unfit| Refused::invalid(format!("endpoint {number}: {unfit}")))
     }
 
     fn open_at_workers(
@@ -239,7 +240,7 @@ impl Engine {
         endpoint: &Mapping,
         bell: &OwnedFd,
         parts: Vec<&'static mut [u8]>,
-    ) -> Result<Vec<PoolId>, String> {
+    ) -> Result<Vec<PoolId>, Refused> {
         let number = record.endpoint;
         let mut pools = Vec::new();
         let mut parts = parts.into_iter();
@@ -250,7 +251,8 @@ impl Engine {
                 Err(why) => {
                     self.close_at_workers(number);
                     parts.for_each(reclaim);
-                    return Err(format!("endpoint {number}: worker {worker}: {why}"));
+                    let why_there = format!("endpoint {number}: worker {worker}: {why}");
+                    return Err(Refused::new(why.refusal, why_there));
                 }
             }
         }
@@ -264,13 +266,13 @@ impl Engine {
         endpoint: &Mapping,
         bell: &OwnedFd,
         receive: &'static mut [u8],
-    ) -> Result<PoolId, String> {
+    ) -> Result<PoolId, Refused> {
         let layout = &record.layout;
         let line = match new_line(record.endpoint, layout, worker, endpoint, bell) {
             Ok(line) => line,
             Err(why) => {
                 reclaim(receive);
-                return Err(why);
+                return Err(Refused::invalid(why));
             }
         };
         let receive_from = worker_part(record.receive_bytes, layout.workers, worker).start;
@@ -280,10 +282,10 @@ impl Engine {
             Ok(Tell::Pool(Ok(pool))) => Ok(pool),
             Ok(Tell::Pool(Err((misuse, receive)))) => {
                 reclaim(receive);
-                Err(misuse.to_string())
+                Err(refused_by_stack("its pool", misuse))
             }
-            Ok(_) => Err("it answered something else".to_owned()),
-            Err(gone) => Err(gone.to_string()),
+            Ok(_) => Err(Refused::not_now("it answered something else")),
+            Err(gone) => Err(Refused::not_now(gone.to_string())),
         }
     }
 
@@ -303,88 +305,17 @@ impl Engine {
         Some(endpoint.record)
     }
 
-    /// Opens a group at every worker.
-    ///
-    /// # Errors
-    /// A sentence; no worker has the group then.
-    pub(crate) fn open_group(
-        &mut self,
-        endpoint: u16,
-        options: GroupOptions,
-    ) -> Result<u32, String> {
-        if !self.endpoints.contains_key(&endpoint) {
-            return Err(format!("there is no endpoint {endpoint}"));
-        }
-        let config = group_config(&options)?;
-        let group = self.unused_group()?;
-        let mut at_workers = Vec::new();
-        for worker in 0..self.workers.len() {
-            let why = match self.ask(worker, Ask::OpenGroup { endpoint, group, config }) {
-                Ok(Tell::Group(Ok(gd))) => {
-                    at_workers.push(gd);
-                    continue;
-                }
-                Ok(Tell::Group(Err(misuse))) => misuse.to_string(),
-                Ok(_) => format!("worker {worker} answered something else"),
-                Err(gone) => gone.to_string(),
-            };
-            for earlier in 0..worker {
-                // It has the group: it has just opened it.
-                let _ = self.ask(earlier, Ask::CloseGroup { endpoint, group });
-            }
-            return Err(format!("group `{}` on port {}: {why}", options.name, options.port));
-        }
-        self.generations.insert(group.index(), group.generation());
-        let gd = group.to_bits();
-        let record = GroupRecord { gd, endpoint, options };
-        self.groups.insert(gd, Group { record, at_workers });
-        Ok(gd)
-    }
-
-    /// The lowest place without a group, in its next generation.
-    fn unused_group(&self) -> Result<Gd, String> {
-        let most = self.line.options.groups;
-        let taken = |index: u16| self.groups.keys().any(|gd| Gd::from_bits(*gd).index() == index);
-        let index = (0..most)
-            .find(|index| !taken(*index))
-            .ok_or_else(|| format!("there are {most} groups already (--groups)"))?;
-        let last = self.generations.get(&index).copied().unwrap_or(0);
-        Ok(Gd::new(index, last % u16::MAX + 1))
-    }
-
-    /// Closes a group of an endpoint at every worker.
-    ///
-    /// # Errors
-    /// A sentence: the endpoint has no such group.
-    pub(crate) fn close_group(&mut self, endpoint: u16, gd: u32) -> Result<(), String> {
-        let group = Gd::from_bits(gd);
-        if self.groups.get(&gd).is_none_or(|group| group.record.endpoint != endpoint) {
-            return Err(format!("endpoint {endpoint} has no group {group:?}"));
-        }
-        self.groups.remove(&gd);
-        for worker in 0..self.workers.len() {
-            match self.ask(worker, Ask::CloseGroup { endpoint, group }) {
-                Ok(Tell::Done(Ok(()))) => {}
-                Ok(Tell::Done(Err(misuse))) => return Err(format!("worker {worker}: {misuse}")),
-                Ok(_) => return Err(format!("worker {worker} answered something else")),
-                Err(gone) => return Err(gone.to_string()),
-            }
-        }
-        Ok(())
-    }
-
-    /// The group that a worker knows by this handle.
-    pub(crate) fn group_of(&self, worker: usize, at_worker: Gd) -> Option<&Group> {
-        self.groups().find(|group| group.at_workers.get(worker) == Some(&at_worker))
-    }
-
     /// One connection of an endpoint, and its group's handle.
     ///
     /// # Errors
-    /// A sentence: the endpoint has no such connection.
-    pub(crate) fn describe(&self, endpoint: u16, cd: u64) -> Result<(ConnectionInfo, u32), String> {
+    /// The endpoint has no such connection.
+    pub(crate) fn describe(
+        &self,
+        endpoint: u16,
+        cd: u64,
+    ) -> Result<(ConnectionInfo, u32), Refused> {
         let cd = Cd::from_bits(cd);
-        let none = || format!("endpoint {endpoint} has no connection {cd:?}");
+        let none = || Refused::not_there(format!("endpoint {endpoint} has no connection {cd:?}"));
         let worker = usize::from(cd.worker());
         if worker >= self.workers.len() {
             return Err(none());
@@ -396,7 +327,7 @@ impl Engine {
                 .map(|group| (info, group.record.gd))
                 .ok_or_else(none),
             Ok(_) => Err(none()),
-            Err(gone) => Err(gone.to_string()),
+            Err(gone) => Err(Refused::not_now(gone.to_string())),
         }
     }
 }
@@ -410,7 +341,7 @@ impl Endpoint {
     pub(crate) fn waits_until(&self) -> Option<Instant> {
         match self.presence {
             Presence::Here(_) => None,
-            Presence::Gone { until } => Some(until),
+            Presence::Gone { until, .. } => Some(until),
         }
     }
 
@@ -437,67 +368,5 @@ fn new_line(
 fn reclaim(part: &'static mut [u8]) {
     if let Err(error) = StaticBytes::reclaim(part) {
         warn(&format!("receive memory was not unmapped: {error}"));
-    }
-}
-
-/// What the stack is told of a group.
-fn group_config(options: &GroupOptions) -> Result<GroupConfig, String> {
-    if options.port == 0 {
-        return Err("a group listens on a port from 1 to 65535".to_owned());
-    }
-    if !(1..=1 << 30).contains(&options.window_max) {
-        return Err(format!("window_max = {}: give 1 to {} bytes", options.window_max, 1 << 30));
-    }
-    let ms = |ms: u32| Duration::from_millis(ms.into());
-    Ok(GroupConfig {
-        port: options.port,
-        family: match options.family {
-            message::Family::V4 => Family::V4,
-            message::Family::V6 => Family::V6,
-            message::Family::Dual => Family::Dual,
-        },
-        accept: match options.accept {
-            message::Accept::Automatic => Accept::Automatic,
-            message::Accept::ByApplication { timeout_ms: 0 } => {
-                Accept::ByApplication { timeout: ms(ACCEPT_TIMEOUT_MS) }
-            }
-            message::Accept::ByApplication { timeout_ms } => {
-                Accept::ByApplication { timeout: ms(timeout_ms) }
-            }
-        },
-        acknowledge: match options.acknowledge {
-            message::Acknowledge::OnReceive => Acknowledge::OnReceive,
-            message::Acknowledge::ByApplication { deadline_ms } => {
-                Acknowledge::ByApplication { deadline: ms(deadline_ms) }
-            }
-        },
-        window_max: options.window_max,
-        nagle: options.nagle,
-        ..GroupConfig::default()
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn groups_are_taken_over_as_they_were_asked_for() {
-        let options = GroupOptions {
-            name: "presence".into(),
-            port: 5222,
-            family: message::Family::V6,
-            accept: message::Accept::ByApplication { timeout_ms: 0 },
-            acknowledge: message::Acknowledge::ByApplication { deadline_ms: 7 },
-            window_max: 65_536,
-            nagle: false,
-            ..GroupOptions::new("group", 7)
-        };
-        let config = group_config(&options).unwrap();
-        let waits = Duration::from_secs(10);
-        assert_eq!(config.accept, Accept::ByApplication { timeout: waits });
-        assert_eq!((config.port, config.family, config.nagle), (5222, Family::V6, false));
-        assert!(group_config(&GroupOptions { port: 0, ..options.clone() }).is_err());
-        assert!(group_config(&GroupOptions { window_max: 0, ..options }).is_err());
     }
 }

@@ -8,13 +8,15 @@ use std::sync::mpsc::Receiver;
 use std::thread::JoinHandle;
 
 use dpdk::{Eal, PortControl, StopError};
+use xtcp_stack::config::{ADDRESSES_MAX, Address};
 use xtcp_stack::{ConnectionInfo, Instant};
 
 use crate::cli::CommandLine;
 use crate::clock::Clock;
 use crate::command::{Ask, Liar, Line, Tell};
-use crate::endpoints::{Endpoint, Group};
+use crate::endpoints::Endpoint;
 use crate::error::EngineError;
+use crate::groups::Group;
 use crate::say::{note, warn};
 use crate::spread::SpreadBy;
 use crate::stats::Snapshot;
@@ -30,12 +32,16 @@ pub(crate) struct Engine {
     pub(crate) port: PortControl,
     /// Held until the workers are gone; the last of EAL's holders.
     pub(crate) eal: Eal,
+    /// Our own, in the order in which the workers' stacks have them.
+    pub(crate) addresses: [Option<Address>; ADDRESSES_MAX],
     /// By number.
     pub(crate) endpoints: BTreeMap<u16, Endpoint>,
     /// By handle.
     pub(crate) groups: BTreeMap<u32, Group>,
     /// The generation of the last group at each place.
     pub(crate) generations: BTreeMap<u16, u16>,
+    /// Seconds in which slow drains took turns.
+    pub(crate) drain_turn: usize,
     pub(crate) liars: Receiver<Liar>,
     /// Readable when a worker has found a liar.
     pub(crate) wake: Arc<OwnedFd>,

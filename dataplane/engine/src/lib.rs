@@ -27,8 +27,8 @@
 //! | `tx` | the stack's frames to the device |
 //! | `clock` | the only place that reads time |
 //! | `prepare`, `stack_config` | from the command line to workers at work |
-//! | `engine`, `endpoints` | workers and applications as the control thread holds them |
-//! | `control`, `prompt`, `show`, `stats` | people and `xtcpd` |
+//! | `engine`, `endpoints`, `groups`, `group_config` | workers, applications and their groups as the control thread holds them |
+//! | `control`, `xtcpd`, `refusals`, `prompt`, `show`, `stats` | people and `xtcpd` |
 
 #![forbid(unsafe_code)]
 
@@ -41,6 +41,8 @@ mod endpoints;
 mod engine;
 mod error;
 mod exchange;
+mod group_config;
+mod groups;
 mod instance;
 #[cfg(test)]
 mod loopback;
@@ -49,6 +51,7 @@ mod modes;
 mod ports;
 mod prepare;
 mod prompt;
+mod refusals;
 mod say;
 mod show;
 mod spread;
@@ -58,6 +61,7 @@ mod stats;
 mod test_world;
 mod tx;
 mod worker;
+mod xtcpd;
 
 use std::fs;
 use std::os::unix::net::UnixStream;

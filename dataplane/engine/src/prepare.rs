@@ -13,7 +13,9 @@ use dpdk::{Burst, Eal, Pool, PortControl, PortInfo, RxQueue, TxQueue};
 use rustix::event::{EventfdFlags, eventfd};
 use xtcp_ring::ExclusiveMapping;
 use xtcp_stack::Stack;
-use xtcp_stack::config::{Accept, Acknowledge, Config, Family, GroupConfig};
+use xtcp_stack::config::{
+    ADDRESSES_MAX, Accept, Acknowledge, Address, Config, Family, GroupConfig,
+};
 use xtcp_stack::wire::ethernet::MacAddr;
 
 use crate::applications::Applications;
@@ -56,6 +58,7 @@ pub(crate) struct Dealt {
     liars: Receiver<Liar>,
     wake: Arc<OwnedFd>,
     table_bytes: (usize, usize),
+    addresses: [Option<Address>; ADDRESSES_MAX],
 }
 
 impl Prepared {
@@ -173,8 +176,9 @@ impl Prepared {
         }
         let table_bytes =
             configs.first().map_or((0, 0), |config| (tables_bytes(config), config.transmit_bytes));
+        let addresses = configs.first().map_or([None; ADDRESSES_MAX], |config| config.addresses);
         let port = started.control;
-        Ok(Dealt { line, eal, clock, by, port, workers, liars, wake, table_bytes })
+        Ok(Dealt { line, eal, clock, by, port, workers, liars, wake, table_bytes, addresses })
     }
 }
 
@@ -187,7 +191,8 @@ impl Dealt {
 
     /// Starts the workers' threads.
     pub(crate) fn start(self) -> Result<Engine, EngineError> {
-        let Self { line, eal, clock, by, port, workers, liars, wake, table_bytes } = self;
+        let Self { line, eal, clock, by, port, workers, liars, wake, table_bytes, addresses } =
+            self;
         let workers = workers
             .into_iter()
             .map(|(worker, to_worker)| hire(worker, to_worker, &eal, &line))
@@ -199,9 +204,11 @@ impl Dealt {
             workers,
             port,
             eal,
+            addresses,
             endpoints: BTreeMap::new(),
             groups: BTreeMap::new(),
             generations: BTreeMap::new(),
+            drain_turn: 0,
             liars,
             wake,
             started: clock.now(),

@@ -15,7 +15,7 @@ use crate::stats::table;
 pub(crate) const PROMPT: &str = "xtcp> ";
 
 /// Every command: what is typed, and what it does.
-const COMMANDS: [(&str, &str); 14] = [
+const COMMANDS: [(&str, &str); 15] = [
     ("help [COMMAND]", "this list, or the commands that begin like this"),
     ("start", "let the workers go on after `stop`"),
     ("stop", "stop the workers: frames wait at the device, and then are lost"),
@@ -26,6 +26,7 @@ const COMMANDS: [(&str, &str); 14] = [
     ("show counters [all]", "counters that are not zero, or all"),
     ("show pools", "applications and their receive buffers"),
     ("show groups", "connection groups"),
+    ("show group-counters", "what was counted of each of them"),
     ("show connections [N]", "the first N connections, 20 if nothing is said"),
     ("show config", "what the dataplane was started with"),
     ("show status", "whether it works, and since when"),
@@ -109,6 +110,7 @@ fn parse(text: &str, port: u16) -> Result<Typed, String> {
         ["show", "workers"] => Ok(Typed::Table(Topic::Workers, 0)),
         ["show", "pools"] => Ok(Typed::Table(Topic::Pools, 0)),
         ["show", "groups"] => Ok(Typed::Table(Topic::Groups, 0)),
+        ["show", "group-counters"] => Ok(Typed::Table(Topic::GroupCounters, 0)),
         ["show", "connections"] => Ok(Typed::Table(Topic::Connections, 20)),
         ["show", "connections", limit] => match limit.parse() {
             Ok(limit) => Ok(Typed::Table(Topic::Connections, limit)),

@@ -1,14 +1,15 @@
 //! Tables for people: of ports, workers, pools, groups, connections and counters.
 
 use serde_json::Value;
-use xtcp_ring::message::{self, Row, Topic};
-use xtcp_stack::ConnectionInfo;
+use xtcp_ring::message::{self, Drain, GroupOptions, Notify, Row, Topic};
 use xtcp_stack::handle::Gd;
 use xtcp_stack::wire::ethernet::MacAddr;
+use xtcp_stack::{ConnectionInfo, GroupCounts, GroupInfo};
 
-use crate::endpoints::{Endpoint, Group};
+use crate::endpoints::{Departure, Endpoint, Presence};
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::groups::Group;
 use crate::ports::own_mac;
 use crate::spread::SpreadBy;
 use crate::stats::{Snapshot, counter_rows, percent, row};
@@ -25,6 +26,7 @@ pub(crate) fn rows(engine: &Engine, topic: Topic, limit: u32) -> Result<Vec<Row>
     let mut rows = match topic {
         Topic::Pools => pools(engine, &engine.snapshots()?),
         Topic::Groups => groups(engine, &engine.snapshots()?),
+        Topic::GroupCounters => group_counters(engine, &engine.snapshots()?),
         Topic::Connections => {
             engine.connections(limit)?.iter().map(|info| connection(engine, info)).collect()
         }
@@ -51,6 +53,7 @@ fn pools(engine: &Engine, snapshots: &[Snapshot]) -> Vec<Row> {
             ("application", record.application.clone().into()),
             ("pid", record.pid.into()),
             ("endpoint", record.endpoint.into()),
+            ("state", state(endpoint).into()),
             ("waits for a successor (ms)", {
                 endpoint.waits_until().map_or(Value::Null, |until| {
                     until
@@ -73,32 +76,109 @@ fn pools(engine: &Engine, snapshots: &[Snapshot]) -> Vec<Row> {
     engine.endpoints().map(of_endpoint).collect()
 }
 
+/// Whether an application is there, and why not.
+fn state(endpoint: &Endpoint) -> String {
+    match &endpoint.presence {
+        Presence::Here(_) => "attached".to_owned(),
+        Presence::Gone { why: Departure::Died, .. } => "gone".to_owned(),
+        Presence::Gone { why: Departure::Lied(lie), .. } => format!("cut off: {lie}"),
+    }
+}
+
 fn groups(engine: &Engine, snapshots: &[Snapshot]) -> Vec<Row> {
     let of_group = |group: &Group| {
         let record = &group.record;
         let options = &record.options;
-        let sum = |figure: fn(&xtcp_stack::GroupInfo) -> u64| -> u64 {
-            let at_workers = snapshots.iter().zip(&group.at_workers);
-            let infos = at_workers
-                .flat_map(|(snapshot, gd)| snapshot.groups.iter().filter(|info| info.group == *gd));
-            infos.map(figure).sum()
-        };
+        let counts = counts(group, snapshots);
+        let connections = at_workers(group, snapshots).map(|info| u64::from(info.connections));
         row([
             ("gd", format!("{:?}", Gd::from_bits(record.gd)).into()),
             ("group", options.name.clone().into()),
-            ("endpoint", record.endpoint.into()),
+            ("application", application(engine, record.endpoint).into()),
             ("port", options.port.into()),
-            ("family", format!("{:?}", options.family).to_lowercase().into()),
+            ("addresses", addresses(options).into()),
+            ("weight", options.weight.into()),
+            ("priority", options.priority.into()),
             ("accept", accept(options.accept).into()),
-            ("acknowledge", acknowledge(options.acknowledge).into()),
+            ("acknowledge", acknowledge(options).into()),
+            ("notify", notify(options.notify).into()),
             ("window max (bytes)", options.window_max.into()),
-            ("connections", sum(|info| info.connections.into()).into()),
-            ("accepted", sum(|info| info.accepted).into()),
-            ("received (bytes)", sum(|info| info.bytes_in).into()),
-            ("sent (bytes)", sum(|info| info.bytes_out).into()),
+            ("drain", group.drain.map_or(Value::Null, |drain| drained(drain).into())),
+            ("connections", connections.sum::<u64>().into()),
+            ("accepted", counts.accepted.into()),
+            ("requests", counts.requests.into()),
+            ("received (bytes)", counts.bytes_in.into()),
+            ("sent (bytes)", counts.bytes_out.into()),
         ])
     };
     engine.groups().map(of_group).collect()
+}
+
+/// A group's figures at each worker.
+fn at_workers<'a>(
+    group: &'a Group,
+    snapshots: &'a [Snapshot],
+) -> impl Iterator<Item = &'a GroupInfo> {
+    let at_workers = snapshots.iter().zip(&group.at_workers);
+    at_workers.flat_map(|(snapshot, gd)| snapshot.groups.iter().filter(|info| info.group == *gd))
+}
+
+/// What all workers together have counted of a group.
+fn counts(group: &Group, snapshots: &[Snapshot]) -> GroupCounts {
+    let mut counts = GroupCounts::default();
+    at_workers(group, snapshots).for_each(|info| counts += info.counts);
+    counts
+}
+
+/// A row for each counter of each group.
+fn group_counters(engine: &Engine, snapshots: &[Snapshot]) -> Vec<Row> {
+    let of_group = |group: &Group| {
+        let record = &group.record;
+        let application = application(engine, record.endpoint);
+        let of_counter = |(counter, meaning, count): (&str, &str, u64)| {
+            row([
+                ("application", application.clone().into()),
+                ("group", record.options.name.clone().into()),
+                ("counter", counter.into()),
+                ("all", count.into()),
+                ("meaning", meaning.into()),
+            ])
+        };
+        counts(group, snapshots).rows().map(of_counter).collect::<Vec<_>>()
+    };
+    engine.groups().flat_map(of_group).collect()
+}
+
+fn application(engine: &Engine, endpoint: u16) -> String {
+    let endpoint = engine.endpoints.get(&endpoint);
+    endpoint.map_or_else(String::new, |endpoint| endpoint.record.application.clone())
+}
+
+/// Where a group listens.
+fn addresses(options: &GroupOptions) -> String {
+    if options.addresses.is_empty() {
+        return format!("all of {:?}", options.family).to_lowercase();
+    }
+    options.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn notify(notify: Notify) -> String {
+    match notify {
+        Notify { requests: 0 | 1, .. } => "at once".to_owned(),
+        Notify { requests, micros } => format!("{requests} requests, or after {micros} us"),
+    }
+}
+
+fn drained(drain: Drain) -> String {
+    let manner = match drain.manner {
+        message::Manner::WhenIdle => "when idle",
+        message::Manner::Close => "close",
+        message::Manner::Reset => "reset",
+    };
+    match drain.per_second {
+        0 => manner.to_owned(),
+        rate => format!("{manner}, {rate}/s"),
+    }
 }
 
 fn accept(accept: message::Accept) -> String {
@@ -111,14 +191,19 @@ fn accept(accept: message::Accept) -> String {
     }
 }
 
-fn acknowledge(acknowledge: message::Acknowledge) -> String {
-    match acknowledge {
-        message::Acknowledge::OnReceive => "on receive".to_owned(),
-        message::Acknowledge::ByApplication { deadline_ms: 0 } => "application".to_owned(),
-        message::Acknowledge::ByApplication { deadline_ms } => {
-            format!("application, or after {deadline_ms} ms")
-        }
+fn acknowledge(options: &GroupOptions) -> String {
+    let deadline_ms = match options.acknowledge {
+        message::Acknowledge::OnReceive => return "on receive".to_owned(),
+        message::Acknowledge::ByApplication { deadline_ms } => deadline_ms,
+    };
+    let mut text = "application".to_owned();
+    if deadline_ms > 0 {
+        text += &format!(", or after {deadline_ms} ms");
     }
+    if options.hold_limit > 0 {
+        text += &format!(", or beyond {} bytes", options.hold_limit);
+    }
+    text
 }
 
 fn connection(engine: &Engine, info: &ConnectionInfo) -> Row {

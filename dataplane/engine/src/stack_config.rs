@@ -40,7 +40,7 @@ pub(crate) fn config(line: &CommandLine, worker: usize, mac: MacAddr, secret: [u
         pools_max: options.pools,
         groups_max: options.groups,
         queues_max: options.pools,
-        throttle: xtcp_stack::Throttle::default(),
+        throttle: line.throttle,
         tcp: line.tcp,
     }
 }

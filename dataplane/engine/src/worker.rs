@@ -4,6 +4,7 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 
 use arrayvec::ArrayVec;
 use dpdk::{BURST, Burst, Mbuf, RxChecksum, RxQueue, TxQueue};
+use xtcp_stack::handle::Cd;
 use xtcp_stack::time::Instant;
 use xtcp_stack::world::{Checksum, RxFrame};
 use xtcp_stack::{Misuse, Stack};
@@ -166,9 +167,8 @@ impl Worker {
         let alarm = &self.alarm;
         match &mut self.work {
             Work::Applications(applications) => {
-                applications.publish(&mut self.stack, counters, |endpoint, lie| {
-                    alarm.raise(endpoint, lie);
-                })
+                let liar = |endpoint, lie| alarm.raise(endpoint, lie);
+                applications.publish(&mut self.stack, counters, liar, now)
             }
             Work::Builtin(Some(builtin)) => builtin.turn(&mut self.stack, now),
             Work::Builtin(None) | Work::Macswap => 0,
@@ -234,14 +234,30 @@ impl Worker {
                 Tell::Done(known(applications.resume(*line, stack)))
             }
             (Ask::OrphanEndpoint(_) | Ask::ResumeEndpoint(_), _) => Tell::Done(known(false)),
-            (Ask::OpenGroup { endpoint, group, config }, Work::Applications(applications)) => {
-                Tell::Group(applications.open_group(endpoint, group, &config, stack))
-            }
+            (
+                Ask::OpenGroup { endpoint, group, config, wake },
+                Work::Applications(applications),
+            ) => Tell::Group(applications.open_group(endpoint, group, &config, wake, stack)),
             (Ask::CloseGroup { endpoint, group }, Work::Applications(applications)) => {
                 Tell::Done(applications.close_group(endpoint, group, stack, now))
             }
+            (
+                Ask::DrainGroup { endpoint, group, per_second, manner },
+                Work::Applications(applications),
+            ) => Tell::Done(applications.drain_group(
+                endpoint,
+                group,
+                (per_second, manner),
+                stack,
+                now,
+            )),
             (Ask::OpenGroup { .. }, _) => Tell::Group(Err(Misuse::NoSuchQueue)),
-            (Ask::CloseGroup { .. }, _) => Tell::Done(Err(Misuse::StaleGroup)),
+            (Ask::CloseGroup { .. } | Ask::DrainGroup { .. }, _) => {
+                Tell::Done(Err(Misuse::StaleGroup))
+            }
+            (Ask::CloseConnection { connection, reset }, _) => {
+                Tell::Done(close_connection(stack, connection, reset, now))
+            }
             (Ask::Describe(connection), _) => Tell::Connection(stack.connection(connection)),
             (Ask::Connections(mut list), _) => {
                 let room = list.capacity();
@@ -277,6 +293,16 @@ impl Worker {
         snapshot.groups.clear();
         snapshot.groups.extend(self.stack.groups());
     }
+}
+
+fn close_connection(
+    stack: &mut Stack<'static>,
+    connection: Cd,
+    reset: bool,
+    now: Instant,
+) -> Result<(), Misuse> {
+    let group = stack.connection(connection)?.group;
+    if reset { stack.abort(group, connection, now) } else { stack.close(group, connection, now) }
 }
 
 fn known(is_known: bool) -> Result<(), Misuse> {

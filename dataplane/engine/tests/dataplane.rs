@@ -199,6 +199,7 @@ impl App {
             layout: LAYOUT,
             receive_bytes: RECEIVE,
             successor_ms: 0,
+            hostile_ms: 0,
         };
         let receive = shared("receive", usize::try_from(RECEIVE).unwrap());
         Self { record, endpoint, receive, bell: bell::pair().unwrap().0, lifeline, life, mapping }

@@ -69,6 +69,14 @@ impl Ringer {
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         send(&self.bell, &[1], flags).is_ok()
     }
+
+    /// Whether the application sleeps. If not, it finds what has been published until now by
+    /// itself.
+    #[inline]
+    #[must_use]
+    pub fn is_parked(&self) -> bool {
+        self.flag.is_parked()
+    }
 }
 
 /// What ended a sleep.

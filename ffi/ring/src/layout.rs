@@ -97,7 +97,8 @@ pub mod flag {
 pub struct Notice {
     /// One of [`kind`].
     pub kind: u8,
-    /// Why, for [`kind::CLOSED`], [`kind::SEND_REFUSED`] and [`kind::BATCH_REFUSED`].
+    /// Why: one of [`closed`] for [`kind::CLOSED`], one of [`refused`] for [`kind::SEND_REFUSED`]
+    /// and [`kind::BATCH_REFUSED`].
     pub reason: u8,
     /// How many bytes, for [`kind::DATA`].
     pub len: u16,
@@ -138,6 +139,39 @@ pub mod kind {
     /// A group that is drained has no connection at this worker any more. `cd` has the worker's
     /// number and no connection's.
     pub const DRAINED: u8 = 9;
+}
+
+/// Why a connection is gone: values of [`Notice::reason`] with [`kind::CLOSED`].
+pub mod closed {
+    /// Both sides closed and everything was acknowledged.
+    pub const BY_BOTH: u8 = 0;
+    /// The client sent RST.
+    pub const RESET: u8 = 1;
+    /// The client did not acknowledge in time: it is *down*.
+    pub const DOWN: u8 = 2;
+    /// The application, its group or its pool ended it.
+    pub const ABORTED: u8 = 3;
+    /// The handshake was not accepted, or not completed, in time.
+    pub const NOT_ACCEPTED: u8 = 4;
+    /// No text came or went for the group's idle timeout.
+    pub const IDLE: u8 = 5;
+}
+
+/// Why a submission was not done: values of [`Notice::reason`] with [`kind::SEND_REFUSED`] and
+/// [`kind::BATCH_REFUSED`].
+pub mod refused {
+    /// There is no such connection or group any more.
+    pub const GONE: u8 = 1;
+    /// More is acknowledged than was given.
+    pub const BEYOND_GIVEN: u8 = 5;
+    /// The connection does not take bytes any more, or not yet.
+    pub const NOT_OPEN: u8 = 6;
+    /// The shared transmit buffer has no room now, or the pool has its share of it.
+    pub const NO_BUFFER: u8 = 7;
+    /// The connection has too much queued already.
+    pub const BEHIND: u8 = 8;
+    /// A table that connections share has no place now.
+    pub const NO_RECORD: u8 = 11;
 }
 
 /// The sizes of an endpoint's memory.

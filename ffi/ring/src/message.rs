@@ -3,13 +3,20 @@
 //! Data never goes this way: sockets carry what is rare (attach, open a group, show), rings what is
 //! frequent.
 
-use std::net::{IpAddr, SocketAddr};
+mod group;
+mod refusal;
+
+use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::layout::EndpointLayout;
 pub use crate::layout::VERSION;
+pub use group::{
+    Accept, Acknowledge, Congestion, Drain, Family, GroupOptions, KeepAlive, Manner, Notify,
+};
+pub use refusal::{Refusal, Refused};
 
 /// Bytes a name can have; see [`name_is_valid`].
 pub const NAME_MAX: usize = 64;
@@ -81,6 +88,34 @@ pub enum Request {
         /// Rows at most; 0 for as many as go.
         limit: u32,
     },
+    /// What only root and the user who runs `xtcpd` may ask. Answered by [`Reply::Done`].
+    Order(Order),
+}
+
+/// What an operator asks of groups and connections that are applications'.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Order {
+    /// See [`Request::DrainGroup`].
+    DrainGroup {
+        /// The group's name, with the application's and a slash before it where several have the
+        /// name.
+        group: String,
+        /// How.
+        drain: Drain,
+    },
+    /// End one connection; its application is told as of any that ends.
+    CloseConnection {
+        /// As the table of connections has it: `cd 0/17.1`, with or without the `cd`.
+        connection: String,
+        /// By RST; else by FIN after what is queued.
+        reset: bool,
+    },
+    /// Let an application go that is there, or what it left for a successor: its connections are
+    /// reset, its groups closed.
+    CutOff {
+        /// Its name.
+        application: String,
+    },
 }
 
 /// `xtcpd`'s answers.
@@ -129,191 +164,8 @@ pub enum Reply {
     },
 }
 
-/// Why something is not done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Refusal {
-    /// A value that cannot be.
-    Invalid,
-    /// The name, or what is named, is taken.
-    InUse,
-    /// There is no such thing, or no more.
-    NotThere,
-    /// A limit is reached: groups, applications, memory.
-    Full,
-    /// This user may not.
-    NotAllowed,
-    /// The two sides were not built alike.
-    Version,
-    /// The dataplane is not there at the moment.
-    NotNow,
-    /// Not what can be asked here.
-    Misplaced,
-}
-
 /// One row of a table: heading to value, in the order of columns.
 pub type Row = Map<String, Value>;
-
-/// What a group is opened with.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GroupOptions {
-    /// The group's name, see [`name_is_valid`].
-    pub name: String,
-    /// TCP port, 1 to 65535. Groups may share a port: of those that listen on the address a
-    /// client calls, the ones that name it go before the ones that take any, and among them chance
-    /// decides by weight.
-    pub port: u16,
-    /// Which of the appliance's addresses.
-    pub family: Family,
-    /// Only these of the appliance's addresses; empty: all of the family.
-    pub addresses: Vec<IpAddr>,
-    /// Its share of the clients among groups on the same port and address: 1 to 255.
-    pub weight: u8,
-    /// 0 to 3: requests of a higher one overtake those of a lower one under load.
-    pub priority: u8,
-    /// Who completes handshakes.
-    pub accept: Accept,
-    /// Who acknowledges.
-    pub acknowledge: Acknowledge,
-    /// If not 0, the stack acknowledges by itself what is beyond so many unacknowledged bytes of a
-    /// connection, and gives up redelivery for them.
-    pub hold_limit: u32,
-    /// Largest window offered to one connection, in bytes.
-    pub window_max: u32,
-    /// Nagle's algorithm.
-    pub nagle: bool,
-    /// When a sleeping application is woken.
-    pub notify: Notify,
-    /// Whether, and how, idle clients are asked if they are still there.
-    pub keep_alive: Option<KeepAlive>,
-    /// A connection on which no text came or went for so many milliseconds is closed; 0: never.
-    pub idle_timeout_ms: u32,
-    /// Unacknowledged for so many milliseconds, a connection is down; 0 takes the configured time.
-    pub user_timeout_ms: u32,
-    /// Congestion control.
-    pub congestion: Congestion,
-    /// The IPv4 type of service, or IPv6 traffic class, of what is sent; its ECN bits are 0.
-    pub traffic_class: u8,
-    /// Time to live, or hop limit, of what is sent: 1 to 255.
-    pub hop_limit: u8,
-}
-
-impl GroupOptions {
-    /// The XTCP way: IPv4 and IPv6, accepted and acknowledged by the application only, a window of
-    /// 256 KiB, no Nagle.
-    #[must_use]
-    pub fn new(name: &str, port: u16) -> Self {
-        Self {
-            name: name.to_owned(),
-            port,
-            family: Family::Dual,
-            addresses: Vec::new(),
-            weight: 1,
-            priority: 1,
-            accept: Accept::ByApplication { timeout_ms: 0 },
-            acknowledge: Acknowledge::ByApplication { deadline_ms: 0 },
-            hold_limit: 0,
-            window_max: 256 << 10,
-            nagle: false,
-            notify: Notify::AT_ONCE,
-            keep_alive: None,
-            idle_timeout_ms: 0,
-            user_timeout_ms: 0,
-            congestion: Congestion::NewReno,
-            traffic_class: 0,
-            hop_limit: 64,
-        }
-    }
-}
-
-/// When a sleeping application is woken for a group's requests. Anything else wakes it at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Notify {
-    /// As soon as so many requests are there; 0 and 1: at once.
-    pub requests: u32,
-    /// Or the first of them has waited for so many microseconds, 1 to 1,000,000.
-    pub micros: u32,
-}
-
-impl Notify {
-    /// For every request.
-    pub const AT_ONCE: Self = Self { requests: 1, micros: 0 };
-}
-
-/// How idle clients are asked if they are still there (RFC 9293 section 3.8.4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeepAlive {
-    /// Nothing heard for so many milliseconds, a client is asked.
-    pub idle_ms: u32,
-    /// Milliseconds between two questions.
-    pub interval_ms: u32,
-    /// Unanswered questions after which the connection is down: 1 to 255.
-    pub probes: u8,
-}
-
-/// How a connection finds out how much the network carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Congestion {
-    /// RFC 5681.
-    NewReno,
-    /// RFC 9438.
-    Cubic,
-}
-
-/// How a group's connections are ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Drain {
-    /// Connections a second, at most, of all workers together; 0: as fast as it goes.
-    pub per_second: u32,
-    /// Which, and how.
-    pub manner: Manner,
-}
-
-/// Which connections are ended, and how.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Manner {
-    /// Those with nothing under way, by FIN; the others as soon as that is so of them.
-    WhenIdle,
-    /// All, by FIN after what is queued.
-    Close,
-    /// All, by RST.
-    Reset,
-}
-
-/// Which of the appliance's addresses a group listens on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-    /// Both.
-    Dual,
-}
-
-/// Who completes handshakes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Accept {
-    /// The application, else the client is refused.
-    ByApplication {
-        /// How long a client waits, in milliseconds; 0 takes the configured time.
-        timeout_ms: u32,
-    },
-    /// The stack, at once.
-    Automatic,
-}
-
-/// Who acknowledges.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Acknowledge {
-    /// Only the application.
-    ByApplication {
-        /// If not 0, the stack acknowledges by itself after so many milliseconds and gives up
-        /// redelivery for those bytes.
-        deadline_ms: u32,
-    },
-    /// The stack, as bytes arrive.
-    OnReceive,
-}
 
 /// One connection, described.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -332,12 +184,14 @@ pub struct ConnectionInfo {
 
 /// What can be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Topic {
     /// Applications' pools.
     Pools,
     /// Connection groups.
     Groups,
+    /// What was counted of each of them.
+    GroupCounters,
     /// Connections.
     Connections,
     /// NIC ports.
@@ -350,8 +204,15 @@ pub enum Topic {
 
 impl Topic {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Pools, Self::Groups, Self::Connections, Self::Ports, Self::Workers, Self::Counters];
+    pub const ALL: [Self; 7] = [
+        Self::Pools,
+        Self::Groups,
+        Self::GroupCounters,
+        Self::Connections,
+        Self::Ports,
+        Self::Workers,
+        Self::Counters,
+    ];
 
     /// The word for it.
     #[must_use]
@@ -359,6 +220,7 @@ impl Topic {
         match self {
             Self::Pools => "pools",
             Self::Groups => "groups",
+            Self::GroupCounters => "group-counters",
             Self::Connections => "connections",
             Self::Ports => "ports",
             Self::Workers => "workers",
@@ -413,6 +275,13 @@ pub enum Command {
         gd: u32,
         /// How.
         drain: Drain,
+    },
+    /// See [`Order::CloseConnection`].
+    CloseConnection {
+        /// As the dataplane shows it.
+        connection: String,
+        /// By RST; else by FIN after what is queued.
+        reset: bool,
     },
     /// Close an endpoint, its pool, its groups and connections.
     CloseEndpoint {
@@ -519,6 +388,8 @@ pub struct EndpointRecord {
     /// How long its pool, groups and connections wait for a successor when it is gone, in
     /// milliseconds; 0: they are closed at once.
     pub successor_ms: u32,
+    /// The same for one that was found lying.
+    pub hostile_ms: u32,
 }
 
 /// A group, as it was opened.

@@ -229,6 +229,15 @@ impl ParkFlag {
         self.place.flag().load(Ordering::Relaxed) != 0
             && self.place.flag().swap(0, Ordering::Relaxed) != 0
     }
+
+    /// Whether the reader sleeps, for a writer that lets it sleep on for a while. If not, it looks
+    /// at all that was published before this is asked before it sleeps.
+    #[inline]
+    #[must_use]
+    pub fn is_parked(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.place.flag().load(Ordering::Relaxed) != 0
+    }
 }
 
 #[cfg(not(loom))]

@@ -4,9 +4,10 @@ use core::net::SocketAddr;
 use core::time::Duration;
 
 use proptest::prelude::*;
+use xtcp_ring::layout::{BATCH_MAX, flag, op, refused};
 use xtcp_ring::{
     ApplicationChannel, EndpointLayout, ExclusiveMapping, Mapping, PageSize, Producer,
-    ReadOnlyMapping, Ringer, SharedMemory, bell,
+    ReadOnlyMapping, SharedMemory, Submission, bell,
 };
 use xtcp_stack::config::{Accept, Acknowledge, Family};
 
@@ -55,6 +56,10 @@ impl Scene {
     }
 
     fn attach(&mut self, number: u16, config: &GroupConfig) -> App {
+        self.attach_patiently(number, config, Wake::AT_ONCE)
+    }
+
+    fn attach_patiently(&mut self, number: u16, config: &GroupConfig, wake: Wake) -> App {
         let endpoint = Mapping::private(LAYOUT.total_bytes());
         LAYOUT.prepare(&endpoint).unwrap();
         let channel = ApplicationChannel::open(&endpoint, &LAYOUT, 0).unwrap();
@@ -72,7 +77,7 @@ impl Scene {
         self.applications.open(new, stack, now).unwrap();
         // Applications and the stack number groups differently.
         let gd = Gd::new(15 - number, 77);
-        let at_stack = self.applications.open_group(number, gd, config, stack).unwrap();
+        let at_stack = self.applications.open_group(number, gd, config, wake, stack).unwrap();
         assert_ne!(gd, at_stack);
         App { number, endpoint, channel, receive: readable, gd }
     }
@@ -103,7 +108,7 @@ impl Scene {
         let (liars, now) = (&mut self.liars, self.world.now);
         let stack = &mut self.world.server;
         self.applications.drain(stack, &mut self.counters, |n, lie| liars.push((n, lie)), now);
-        self.applications.publish(stack, &mut self.counters, |n, lie| liars.push((n, lie)));
+        self.applications.publish(stack, &mut self.counters, |n, lie| liars.push((n, lie)), now);
     }
 
     /// Lets frames and notices go to and fro until nothing moves.
@@ -335,7 +340,7 @@ fn a_send_that_does_not_fit_is_told_and_not_closed_after() {
     scene.turn();
     let refused = app.expect(kind::SEND_REFUSED);
     assert_eq!((refused.cd, refused.offset), (cd.to_bits(), 4096));
-    assert_eq!(refused.reason, Misuse::SendQueueFull as u8);
+    assert_eq!(refused.reason, refused::BEHIND);
     assert_eq!(scene.counters.sends_refused, 1);
     scene.settle();
     assert_eq!(scene.world.client_received().len(), 16_384);
@@ -591,12 +596,14 @@ fn when_one_part_cannot_be_done_none_is() {
         let send = Submission { op: op::SEND, len: 4096, ..app.about(to) };
         let chained = Submission { flags: flag::MORE, ..send };
         let gone = Cd::new(0, to.index(), to.generation() + 1);
-        let (parts, place, misuse) = match case {
-            0 => {
-                (vec![chained, Submission { flags: 1, offset: 11, ..ack }], 1, Misuse::BeyondGiven)
-            }
-            1 => (vec![ack, chained, chained, chained, chained, send], 5, Misuse::SendQueueFull),
-            _ => (vec![ack, Submission { cd: gone.to_bits(), ..send }], 1, Misuse::StaleConnection),
+        let (parts, place, why) = match case {
+            0 => (
+                vec![chained, Submission { flags: 1, offset: 11, ..ack }],
+                1,
+                refused::BEYOND_GIVEN,
+            ),
+            1 => (vec![ack, chained, chained, chained, chained, send], 5, refused::BEHIND),
+            _ => (vec![ack, Submission { cd: gone.to_bits(), ..send }], 1, refused::GONE),
         };
         for part in &parts {
             app.submit(*part);
@@ -604,7 +611,7 @@ fn when_one_part_cannot_be_done_none_is() {
         scene.settle();
         let refused = app.expect(kind::BATCH_REFUSED);
         assert_eq!((refused.cd, refused.offset), (parts[place].cd, parts.len() as u64));
-        assert_eq!(refused.reason, misuse as u8, "case {case}");
+        assert_eq!(refused.reason, why, "case {case}");
         assert_eq!((unread(&scene, from), scene.world.client_received().len()), (10, 0));
         assert_eq!(scene.world.server.usage(), before, "case {case}");
         // It can be tried again, in a better way.
