@@ -1,14 +1,14 @@
 //! The sending half of an attached application, and how it is attached.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use xtcp_ring::message::{GroupRecord, Reply, Request, VERSION};
+use xtcp_ring::message::{GroupRecord, Refusal, Reply, Request, VERSION};
 use xtcp_ring::{EndpointLayout, Mapping, ReadOnlyMapping, SharedMemory, Sleeper};
 
 use crate::control::{Control, Identity, unexpected};
@@ -17,6 +17,7 @@ use crate::error::{Error, SendError};
 use crate::group::{Drain, GroupOptions};
 use crate::handle::{Connection, ConnectionInfo, Group};
 use crate::inbox::{Inbox, is_hung_up};
+use crate::local::{self, LocalPeer};
 use crate::request::Deferred;
 use crate::transaction::{Part, TransactionError};
 
@@ -40,6 +41,9 @@ pub struct Attach {
     pub backlog_max: usize,
     /// Most bytes that may wait here for all such clients together.
     pub backlogs_max: usize,
+    /// Size of the receive buffer for clients of UNIX sockets in bytes, and as much for what they
+    /// have not read: 64 KiB to 1 GiB. It is made when the first such group is opened.
+    pub local_bytes: usize,
     /// How long `xtcpd` may take to answer.
     pub timeout: Duration,
 }
@@ -55,6 +59,7 @@ impl Attach {
             receive_bytes: 0,
             backlog_max: 1 << 20,
             backlogs_max: 64 << 20,
+            local_bytes: 4 << 20,
             timeout: Duration::from_secs(10),
         }
     }
@@ -62,9 +67,17 @@ impl Attach {
 
 /// What both halves share.
 pub(crate) struct Shared {
-    pub(crate) memory: ReadOnlyMapping,
+    memory: ReadOnlyMapping,
+    /// The receive memory of local clients, if there was a group for them.
+    local: OnceCell<ReadOnlyMapping>,
     pub(crate) endpoint: RefCell<Endpoint>,
     pub(crate) sleeper: Sleeper,
+    /// Readable when the bell was rung or a local client has sent something.
+    pub(crate) watch: Rc<OwnedFd>,
+    /// Where the instance's sockets are, this application's name, and its local clients' memory.
+    home: PathBuf,
+    name: String,
+    local_bytes: usize,
     /// Its closing tells the dataplane that we are gone; its error tells us that the dataplane is.
     pub(crate) lifeline: OwnedFd,
     control: RefCell<Control>,
@@ -85,6 +98,19 @@ pub struct ResumedGroup {
 impl Shared {
     pub(crate) fn is_dataplane_gone(&self) -> bool {
         is_hung_up(self.lifeline.as_fd())
+    }
+
+    /// What to sleep on: the bell alone, if there is nothing else.
+    pub(crate) fn sleep_fd(&self) -> BorrowedFd<'_> {
+        if self.local.get().is_some() { self.watch.as_fd() } else { self.sleeper.fd() }
+    }
+
+    /// Bytes that a notice has told of.
+    pub(crate) fn bytes(&self, at: u64, len: usize) -> Option<&[u8]> {
+        match at.checked_sub(local::BASE) {
+            None => self.memory.bytes(at, len),
+            Some(at) => self.local.get()?.bytes(at, len),
+        }
     }
 
     pub(crate) fn transact(&self, parts: &[Part]) -> Result<(), TransactionError> {
@@ -167,10 +193,16 @@ impl Application {
             endpoint.resume(left.iter().map(|group| (Group(group.gd), group.options.priority)));
             left.into_iter().map(resumed_group).collect()
         });
+        let sleeper = Sleeper::open(&memory, bell).map_err(unfit)?;
         let shared = Rc::new(Shared {
             memory: receive,
+            local: OnceCell::new(),
             endpoint: RefCell::new(endpoint),
-            sleeper: Sleeper::open(&memory, bell).map_err(unfit)?,
+            watch: Rc::new(local::watch(sleeper.fd())?),
+            sleeper,
+            home: attach.run_dir.join(&attach.instance),
+            name: attach.application.clone(),
+            local_bytes: attach.local_bytes,
             lifeline,
             control: RefCell::new(control),
             resumed,
@@ -204,8 +236,12 @@ impl Application {
     ///
     /// # Errors
     /// [`Error::Refused`] when the appliance does not do it: no such address, too many groups, a
-    /// group of this name with other options (it is said which).
+    /// group of this name with other options (it is said which), a socket that somebody listens at.
+    /// [`Error::System`] when a UNIX socket cannot be made.
     pub fn open_group(&self, options: &GroupOptions) -> Result<Group, Error> {
+        if let Some(path) = &options.path {
+            return self.open_local(options, path);
+        }
         match self.ask(&Request::OpenGroup(options.to_message()))? {
             Reply::Group { gd } => {
                 let group = Group(gd);
@@ -214,6 +250,21 @@ impl Application {
             }
             reply => Err(unexpected(&reply)),
         }
+    }
+
+    fn open_local(&self, options: &GroupOptions, path: &Path) -> Result<Group, Error> {
+        let shared = &*self.shared;
+        let path = if path.as_os_str().is_empty() {
+            shared.home.join(format!("{}-{}.sock", shared.name, options.port))
+        } else {
+            path.to_owned()
+        };
+        let mut endpoint = shared.endpoint.borrow_mut();
+        if let Some(memory) = endpoint.begin_local(shared.local_bytes, &shared.watch)? {
+            let set = shared.local.set(memory);
+            debug_assert!(set.is_ok(), "local clients begin once");
+        }
+        endpoint.open_local(options, &path)
     }
 
     /// Closes a group (the specification's `xtcp_close_group`): its connections are reset, its
@@ -228,6 +279,10 @@ impl Application {
         }
         if self.shared.endpoint.borrow().has_in_hand(group) {
             return Err(Error::InHand);
+        }
+        if self.shared.endpoint.borrow().is_local(group) {
+            self.shared.endpoint.borrow_mut().remove_group(group);
+            return Ok(());
         }
         match self.ask(&Request::CloseGroup { gd: group.0 })? {
             Reply::Done => {
@@ -252,6 +307,9 @@ impl Application {
         if !self.shared.endpoint.borrow().has_group(group) {
             return Err(Error::NoSuchGroup);
         }
+        if self.shared.endpoint.borrow_mut().drain_local(group, drain) {
+            return Ok(());
+        }
         match self.ask(&Request::DrainGroup { gd: group.0, drain: drain.to_message() })? {
             Reply::Done => Ok(()),
             reply => Err(unexpected(&reply)),
@@ -262,14 +320,33 @@ impl Application {
     /// not for every request.
     ///
     /// # Errors
-    /// [`Error::Refused`] when the connection is gone.
+    /// [`Error::Refused`] when the connection is gone, or a local one: see [`Self::local_peer`].
     pub fn describe(&self, connection: Connection) -> Result<ConnectionInfo, Error> {
+        if self.shared.endpoint.borrow().is_local(connection.group()) {
+            return Err(Error::Refused {
+                refusal: Refusal::Misplaced,
+                reason: "a local client has no address; ask who it is".to_owned(),
+            });
+        }
         match self.ask(&Request::Describe { cd: connection.cd })? {
             Reply::Described(info) => {
                 Ok(ConnectionInfo { remote: info.remote, local: info.local, state: info.state })
             }
             reply => Err(unexpected(&reply)),
         }
+    }
+
+    /// Who is at the other end of a connection of a UNIX socket; `None` if it is gone, or not one
+    /// of a local client.
+    #[must_use]
+    pub fn local_peer(&self, connection: Connection) -> Option<LocalPeer> {
+        self.shared.endpoint.borrow().local_peer(connection)
+    }
+
+    /// Where a group of local clients has its socket; `None` if it is not one.
+    #[must_use]
+    pub fn local_path(&self, group: Group) -> Option<PathBuf> {
+        self.shared.endpoint.borrow().local_path(group)
     }
 
     /// Sends bytes to a client and acknowledges nothing. They go in the order of the calls, all of

@@ -1,12 +1,13 @@
 //! What a group of connections is opened with, and how it is brought to its end.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use xtcp_ring::message;
 
-/// What a group is opened with. Start from [`GroupOptions::new`] and change what
-/// differs.
+/// What a group is opened with. Start from [`GroupOptions::new`] or [`GroupOptions::unix`] and
+/// change what differs.
 ///
 /// ```
 /// use xtcp::{Family, GroupOptions};
@@ -25,6 +26,8 @@ pub struct GroupOptions {
     /// address a client calls, the ones that name it go before the ones that take any, and among
     /// them chance decides by [`Self::weight`].
     pub port: u16,
+    /// If set, this is a group of local clients, see [`GroupOptions::unix`].
+    pub path: Option<PathBuf>,
     /// Which of the appliance's addresses.
     pub family: Family,
     /// Only these of the appliance's addresses; empty: all of the family. Each must be one of the
@@ -73,6 +76,7 @@ impl GroupOptions {
         Self {
             name: name.to_owned(),
             port,
+            path: None,
             family: Family::Dual,
             addresses: Vec::new(),
             weight,
@@ -90,6 +94,32 @@ impl GroupOptions {
             traffic_class: 0,
             hop_limit,
         }
+    }
+
+    /// A group of local clients, on a UNIX stream socket at `path`: the same application serves
+    /// them by the same calls and events. An empty path is
+    /// `RUN_DIR/INSTANCE/APPLICATION-PORT.sock` with [`Self::port`], which is of no other use here.
+    ///
+    /// The library serves them itself, in this thread, whenever it receives or waits; the dataplane
+    /// has nothing to do with them, and no buffer of the pool's is theirs
+    /// ([`crate::Attach::local_bytes`]). A file that a killed server left at the path is replaced,
+    /// one that somebody listens at is not; it is removed when the group is closed or drained. Who
+    /// may connect is said by the file's permissions, which are what the process's umask leaves.
+    ///
+    /// Of the options these have a meaning: `name`, `priority`, `accept` (5 s if no time is given)
+    /// and `window_max`. What differs from TCP, because the kernel is between:
+    ///
+    /// * `connect` succeeds at once; who is not accepted in time, or refused, finds its connection
+    ///   closed.
+    /// * What is not acknowledged is given again, and takes room in `window_max`, but it does not
+    ///   outlive this process.
+    /// * [`crate::Application::close`] does not wait for the client's side: the connection is
+    ///   closed when everything sent is with the kernel. If the client sent something that was
+    ///   not read by then it gets `ECONNRESET`.
+    /// * A successor does not find local clients ([`crate::Application::resumed`]).
+    #[must_use]
+    pub fn unix(name: &str, path: impl Into<PathBuf>) -> Self {
+        Self { path: Some(path.into()), ..Self::new(name, 0) }
     }
 
     pub(crate) fn to_message(&self) -> message::GroupOptions {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use xtcp_ring::Woken;
+use xtcp_ring::layout::{closed, refused};
 
 use crate::application::Shared;
 use crate::clock;
@@ -62,8 +63,11 @@ impl Inbox {
     /// # Errors
     /// As [`Self::receive`], and [`Error::NoSuchGroup`].
     pub fn receive_from(&mut self, group: Group) -> Result<Batch<'_>, Error> {
-        self.turn()?;
         self.check_group(group)?;
+        self.turn()?;
+        if self.shared.endpoint.borrow().wants_look(group, true) {
+            self.turn_looking()?;
+        }
         Ok(Batch { shared: &self.shared, scope: Scope::Only(group), lifetime: PhantomData })
     }
 
@@ -74,8 +78,11 @@ impl Inbox {
     /// # Errors
     /// As [`Self::receive_from`].
     pub fn accept(&mut self, group: Group) -> Result<Option<Connection>, Error> {
-        self.turn()?;
         self.check_group(group)?;
+        self.turn()?;
+        if self.shared.endpoint.borrow().wants_look(group, false) {
+            self.turn_looking()?;
+        }
         let mut endpoint = self.shared.endpoint.borrow_mut();
         let Some(connection) = endpoint.next_acceptable(group) else { return Ok(None) };
         if endpoint.accept(connection, true).is_err() {
@@ -135,7 +142,7 @@ impl Inbox {
     /// # Errors
     /// As [`Self::receive`].
     pub fn arm(&mut self) -> Result<bool, Error> {
-        self.turn()?;
+        self.turn_looking()?;
         self.shared.sleeper.announce();
         self.armed = true;
         let mut endpoint = self.shared.endpoint.borrow_mut();
@@ -159,10 +166,14 @@ impl Inbox {
     ) -> Result<bool, Error> {
         let mut deadline: Option<Instant> = None;
         let mut spins = 0;
+        let mut look = false;
         loop {
-            self.turn()?;
+            self.turn_with(look)?;
             if ready(&mut self.shared.endpoint.borrow_mut()) {
                 return Ok(true);
+            }
+            if !std::mem::replace(&mut look, true) && self.shared.endpoint.borrow().has_local() {
+                continue;
             }
             if spins < SPINS && self.shared.endpoint.borrow().is_settling() {
                 spins += 1;
@@ -194,16 +205,32 @@ impl Inbox {
     }
 
     pub(crate) fn sleep(&self, timeout: Option<Duration>) -> io::Result<Woken> {
-        let something = || self.shared.endpoint.borrow_mut().has_notice();
-        self.shared.sleeper.park(something, Some(self.shared.lifeline.as_fd()), timeout)
+        let shared = &*self.shared;
+        let something = || shared.endpoint.borrow_mut().has_notice();
+        if !shared.endpoint.borrow().has_local() {
+            return shared.sleeper.park(something, Some(shared.lifeline.as_fd()), timeout);
+        }
+        shared.sleeper.announce();
+        let woken = if something() { Ok(Woken::Ready) } else { sleep_on(shared, timeout) };
+        shared.sleeper.awake();
+        woken
     }
 
     pub(crate) fn turn(&mut self) -> Result<(), Error> {
-        if self.armed {
+        self.turn_with(false)
+    }
+
+    /// As [`Self::turn`], and asks the kernel what local clients have sent.
+    pub(crate) fn turn_looking(&mut self) -> Result<(), Error> {
+        self.turn_with(true)
+    }
+
+    fn turn_with(&mut self, look: bool) -> Result<(), Error> {
+        let armed = std::mem::take(&mut self.armed);
+        if armed {
             self.shared.sleeper.awake();
-            self.armed = false;
         }
-        if self.shared.endpoint.borrow_mut().turn()? {
+        if self.shared.endpoint.borrow_mut().turn(look || armed)? {
             self.idle_turns = 0;
             return Ok(());
         }
@@ -225,9 +252,29 @@ impl Inbox {
 }
 
 impl AsFd for Inbox {
-    /// Readable when a worker has rung, see [`Inbox::arm`].
+    /// Readable when a worker has rung or a local client has sent something, see [`Inbox::arm`].
+    ///
+    /// It is the same file as long as the inbox lives. A thread with several inboxes, one for each
+    /// pool, sleeps on all their files at once: arm each, and sleep if all of them say so.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.shared.sleeper.fd()
+        self.shared.watch.as_fd()
+    }
+}
+
+/// Sleeps until a worker rings, a local client has sent something, or the dataplane is gone.
+fn sleep_on(shared: &Shared, timeout: Option<Duration>) -> io::Result<Woken> {
+    let timeout = timeout.map(|timeout| Timespec {
+        tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX),
+        tv_nsec: timeout.subsec_nanos().into(),
+    });
+    let watch = PollFd::from_borrowed_fd(shared.watch.as_fd(), PollFlags::IN);
+    let lifeline = PollFd::from_borrowed_fd(shared.lifeline.as_fd(), PollFlags::IN);
+    let mut files = [watch, lifeline];
+    match poll(&mut files, timeout.as_ref()) {
+        Ok(0) => Ok(Woken::TimedOut),
+        Ok(_) if files.first().is_some_and(|file| !file.revents().is_empty()) => Ok(Woken::Rung),
+        Ok(_) => Ok(Woken::Watched),
+        Err(errno) => Err(errno.into()),
     }
 }
 
@@ -389,6 +436,17 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
+    /// The number of this reason.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Closed => closed::BY_BOTH,
+            Self::Reset => closed::RESET,
+            Self::TimedOut => closed::DOWN,
+            Self::Aborted => closed::ABORTED,
+            Self::Refused => closed::NOT_ACCEPTED,
+        }
+    }
+
     pub(crate) fn from_code(code: u8) -> Option<Self> {
         [Self::Closed, Self::Reset, Self::TimedOut, Self::Aborted, Self::Refused]
             .get(usize::from(code))
@@ -430,11 +488,11 @@ impl fmt::Display for RefusalReason {
 }
 
 impl RefusalReason {
-    /// The stack's numbers of what passes; whatever else it says does not.
+    /// What passes; whatever else a worker says does not.
     pub(crate) fn from_code(code: u8) -> Self {
         match code {
-            8 => Self::ClientBehind,
-            7 | 11 => Self::NoBuffer,
+            refused::BEHIND => Self::ClientBehind,
+            refused::NO_BUFFER | refused::NO_RECORD => Self::NoBuffer,
             _ => Self::Closed,
         }
     }

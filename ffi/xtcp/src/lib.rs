@@ -83,6 +83,7 @@ mod group;
 mod handle;
 mod inbox;
 mod lane;
+mod local;
 pub mod numbered;
 mod request;
 #[cfg(test)]
@@ -96,6 +97,7 @@ pub use group::{
 };
 pub use handle::{Connection, ConnectionInfo, Group, GroupSet, Ready};
 pub use inbox::{Acceptable, Batch, CloseReason, Event, Inbox, RefusalReason};
+pub use local::LocalPeer;
 pub use request::{Deferred, Request};
 pub use transaction::{Transaction, TransactionError};
 pub use xtcp_ring::message::Refusal;

@@ -163,7 +163,7 @@ impl<'i> Request<'i> {
         self.given.pieces.iter().map_while(move |piece| {
             let len = left.min(usize::try_from(piece.len).unwrap_or(usize::MAX));
             left -= len;
-            let bytes = self.shared.memory.bytes(piece.at, len)?;
+            let bytes = self.shared.bytes(piece.at, len)?;
             (len > 0).then_some(bytes)
         })
     }

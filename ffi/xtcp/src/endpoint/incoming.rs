@@ -1,5 +1,7 @@
 //! What comes in: notices are checked and sorted by group, and given out in order.
 
+use std::ops::Range;
+
 use xtcp_ring::Notice;
 use xtcp_ring::layout::kind;
 
@@ -12,8 +14,8 @@ use crate::request::{Given, Piece};
 
 impl Endpoint {
     /// One turn: what was asked goes out, what was read makes room, what has come is taken in.
-    /// Answers whether anything has come.
-    pub(crate) fn turn(&mut self) -> Result<bool, Error> {
+    /// `look` asks the kernel for news of local clients, too. Answers whether anything has come.
+    pub(crate) fn turn(&mut self, look: bool) -> Result<bool, Error> {
         self.check()?;
         for lane in &mut self.lanes {
             lane.publish();
@@ -24,9 +26,10 @@ impl Endpoint {
             self.queues.push(connection.gd, Item::Again { cd: connection.cd });
         }
         let mut any = false;
-        for worker in 0..self.lanes.len() {
+        for worker in 0..self.workers {
             any |= self.look_at(u8::try_from(worker).unwrap_or(u8::MAX));
         }
+        any |= self.turn_local(look, any);
         self.flush();
         self.check()?;
         Ok(any)
@@ -35,6 +38,9 @@ impl Endpoint {
     /// Takes in what a worker tells, and answers whether it told anything. What cannot be breaks
     /// the endpoint.
     pub(super) fn look_at(&mut self, worker: u8) -> bool {
+        if self.is_local_worker(worker) {
+            self.serve_local();
+        }
         self.try_look_at(worker).unwrap_or_else(|what| {
             self.broken.get_or_insert((worker, what));
             true
@@ -78,7 +84,7 @@ impl Endpoint {
         }
         let piece = Piece { at: notice.at, len: u32::from(notice.len) };
         if notice.kind == kind::DATA {
-            self.check_piece(piece, notice.offset)?;
+            self.check_piece(worker, piece, notice.offset)?;
             if !self.ending.is_empty() && self.is_unwanted(Connection { gd, cd }) {
                 return Ok(());
             }
@@ -101,10 +107,17 @@ impl Endpoint {
 
     /// A worker has no connection of a drained group any more.
     fn on_group_drained(&mut self, gd: u32, worker: u8) -> bool {
-        if self.queues.on_drained(gd, worker, self.lanes.len()) {
+        let all =
+            if self.is_local_worker(worker) { worker..worker + 1 } else { self.all_workers() };
+        if self.queues.on_drained(gd, worker, all) {
             self.queues.push(gd, Item::GroupDrained);
         }
         self.queues.contains(gd)
+    }
+
+    /// The numbers of the appliance's workers.
+    fn all_workers(&self) -> Range<u8> {
+        0..u8::try_from(self.workers).unwrap_or(u8::MAX)
     }
 
     fn on_resumed(&mut self) -> Result<(), String> {
@@ -145,7 +158,12 @@ impl Endpoint {
         Ok(true)
     }
 
-    fn check_piece(&self, piece: Piece, offset: u64) -> Result<(), String> {
+    fn check_piece(&self, worker: u8, piece: Piece, offset: u64) -> Result<(), String> {
+        if self.is_local_worker(worker) {
+            // The library wrote this itself, and where these bytes lie is looked up when they are
+            // read.
+            return Ok(());
+        }
         let len = u64::from(piece.len);
         let end = piece.at.checked_add(len);
         if piece.len == 0 || end.is_none_or(|end| end > self.limits.receive_bytes) {

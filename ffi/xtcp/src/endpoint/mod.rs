@@ -6,6 +6,7 @@
 //! connections whose end the application has not been told yet.
 
 mod incoming;
+mod local;
 mod outgoing;
 mod queues;
 mod together;
@@ -21,6 +22,7 @@ use crate::error::Error;
 use crate::handle::{Connection, Group, GroupSet, Ready};
 use crate::inbox::{CloseReason, RefusalReason};
 use crate::lane::Lane;
+use crate::local::Local;
 use crate::request::{Given, Piece};
 
 use queues::{OVERTAKES_MAX, PRIORITIES, Queues};
@@ -135,7 +137,11 @@ enum Resuming {
 
 #[derive(Debug)]
 pub(crate) struct Endpoint {
+    /// One for each worker, and one for local clients behind them.
     lanes: Vec<Lane>,
+    /// How many workers the appliance has.
+    workers: usize,
+    local: Option<Local>,
     limits: Limits,
     queues: Queues,
     /// Groups the application has closed; notices of them may still come.
@@ -178,6 +184,8 @@ impl Endpoint {
             (0..layout.workers).map(|worker| Lane::open(mapping, layout, worker)).collect();
         Ok(Self {
             lanes: lanes?,
+            workers: layout.workers.into(),
+            local: None,
             limits,
             queues: Queues::default(),
             closed: HashSet::new(),
@@ -213,7 +221,7 @@ impl Endpoint {
     /// This application follows another, which has left these groups.
     pub(crate) fn resume(&mut self, groups: impl Iterator<Item = (Group, u8)>) {
         groups.for_each(|(group, priority)| self.add_group(group, priority));
-        self.resuming = Resuming::Workers(self.lanes.len());
+        self.resuming = Resuming::Workers(self.workers);
     }
 
     /// Takes a group in, if it is not here already.
@@ -246,6 +254,9 @@ impl Endpoint {
             }
         }
         self.closed.insert(group.0);
+        if let Some(local) = &mut self.local {
+            local.close_group(group);
+        }
         self.held.retain(|_, given| given.connection.gd != group.0);
         self.later.retain(|connection| connection.gd != group.0);
         self.ending.retain(|connection, _| connection.gd != group.0);
@@ -299,7 +310,8 @@ impl Endpoint {
 
     /// When refused bytes are to be tried again.
     pub(crate) fn next_retry(&self) -> Option<Instant> {
-        self.backlogs.values().filter_map(|backlog| backlog.retry).min()
+        let local = self.local.as_ref().and_then(Local::next_deadline);
+        self.backlogs.values().filter_map(|backlog| backlog.retry).chain(local).min()
     }
 }
 

@@ -145,6 +145,7 @@ impl Endpoint {
         for lane in &mut self.lanes {
             lane.publish();
         }
+        self.serve_local();
     }
 
     pub(super) fn usable(&self, to: Connection) -> Result<(), SendError> {

@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
+use std::ops::Range;
 
 use super::Item;
 use crate::handle::Group;
@@ -28,7 +29,7 @@ pub(super) struct GroupQueue {
     /// Those of `acceptable` that can still be accepted.
     pending: HashSet<u64>,
     /// Workers that have no connection of it any more since it is drained, a bit each.
-    drained: u64,
+    drained: u128,
     /// It is in the list of its priority, between these.
     listed: bool,
     before: u32,
@@ -167,14 +168,13 @@ impl Queues {
     }
 
     /// A worker has no connection of a drained group any more. Answers whether this was the last
-    /// of so many workers to say so.
-    pub(super) fn on_drained(&mut self, gd: u32, worker: u8, workers: usize) -> bool {
-        let bit = 1_u64.checked_shl(worker.into()).unwrap_or(0);
-        let all = 1_u64.checked_shl(u32::try_from(workers).unwrap_or(64)).unwrap_or(0);
-        let all = all.wrapping_sub(1);
+    /// of these workers to say so.
+    pub(super) fn on_drained(&mut self, gd: u32, worker: u8, workers: Range<u8>) -> bool {
+        let bit = |worker: u8| 1_u128.checked_shl(worker.into()).unwrap_or(0);
+        let all = workers.fold(0, |all, worker| all | bit(worker));
         let last = self.change(gd, |queue| {
             let before = queue.drained;
-            queue.drained |= bit;
+            queue.drained |= bit(worker);
             before & all != all && queue.drained & all == all
         });
         last.unwrap_or(false)

@@ -10,7 +10,7 @@ use crate::group::{Accept, Acknowledge, Congestion, Family, GroupOptions, KeepAl
 
 impl Attach {
     /// Changes one thing by its name: `application`, `instance`, `run_dir`, `backlog_max`,
-    /// `backlogs_max` (bytes), `timeout_ms`.
+    /// `backlogs_max`, `local_bytes` (bytes), `timeout_ms`.
     ///
     /// # Errors
     /// [`Failure::Option`] for another key, or a value that cannot be.
@@ -21,9 +21,11 @@ impl Attach {
             "run_dir" => self.run_dir = PathBuf::from(value),
             "backlog_max" => self.backlog_max = number(key, value)?,
             "backlogs_max" => self.backlogs_max = number(key, value)?,
+            "local_bytes" => self.local_bytes = number(key, value)?,
             "timeout_ms" => self.timeout = milliseconds(key, value)?,
             _ => {
-                let known = "application, instance, run_dir, backlog_max, backlogs_max, timeout_ms";
+                let known = "application, instance, run_dir, backlog_max, backlogs_max, \
+                             local_bytes, timeout_ms";
                 return Err(unknown(key, known));
             }
         }
@@ -32,15 +34,15 @@ impl Attach {
 }
 
 /// Keys of a group's options, as `xtcp.h` tells them.
-const GROUP_KEYS: &str = "name, dual_stack, address, weight, priority, accept, accept_timeout_ms, \
+const GROUP_KEYS: &str = "name, path, dual_stack, address, weight, priority, accept, accept_timeout_ms, \
                           acknowledge, acknowledge_after_ms, hold_limit, window_max, nagle, \
                           notify_requests, notify_us, keep_alive_idle_ms, keep_alive_interval_ms, \
                           keep_alive_probes, idle_timeout_ms, user_timeout_ms, congestion, dscp, \
                           traffic_class, hop_limit";
 
 impl GroupOptions {
-    /// Changes one thing by its name. What each key means is said in `xtcp.h`; they are `name`,
-    /// `dual_stack` (0, 1), `address` (one of the appliance's; each adds one), `weight` (1 to
+    /// Changes one thing by its name. What each key means is said in `xtcp.h`; they are `name`, `path`
+    /// (of a UNIX socket), `dual_stack` (0, 1), `address` (one of the appliance's; each adds one), `weight` (1 to
     /// 255), `priority` (0 to 3), `accept` (`application`, `automatic`), `accept_timeout_ms`,
     /// `acknowledge` (`application`, `on_receive`), `acknowledge_after_ms`, `hold_limit` (bytes),
     /// `window_max` (bytes), `nagle` (0, 1), `notify_requests`, `notify_us` (1 to 1,000,000),
@@ -53,6 +55,10 @@ impl GroupOptions {
     pub fn set(&mut self, key: &str, value: &str) -> Result<(), Failure> {
         match (key, value) {
             ("name", _) => value.clone_into(&mut self.name),
+            ("path", _) => match &mut self.path {
+                Some(path) => *path = PathBuf::from(value),
+                None => return Err(wrong(key, value, "nothing: only a PF_UNIX group has a path")),
+            },
             ("dual_stack", _) => {
                 if truth(key, value)? {
                     self.family = Family::Dual;
@@ -231,6 +237,9 @@ mod tests {
         options.set("keep_alive_idle_ms", "1000").unwrap();
         options.set("keep_alive_interval_ms", "500").unwrap();
         assert_eq!((options.traffic_class, options.congestion), (8, Congestion::NewReno));
+        let mut local = GroupOptions::unix("local", "");
+        local.set("path", "/tmp/socket").unwrap();
+        assert_eq!(local, GroupOptions::unix("local", "/tmp/socket"));
         let (idle, interval) = (Duration::from_secs(1), Duration::from_millis(500));
         assert_eq!(options.keep_alive, Some(KeepAlive { idle, interval, probes: 3 }));
         assert_eq!(options.accept, GroupOptions::new("chat", 7).accept);
@@ -246,6 +255,7 @@ mod tests {
             ("run_dir", "/tmp/x"),
             ("backlog_max", "1000"),
             ("backlogs_max", "2000"),
+            ("local_bytes", "70000"),
             ("timeout_ms", "3000"),
         ] {
             attach.set(key, value).unwrap();
@@ -255,6 +265,7 @@ mod tests {
             run_dir: PathBuf::from("/tmp/x"),
             backlog_max: 1000,
             backlogs_max: 2000,
+            local_bytes: 70_000,
             timeout: Duration::from_secs(3),
             ..Attach::new("chat")
         };
@@ -265,7 +276,7 @@ mod tests {
     fn what_cannot_be_is_a_sentence() {
         let mut options = GroupOptions::new("a", 7);
         for (key, value, words) in [
-            ("windw_max", "1", "there are name, dual_stack"),
+            ("windw_max", "1", "there are name, path, dual_stack"),
             ("window_max", "-1", "`-1` cannot be; it takes a whole number"),
             ("window_max", "4294967296", "not too large"),
             ("nagle", "yes", "0 or 1"),
@@ -279,6 +290,7 @@ mod tests {
             ("dscp", "64", "from 0 to 63"),
             ("traffic_class", "7", "a multiple of 4"),
             ("hop_limit", "0", "from 1 to 255"),
+            ("path", "/tmp/socket", "only a PF_UNIX group"),
             ("keep_alive_probes", "256", "from 1 to 255"),
         ] {
             let failure = options.set(key, value).unwrap_err();

@@ -129,8 +129,18 @@ impl Pool {
 
     /// Shows the workers what was asked and takes in what has come, of all groups.
     pub(super) fn turn(&mut self) -> Result<(), Failure> {
-        self.receives = 0;
         self.inbox.turn()?;
+        self.sort()
+    }
+
+    /// As [`Self::turn`], and asks the kernel what local clients have sent.
+    pub(super) fn turn_looking(&mut self) -> Result<(), Failure> {
+        self.inbox.turn_looking()?;
+        self.sort()
+    }
+
+    fn sort(&mut self) -> Result<(), Failure> {
+        self.receives = 0;
         let mut any = false;
         loop {
             let next = self.shared().endpoint.borrow_mut().next(Scope::All);
@@ -272,8 +282,8 @@ impl Pool {
         if let Some(taken) = self.take_known(group, most)? {
             return Ok(taken);
         }
-        if self.receives > 0 {
-            self.turn()?;
+        if self.receives > 0 || self.shared().endpoint.borrow().is_local(group) {
+            self.turn_looking()?;
         }
         self.take_known(group, most)?.ok_or(Failure::Nothing)
     }
@@ -324,9 +334,7 @@ impl Pool {
         let count = if let Part::Bytes(count) = taken.part { count } else { 0 };
         let unread = self.unread.get(&taken.connection.cd);
         let pieces = unread.into_iter().flat_map(move |unread| unread.first(count));
-        pieces.filter_map(|piece| {
-            self.shared().memory.bytes(piece.at, usize::try_from(piece.len).ok()?)
-        })
+        pieces.filter_map(|piece| self.shared().bytes(piece.at, usize::try_from(piece.len).ok()?))
     }
 
     /// Accepts the next connection of a group that waits for it.
@@ -367,7 +375,7 @@ impl Pool {
     fn next_acceptable(&mut self, group: Group) -> Result<Connection, Failure> {
         let waits = |pool: &Self| pool.groups.get(&group.0).map(|state| !state.waiting.is_empty());
         if waits(self) == Some(false) {
-            self.turn()?;
+            self.turn_looking()?;
         }
         let state = self.groups.get_mut(&group.0).ok_or(Failure::NoGroup)?;
         while let Some(cd) = state.acceptable.pop_front() {

@@ -33,16 +33,22 @@ impl Pools {
     ) -> Result<usize, Failure> {
         self.watch(readable.as_deref(), acceptable.as_deref())?;
         let mut waiting = Waiting { timeout, deadline: None, spins: 0, gone: false };
+        let mut look = false;
         loop {
             let (mut read, mut accept) = ([0; WORDS], [0; WORDS]);
             for pool in self.pools.iter_mut().filter(|pool| pool.watched) {
-                pool.turn()?;
+                if look {
+                    pool.turn_looking()?
+                } else {
+                    pool.turn()?
+                }
                 add(&mut read, &pool.readable);
                 add(&mut accept, &pool.acceptable);
             }
             let count = |set: Option<&NumberSet>, at: &Places| set.map_or(0, |s| s.count_at(at));
             let ready = count(readable.as_deref(), &read) + count(acceptable.as_deref(), &accept);
-            if ready == 0 && waiting.goes_on(&self.pools)? {
+            let look_first = !std::mem::replace(&mut look, true) && self.has_local();
+            if ready == 0 && (look_first || waiting.goes_on(&self.pools)?) {
                 continue;
             }
             if let Some(set) = &mut readable {
@@ -53,6 +59,12 @@ impl Pools {
             }
             return Ok(ready);
         }
+    }
+
+    /// Whether a watched pool has groups of local clients.
+    fn has_local(&self) -> bool {
+        let mut watched = self.pools.iter().filter(|pool| pool.watched);
+        watched.any(|pool| pool.shared().endpoint.borrow().has_local())
     }
 
     /// Marks the pools whose groups are in the sets.
@@ -82,7 +94,7 @@ impl Pools {
     pub fn arm(&mut self, pool: i32) -> Result<Option<(RawFd, Option<Duration>)>, Failure> {
         let pool = self.pool(pool)?;
         loop {
-            pool.turn()?;
+            pool.turn_looking()?;
             if pool.is_ready() {
                 return Ok(None);
             }
@@ -153,8 +165,7 @@ impl Waiting {
             Ok(())
         } else {
             let mut files: Vec<PollFd<'_>> = Vec::new();
-            files
-                .extend(watched().map(|s| PollFd::from_borrowed_fd(s.sleeper.fd(), PollFlags::IN)));
+            files.extend(watched().map(|s| PollFd::from_borrowed_fd(s.sleep_fd(), PollFlags::IN)));
             files.extend(watched().map(|s| PollFd::new(&s.lifeline, PollFlags::empty())));
             let woken = sleep_on(&mut files, most);
             let lifelines = files.iter().skip(files.len() / 2);

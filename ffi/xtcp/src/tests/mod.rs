@@ -16,6 +16,7 @@ use crate::{Application, Attach, Connection, Event, Group, Inbox, Request};
 
 mod attaching;
 mod hostile;
+mod local;
 mod numbered;
 mod receiving;
 mod sending;
