@@ -9,7 +9,7 @@ use core::time::Duration;
 use crate::config::Manner;
 use crate::error::Misuse;
 use crate::event::{Event, Reason};
-use crate::handle::{Gd, QueueId};
+use crate::handle::Gd;
 use crate::stack::Stack;
 use crate::tcp::state::State;
 use crate::time::Instant;
@@ -59,11 +59,11 @@ impl Stack<'_> {
     }
 
     /// A group of this queue whose draining has come to its end.
-    pub(crate) fn next_drained(&mut self, queue: QueueId) -> Option<Event> {
+    pub(crate) fn next_drained(&mut self, queue: u16) -> Option<Event> {
         if self.drained_untold == 0 {
             return None;
         }
-        let of_queue = |group: &crate::group::Group| group.is_open() && group.queue == queue.0;
+        let of_queue = |group: &crate::group::Group| group.is_open() && group.queue == queue;
         for (at, group) in self.groups.iter_mut().enumerate() {
             if of_queue(group) && group.takes_tell_drained() {
                 self.drained_untold -= 1;

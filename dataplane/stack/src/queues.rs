@@ -49,11 +49,13 @@ impl Stack<'_> {
     /// The next event of a queue; `None` when there is none. Ask only while the event can be
     /// passed on: it is not given twice.
     pub fn poll_event(&mut self, queue: QueueId) -> Option<Event> {
-        if let Some(drained) = self.next_drained(queue) {
-            return Some(drained);
-        }
-        let queue = usize::from(queue.0);
+        let QueueId(number) = queue;
+        let queue = usize::from(number);
         loop {
+            // All of its connections are told by now: this waits for nobody.
+            if let Some(drained) = self.next_drained(number) {
+                return Some(drained);
+            }
             let Some(level) = self.queues.get(queue)?.next() else {
                 return self.next_untold(queue);
             };

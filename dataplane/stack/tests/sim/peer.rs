@@ -152,6 +152,9 @@ pub(crate) struct Got {
     pub(crate) window: u16,
     pub(crate) options: tcp::Options,
     pub(crate) text: Vec<u8>,
+    /// DiffServ code point, and time to live or hop limit, of its packet.
+    pub(crate) dscp: u8,
+    pub(crate) hop_limit: u8,
 }
 
 impl Got {
@@ -532,18 +535,20 @@ impl<'m> Peer<'m> {
         assert_well_formed(frame);
         let ethernet = ethernet::Frame::parse(frame).expect("well formed");
         assert!(ethernet.dst == CLIENT_MAC || ethernet.dst.0[0] & 1 == 1, "it goes to the client");
-        let (src, dst, protocol, payload) = match ethernet.ethertype {
+        let (src, dst, protocol, payload, fields) = match ethernet.ethertype {
             EtherType::ARP => {
                 self.say_by_arp(arp::Operation::Reply);
                 return None;
             }
             EtherType::IPV4 => {
                 let packet = ipv4::Packet::parse(ethernet.payload).expect("well formed");
-                (IpAddr::V4(packet.src), IpAddr::V4(packet.dst), packet.protocol, packet.payload)
+                let (src, dst) = (IpAddr::V4(packet.src), IpAddr::V4(packet.dst));
+                (src, dst, packet.protocol, packet.payload, (packet.dscp, packet.ttl))
             }
             _ => {
                 let packet = ipv6::Packet::parse(ethernet.payload).expect("well formed");
-                (IpAddr::V6(packet.src), IpAddr::V6(packet.dst), packet.protocol, packet.payload)
+                let (src, dst) = (IpAddr::V6(packet.src), IpAddr::V6(packet.dst));
+                (src, dst, packet.protocol, packet.payload, (packet.dscp, packet.hop_limit))
             }
         };
         if protocol != tcp::PROTOCOL {
@@ -564,6 +569,8 @@ impl<'m> Peer<'m> {
             window: segment.window,
             options: segment.options,
             text: segment.payload.to_vec(),
+            dscp: fields.0,
+            hop_limit: fields.1,
         };
         let line = got.line();
         self.last = Some(got);
