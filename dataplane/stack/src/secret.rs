@@ -98,7 +98,7 @@ impl Secret {
     /// alone; 0 if there is none.
     pub(crate) fn choose(&self, flow_hash: u64, bound: u32) -> u32 {
         let mixed = fold(flow_hash ^ self.flow[3], self.flow[0]);
-        (u64::from(bound) * (mixed >> 32) >> 32) as u32
+        ((u64::from(bound) * (mixed >> 32)) >> 32) as u32
     }
 }
 

@@ -23,7 +23,7 @@ fn an_idle_connection_is_closed_by_fin_and_the_reason_is_told() {
         peer.open();
         assert_eq!(peer.wait(TIMEOUT), NOTHING, "not earlier");
         let sent = peer.wait(LATE);
-        assert!(sent.len() >= 1 && sent[0].ends_with("FA 1+0 ack 1"), "{sent:?}");
+        assert!(sent[0].ends_with("FA 1+0 ack 1"), "{sent:?}");
         assert_eq!(peer.give(fin(1, 2)), ["A 2+0 ack 2"]);
         assert_eq!(peer.events(), ["closed Idle held 0"]);
         let counts = info(peer, peer.host.group).counts;
