@@ -116,7 +116,7 @@ impl<'w> Client<'w> {
         let mut stack = Stack::new(&config, tables, transmit, Instant::ZERO)
             .map_err(|error| format!("{error:?}"))?;
         let refused = |misuse: Misuse| format!("{misuse:?}");
-        let pool = stack.open_pool(memory(RECEIVE_BYTES)).map_err(refused)?;
+        let pool = stack.open_pool(memory(RECEIVE_BYTES)).map_err(|(misuse, _)| refused(misuse))?;
         let group = GroupConfig {
             port: 0,
             family: Family::Dual,

@@ -81,14 +81,8 @@ impl Applications {
         &mut self,
         new: NewEndpoint,
         stack: &mut Stack<'static>,
-        now: Instant,
     ) -> Result<PoolId, (Misuse, &'static mut [u8])> {
-        // The stack does not give back what it refuses; so first see whether it would take any.
-        match stack.open_pool(Default::default()) {
-            Ok(probe) => drop(stack.close_pool(probe, now)),
-            Err(misuse) => return Err((misuse, new.receive)),
-        }
-        let pool = stack.open_pool(new.receive).map_err(|misuse| (misuse, Default::default()))?;
+        let pool = stack.open_pool(new.receive)?;
         let NewEndpoint { number, channel, ringer, receive_from, .. } = new;
         let line = NewLine { number, channel, ringer };
         self.endpoints.push(Endpoint::new(line, pool, receive_from));

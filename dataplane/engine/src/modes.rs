@@ -67,7 +67,7 @@ impl Builtin {
         receive: &'static mut [u8],
         stack: &mut Stack<'static>,
     ) -> Result<Self, Misuse> {
-        let pool = stack.open_pool(receive)?;
+        let pool = stack.open_pool(receive).map_err(|(misuse, _)| misuse)?;
         stack.open_group(pool, QUEUE, group)?;
         Ok(Self {
             behaviour,

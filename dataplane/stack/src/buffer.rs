@@ -4,9 +4,14 @@
 //! the first of that size is wanted, so that a small message does not pin a large block. What
 //! describes the pages lies at the front of the same memory: a pool's buffer brings its own
 //! bookkeeping, and only the dataplane can write it. 0.8 % of the memory, no search on any path.
+//!
+//! A buffer may have several owners, as the transmit buffer that all pools share. A page is one
+//! owner's as long as a block of it is in use, so that nobody pins with small blocks what another
+//! could have; the [`Quota`] counts pages.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::table::quota::{Part, Quota};
 use crate::table::slots::NONE;
 
 /// Bytes of a page: the largest block, and so the largest piece of payload in one [`Chunk`].
@@ -27,11 +32,11 @@ struct Page {
     /// One bit per block in use.
     used: u16,
     class: u8,
-    reserved: u8,
-    /// Neighbours in the list of pages of this class with room, or of free pages.
+    owner: u8,
+    /// Neighbours in the owner's list of pages of this class with room, or of free pages.
     next: u32,
     prev: u32,
-    reserved_too: u32,
+    reserved: u32,
 }
 
 const _: () = assert!(size_of::<Page>() == 16);
@@ -49,26 +54,37 @@ impl Block {
         self.0 as usize * UNIT
     }
 
-    fn page(self) -> usize {
-        self.at() / PAGE
+    const fn page(self) -> u32 {
+        self.0 / (PAGE / UNIT) as u32
     }
 }
 
-/// One shared buffer.
-pub(crate) struct Buffer<'m> {
+/// What one owner has of a buffer.
+#[derive(Clone, Copy, Debug)]
+struct Holding {
+    /// Pages with room for another block, by class; never full ones, never wholly free ones.
+    partial: [u32; CLASSES],
+    blocks: u32,
+    bytes: usize,
+    payload: usize,
+}
+
+impl Holding {
+    const NOTHING: Self = Self { partial: [NONE; CLASSES], blocks: 0, bytes: 0, payload: 0 };
+}
+
+/// One shared buffer, of so many owners.
+pub(crate) struct Buffer<'m, const OWNERS: usize = 1> {
     /// Pages 0..first hold the descriptions of all pages; the others payload.
     memory: &'m mut [u8],
     pages: u32,
-    first: u32,
-    /// Pages with room for another block, by class; never full ones, never wholly free ones.
-    partial: [u32; CLASSES],
     free: u32,
     fresh: u32,
-    pages_in_use: u32,
-    bytes_in_use: usize,
+    quota: Quota<OWNERS>,
+    holdings: [Holding; OWNERS],
 }
 
-impl<'m> Buffer<'m> {
+impl<'m, const OWNERS: usize> Buffer<'m, OWNERS> {
     /// A buffer in `memory`, which is zeroed or was a buffer before.
     pub(crate) fn new(memory: &'m mut [u8]) -> Self {
         let pages = u32::try_from(memory.len() / PAGE).unwrap_or(u32::MAX);
@@ -77,12 +93,10 @@ impl<'m> Buffer<'m> {
         Self {
             memory,
             pages,
-            first,
-            partial: [NONE; CLASSES],
             free: NONE,
             fresh: first,
-            pages_in_use: 0,
-            bytes_in_use: 0,
+            quota: Quota::new(pages.saturating_sub(first)),
+            holdings: [Holding::NOTHING; OWNERS],
         }
     }
 
@@ -91,58 +105,108 @@ impl<'m> Buffer<'m> {
         self.memory
     }
 
+    /// Shares the pages among those who are there now, see [`Quota::share`].
+    pub(crate) fn share(&mut self, present: &[bool; OWNERS], percent: u8) {
+        self.quota.share(present, percent);
+    }
+
     /// Bytes for payload when the buffer is empty.
     pub(crate) const fn capacity(&self) -> usize {
-        self.pages.saturating_sub(self.first) as usize * PAGE
+        self.quota.total() as usize * PAGE
+    }
+
+    /// Bytes of the most one owner may have.
+    pub(crate) const fn most(&self) -> usize {
+        self.quota.most() as usize * PAGE
+    }
+
+    /// Bytes of an owner's blocks.
+    pub(crate) fn used(&self, owner: usize) -> usize {
+        self.holdings[slot(owner, OWNERS)].bytes
+    }
+
+    /// Bytes of payload in an owner's blocks.
+    pub(crate) fn payload(&self, owner: usize) -> usize {
+        self.holdings[slot(owner, OWNERS)].payload
+    }
+
+    /// How many blocks an owner has.
+    pub(crate) fn blocks(&self, owner: usize) -> u32 {
+        self.holdings[slot(owner, OWNERS)].blocks
     }
 
     /// Bytes of the blocks in use.
-    pub(crate) const fn in_use(&self) -> usize {
-        self.bytes_in_use
+    pub(crate) fn in_use(&self) -> usize {
+        self.holdings.iter().map(|holding| holding.bytes).sum()
     }
 
-    /// Bytes in pages of which no block is in use.
-    pub(crate) const fn free_bytes(&self) -> usize {
-        self.capacity() - self.pages_in_use as usize * PAGE
+    /// Bytes of payload in them.
+    pub(crate) fn all_payload(&self) -> usize {
+        self.holdings.iter().map(|holding| holding.payload).sum()
     }
 
-    /// A block of at least `len` bytes, 1 to [`PAGE`], or `None` when the buffer is full.
-    pub(crate) fn take(&mut self, len: usize) -> Option<Block> {
+    /// Bytes in pages that an owner could still take.
+    pub(crate) fn room(&self, owner: usize) -> usize {
+        self.quota.room(slot(owner, OWNERS)) as usize * PAGE
+    }
+
+    /// The pages an owner has or could have, and how many of them are free.
+    pub(crate) fn part(&self, owner: usize) -> Part {
+        self.quota.part(slot(owner, OWNERS))
+    }
+
+    /// A block of an owner's for `len` bytes, 1 to [`PAGE`], or `None` when the buffer or his share
+    /// is full.
+    pub(crate) fn take(&mut self, owner: usize, len: usize) -> Option<Block> {
+        let owner = slot(owner, OWNERS);
         let class = class_for(len);
-        let mut index = self.partial[usize::from(class)];
+        let mut index = self.holdings[owner].partial[usize::from(class)];
         if index == NONE {
-            index = self.take_page()?;
-            *self.page(index) =
-                Page { used: 0, class, reserved: 0, next: NONE, prev: NONE, reserved_too: 0 };
+            index = self.take_page(owner)?;
+            let owner = u8::try_from(owner).unwrap_or(u8::MAX);
+            *self.page(index) = Page { used: 0, class, owner, next: NONE, prev: NONE, reserved: 0 };
             self.link(index);
         }
         let page = self.page(index);
-        let slot = page.used.trailing_ones();
-        page.used |= 1 << slot;
+        let place = page.used.trailing_ones();
+        page.used |= 1 << place;
         if page.used.count_ones() == blocks_of(class) {
             self.unlink(index);
         }
-        self.bytes_in_use += size_of_class(class);
+        let holding = &mut self.holdings[owner];
+        holding.blocks += 1;
+        holding.bytes += size_of_class(class);
+        holding.payload += len;
         let units_per_page = (PAGE / UNIT) as u32;
-        Some(Block(index * units_per_page + slot * (size_of_class(class) / UNIT) as u32))
+        Some(Block(index * units_per_page + place * (size_of_class(class) / UNIT) as u32))
     }
 
-    pub(crate) fn give_back(&mut self, block: Block) {
-        let index = u32::try_from(block.page()).unwrap_or(u32::MAX);
+    /// So many bytes more are put into a block that has room for them.
+    pub(crate) fn extend(&mut self, block: Block, more: usize) {
+        let owner = self.page_of(block).owner;
+        self.holdings[usize::from(owner)].payload += more;
+    }
+
+    /// Gives back a block with so many bytes of payload in it.
+    pub(crate) fn give_back(&mut self, block: Block, payload: usize) {
+        let index = block.page();
         let page = self.page(index);
-        let class = page.class;
-        let slot = block.at() % PAGE / size_of_class(class);
-        debug_assert!(page.used >> slot & 1 == 1, "a block is given back that is not in use");
+        let (class, owner) = (page.class, usize::from(page.owner));
+        let place = block.at() % PAGE / size_of_class(class);
+        debug_assert!(page.used >> place & 1 == 1, "a block is given back that is not in use");
         let was_full = page.used.count_ones() == blocks_of(class);
-        page.used &= !(1 << slot);
+        page.used &= !(1 << place);
         let now_empty = page.used == 0;
-        self.bytes_in_use -= size_of_class(class);
+        let holding = &mut self.holdings[owner];
+        holding.blocks -= 1;
+        holding.bytes -= size_of_class(class);
+        holding.payload -= payload;
         match (was_full, now_empty) {
             (false, true) => {
                 self.unlink(index);
-                self.give_back_page(index);
+                self.give_back_page(index, owner);
             }
-            (true, true) => self.give_back_page(index),
+            (true, true) => self.give_back_page(index, owner),
             (true, false) => self.link(index),
             (false, false) => {}
         }
@@ -150,8 +214,7 @@ impl<'m> Buffer<'m> {
 
     /// Bytes of the block.
     pub(crate) fn size(&mut self, block: Block) -> usize {
-        let index = u32::try_from(block.page()).unwrap_or(u32::MAX);
-        size_of_class(self.page(index).class)
+        size_of_class(self.page_of(block).class)
     }
 
     pub(crate) fn bytes(&self, block: Block, range: core::ops::Range<usize>) -> &[u8] {
@@ -169,7 +232,10 @@ impl<'m> Buffer<'m> {
         self.memory.get(at..at.checked_add(usize::from(len))?)
     }
 
-    fn take_page(&mut self) -> Option<u32> {
+    fn take_page(&mut self, owner: usize) -> Option<u32> {
+        if self.quota.room(owner) == 0 {
+            return None;
+        }
         let index = if self.free != NONE {
             let index = self.free;
             self.free = self.page(index).next;
@@ -180,41 +246,45 @@ impl<'m> Buffer<'m> {
         } else {
             return None;
         };
-        self.pages_in_use += 1;
+        self.quota.take(owner);
         Some(index)
     }
 
-    fn give_back_page(&mut self, index: u32) {
+    fn give_back_page(&mut self, index: u32, owner: usize) {
         let next = self.free;
         let page = self.page(index);
         page.class = WHOLE;
         page.next = next;
         self.free = index;
-        self.pages_in_use -= 1;
+        self.quota.give_back(owner);
     }
 
     fn link(&mut self, index: u32) {
-        let class = usize::from(self.page(index).class);
-        let next = self.partial[class];
+        let Page { class, owner, .. } = *self.page(index);
+        let first = &mut self.holdings[usize::from(owner)].partial[usize::from(class)];
+        let next = core::mem::replace(first, index);
         let page = self.page(index);
         page.next = next;
         page.prev = NONE;
         if next != NONE {
             self.page(next).prev = index;
         }
-        self.partial[class] = index;
     }
 
     fn unlink(&mut self, index: u32) {
-        let Page { class, next, prev, .. } = *self.page(index);
+        let Page { class, owner, next, prev, .. } = *self.page(index);
         if prev == NONE {
-            self.partial[usize::from(class)] = next;
+            self.holdings[usize::from(owner)].partial[usize::from(class)] = next;
         } else {
             self.page(prev).next = next;
         }
         if next != NONE {
             self.page(next).prev = prev;
         }
+    }
+
+    fn page_of(&mut self, block: Block) -> &mut Page {
+        self.page(block.page())
     }
 
     fn page(&mut self, index: u32) -> &mut Page {
@@ -225,6 +295,11 @@ impl<'m> Buffer<'m> {
             Err(_) => unreachable!("shared buffers are aligned to 64 bytes"),
         }
     }
+}
+
+/// A buffer of one owner is all his.
+const fn slot(owner: usize, owners: usize) -> usize {
+    if owners == 1 { 0 } else { owner }
 }
 
 fn class_for(len: usize) -> u8 {
@@ -252,41 +327,74 @@ mod tests {
     #[repr(align(64))]
     struct Memory([u8; 40 * PAGE]);
 
+    const OWNERS: usize = 3;
+
+    /// A block that is in use, as the model knows it.
+    struct Held {
+        block: Block,
+        owner: usize,
+        size: usize,
+        payload: usize,
+    }
+
     proptest! {
-        /// Blocks in use never overlap, accounting is exact, and all comes back.
+        /// Blocks in use never overlap, no page is of two owners, accounting is exact for each, what
+        /// is kept for an owner he gets, and all comes back.
         #[test]
-        fn blocks_are_disjoint_and_come_back(
-            ops in proptest::collection::vec((1..=PAGE, any::<prop::sample::Index>(), any::<bool>()), 1..400)
+        fn blocks_are_disjoint_counted_and_come_back(
+            percent in 0_u8..=100,
+            ops in proptest::collection::vec(
+                (0..OWNERS, 1..=PAGE, any::<prop::sample::Index>(), 0_u8..5), 1..500)
         ) {
             let mut memory = Memory([0; 40 * PAGE]);
-            let mut buffer = Buffer::new(&mut memory.0);
-            let capacity = buffer.capacity();
-            let mut held: Vec<(Block, usize)> = Vec::new();
-            for (len, which, take) in ops {
-                if take || held.is_empty() {
-                    if let Some(block) = buffer.take(len) {
+            let mut buffer = Buffer::<OWNERS>::new(&mut memory.0);
+            buffer.share(&[true; OWNERS], percent);
+            let mut held: Vec<Held> = Vec::new();
+            for (owner, len, which, op) in ops {
+                if op <= 2 || held.is_empty() {
+                    let room = buffer.room(owner);
+                    if let Some(block) = buffer.take(owner, len) {
                         let size = buffer.size(block);
                         prop_assert!(size >= len && block.at() >= PAGE);
                         prop_assert!(block.at() + size <= 40 * PAGE);
-                        for &(other, length) in &held {
-                            let apart = other.at() + length <= block.at()
-                                || block.at() + size <= other.at();
+                        for other in &held {
+                            let apart = other.block.at() + other.size <= block.at()
+                                || block.at() + size <= other.block.at();
                             prop_assert!(apart);
+                            let same_page = other.block.page() == block.page();
+                            prop_assert!(!same_page || other.owner == owner);
                         }
-                        held.push((block, size));
+                        held.push(Held { block, owner, size, payload: len });
                     } else {
-                        prop_assert_eq!(buffer.free_bytes(), 0);
+                        prop_assert_eq!(room, 0);
                     }
+                } else if op == 3 {
+                    let at = which.index(held.len());
+                    let more = (held[at].size - held[at].payload).min(len);
+                    buffer.extend(held[at].block, more);
+                    held[at].payload += more;
                 } else {
-                    let (block, _) = held.swap_remove(which.index(held.len()));
-                    buffer.give_back(block);
+                    let gone = held.swap_remove(which.index(held.len()));
+                    buffer.give_back(gone.block, gone.payload);
                 }
-                prop_assert_eq!(buffer.in_use(), held.iter().map(|h| h.1).sum::<usize>());
+                for owner in 0..OWNERS {
+                    let own = || held.iter().filter(|held| held.owner == owner);
+                    prop_assert_eq!(buffer.blocks(owner) as usize, own().count());
+                    prop_assert_eq!(buffer.used(owner), own().map(|h| h.size).sum::<usize>());
+                    prop_assert_eq!(buffer.payload(owner), own().map(|h| h.payload).sum::<usize>());
+                    let pages: std::collections::BTreeSet<u32> =
+                        own().map(|held| held.block.page()).collect();
+                    prop_assert_eq!(buffer.quota.used(owner) as usize, pages.len());
+                    prop_assert!(pages.len() * PAGE <= buffer.most());
+                }
             }
-            for (block, _) in held {
-                buffer.give_back(block);
+            for gone in held {
+                buffer.give_back(gone.block, gone.payload);
             }
-            prop_assert_eq!((buffer.in_use(), buffer.free_bytes()), (0, capacity));
+            prop_assert_eq!((buffer.in_use(), buffer.all_payload()), (0, 0));
+            prop_assert_eq!(buffer.quota.in_use(), 0);
+            buffer.share(&[true, false, false], percent);
+            prop_assert_eq!(buffer.room(0), buffer.capacity());
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use core::net::{IpAddr, SocketAddr};
 
-use crate::buffer::Buffer;
 use crate::config::{ADDRESSES_MAX, GroupConfig};
+use crate::counters::Stop;
 use crate::error::Misuse;
 use crate::group::Pool;
 use crate::handle::{Cd, Gd, PoolId, QueueId};
@@ -24,11 +24,14 @@ impl<'m> Stack<'m> {
     /// A pool with this receive buffer, aligned to 64 bytes; about 1 % of it describes the rest.
     ///
     /// # Errors
-    /// [`Misuse::TableFull`].
-    pub fn open_pool(&mut self, receive: &'m mut [u8]) -> Result<PoolId, Misuse> {
-        let at = self.pools.iter().position(Option::is_none).ok_or(Misuse::TableFull)?;
-        self.pools[at] = Some(Pool { receive: Buffer::new(receive) });
-        Ok(PoolId(u16::try_from(at).unwrap_or(u16::MAX)))
+    /// [`Misuse::TableFull`]; the memory comes back.
+    pub fn open_pool(&mut self, receive: &'m mut [u8]) -> Result<PoolId, (Misuse, &'m mut [u8])> {
+        let Some(at) = self.pools.iter().position(Option::is_none) else {
+            return Err((Misuse::TableFull, receive));
+        };
+        self.pools[at] = Some(Pool::new(receive));
+        self.share_out();
+        Ok(Self::pool_id(at))
     }
 
     /// Closes a pool with all its groups and connections and gives its memory back. Its
@@ -43,7 +46,9 @@ impl<'m> Stack<'m> {
                 self.end_group(at);
             }
         }
-        self.pools[usize::from(pool.0)].take().map(|pool| pool.receive.into_memory())
+        let closed = self.pools[usize::from(pool.0)].take();
+        self.share_out();
+        closed.map(|pool| pool.receive.into_memory())
     }
 
     /// A group of `pool` whose events go to `queue`. With port 0 it does not listen. Several groups
@@ -137,7 +142,7 @@ impl<'m> Stack<'m> {
     ///
     /// # Errors
     /// A stale or foreign handle, [`Misuse::NotOpen`], [`Misuse::NoBuffer`],
-    /// [`Misuse::SendQueueFull`].
+    /// [`Misuse::SendQueueFull`], [`Misuse::TableFull`].
     pub fn send(
         &mut self,
         group: Gd,
@@ -145,6 +150,10 @@ impl<'m> Stack<'m> {
         payload: &(impl Payload + ?Sized),
         now: Instant,
     ) -> Result<(), Misuse> {
+        if self.connection_index(connection).is_ok_and(|index| !self.may_unfold_for_text(index)) {
+            self.counters.stop(Stop::ActiveFull);
+            return Err(Misuse::TableFull);
+        }
         self.command(group, connection, now, |tcb| tcb.send(payload))
     }
 

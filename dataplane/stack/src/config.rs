@@ -1,5 +1,6 @@
 //! What a stack is told at its start: sizes, addresses, and the choices a TCP has.
 
+use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 
@@ -60,8 +61,9 @@ pub struct Config {
 
 /// How incoming transmissions are throttled when buffers get scarce (WO 02/091709, "Modifications
 /// and Alterations"), and how much of what all pools share one pool may take. All in percent, 0 to
-/// 100; thresholds are of the free part of the pool's receive buffer or of the shared transmit
-/// buffer, whichever is less. 0 turns a step off.
+/// 100; thresholds are of the free part of the pool's receive buffer, or of its shares of the
+/// transmit buffer and the descriptors, whichever is less. 0 turns a step off. See
+/// [`Self::check`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Throttle {
     /// Below this much free, offered windows shrink.
@@ -71,9 +73,82 @@ pub struct Throttle {
     /// Below this much free, text is hidden from the application: it is dropped, and its ACK field
     /// processed.
     pub hide_below: u8,
-    /// The most one pool takes of the transmit buffer and of the tables that pools share.
+    /// With several pools open, the most one of them takes of the transmit buffer and of each table
+    /// that pools share. What that leaves is kept for the others in equal parts. A pool alone takes
+    /// what there is.
     pub pool_share: u8,
 }
+
+impl Throttle {
+    /// Whether the figures make sense: percentages, and each step no later than the next.
+    ///
+    /// # Errors
+    /// What is wrong, as a sentence.
+    pub fn check(&self) -> Result<(), BadThrottle> {
+        let Self { shrink_below, withhold_below, hide_below, pool_share } = *self;
+        let steps = [
+            ("shrink_below", shrink_below),
+            ("withhold_below", withhold_below),
+            ("hide_below", hide_below),
+        ];
+        for (name, value) in steps.into_iter().chain([("pool_share", pool_share)]) {
+            if value > 100 {
+                return Err(BadThrottle::NoPercentage { name, value });
+            }
+        }
+        let mut taken = steps.into_iter().filter(|(_, value)| *value != 0);
+        let Some(mut before) = taken.next() else { return Ok(()) };
+        for next in taken {
+            if next.1 > before.1 {
+                return Err(BadThrottle::OutOfOrder { before, next });
+            }
+            before = next;
+        }
+        Ok(())
+    }
+
+    /// The highest of the thresholds: above it nothing is done.
+    pub(crate) fn first_below(&self) -> u8 {
+        self.shrink_below.max(self.withhold_below).max(self.hide_below)
+    }
+}
+
+/// What is wrong with a [`Throttle`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadThrottle {
+    /// More than 100.
+    NoPercentage {
+        /// Which figure.
+        name: &'static str,
+        /// What it is.
+        value: u8,
+    },
+    /// A step would be taken before the milder one that should come first.
+    OutOfOrder {
+        /// The milder step and its threshold.
+        before: (&'static str, u8),
+        /// The harder step and its threshold.
+        next: (&'static str, u8),
+    },
+}
+
+impl fmt::Display for BadThrottle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoPercentage { name, value } => {
+                write!(f, "{name} is a percentage, 0 to 100, and cannot be {value}")
+            }
+            Self::OutOfOrder { before, next } => write!(
+                f,
+                "{} ({} %) may not be higher than {} ({} %), for windows shrink before \
+                 acknowledgements are withheld, and those before text is hidden; 0 leaves a step out",
+                next.0, next.1, before.0, before.1
+            ),
+        }
+    }
+}
+
+impl core::error::Error for BadThrottle {}
 
 impl Default for Throttle {
     fn default() -> Self {
@@ -306,6 +381,41 @@ impl Default for GroupConfig {
             congestion: Congestion::NewReno,
             traffic_class: 0,
             hop_limit: 64,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use std::string::ToString;
+
+    use super::Throttle;
+
+    #[test]
+    fn thresholds_stand_in_the_order_of_the_steps() {
+        let with = |shrink_below, withhold_below, hide_below| Throttle {
+            shrink_below,
+            withhold_below,
+            hide_below,
+            ..Throttle::default()
+        };
+        for good in [(50, 20, 10), (0, 0, 0), (50, 0, 10), (0, 0, 10), (100, 100, 100)] {
+            let (shrink, withhold, hide) = good;
+            assert_eq!(with(shrink, withhold, hide).check(), Ok(()), "{good:?}");
+        }
+        for (bad, sentence) in [
+            (with(20, 21, 0), "withhold_below (21 %) may not be higher than shrink_below (20 %)"),
+            (with(20, 0, 21), "hide_below (21 %) may not be higher than shrink_below (20 %)"),
+            (with(50, 10, 11), "hide_below (11 %) may not be higher than withhold_below (10 %)"),
+            (with(101, 10, 1), "shrink_below is a percentage, 0 to 100, and cannot be 101"),
+            (
+                Throttle { pool_share: 200, ..Throttle::default() },
+                "pool_share is a percentage, 0 to 100, and cannot be 200",
+            ),
+        ] {
+            let said = bad.check().expect_err("refused").to_string();
+            assert!(said.starts_with(sentence), "{said}");
         }
     }
 }

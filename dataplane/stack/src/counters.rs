@@ -125,6 +125,7 @@ named! {
         TextAfterFin, "text-after-fin", "Text after the peer's own FIN.";
         ReceiveBufferFull, "receive-buffer-full", "Text for which the pool has no room.";
         OutOfOrderFull, "out-of-order-full", "More segments beyond a hole than are held.";
+        TextHidden, "text-hidden", "Text dropped because the pool's buffers are scarce; its ACK field was processed.";
         UrgentIgnored, "urgent-ignored", "An urgent pointer; its data was taken as data.";
         AbortedSilently, "aborted-silently", "A connection aborted without room for its RST.";
     }
@@ -149,6 +150,9 @@ named! {
         PathMtuReduced, "path-mtu-reduced", "Times a path took less than was thought (RFC 1191).";
         PathMtuRaised, "path-mtu-raised", "Narrow paths tried again with full segments.";
         BlackHolesSuspected, "black-holes-suspected", "Full segments that vanished without ICMP (RFC 4821).";
+        WindowsShrunk, "windows-shrunk", "Windows told that scarce buffers made smaller.";
+        AcksWithheld, "acks-withheld", "Text not acknowledged by the stack while buffers are scarce.";
+        WaitsOver, "waits-over", "Connections told of room after their pool's buffers were scarce.";
         ResetsOut, "resets-out", "RST segments sent.";
         CookiesOut, "cookies-out", "SYNs answered by a cookie (RFC 4987).";
         CookiesBack, "cookies-back", "Cookies that came back and were ours.";

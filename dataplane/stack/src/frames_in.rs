@@ -204,6 +204,10 @@ impl Stack<'_> {
             return self.on_segment_in_time_wait(index, arrival, out);
         }
         let segment = &arrival.segment;
+        if !segment.payload.is_empty() && !self.may_unfold_for_text(index) {
+            // Its ACK field says nothing: whoever is folded has nothing unacknowledged.
+            return Err(Stop::ActiveFull);
+        }
         let outcome = self.with_connection(index, |tcb| tcb.on_segment(segment))?;
         if outcome == Err(Stop::AckNotOfSyn) {
             self.send_reset(arrival, out);
@@ -302,7 +306,7 @@ impl Stack<'_> {
         let listener = self.listener(segment.dst_port, arrival.local, arrival.hash);
         if let (true, Some(group)) = (opens_anew(segment, &rec), listener) {
             // Not by cookie: that could not keep its distance from the old numbers.
-            self.make_room_for_handshake()?;
+            self.make_room_for_handshake(self.groups[usize::from(group)].pool)?;
             self.cut_time_wait_short(index);
             return self.on_syn(arrival, group, Some(rec.snd_una));
         }

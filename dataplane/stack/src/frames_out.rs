@@ -44,6 +44,7 @@ impl Stack<'_> {
     pub fn poll_frames(&mut self, out: &mut impl Transmit, now: Instant) {
         self.now = now;
         self.interface.poll_frames(out, &mut self.counters, now);
+        self.tell_of_room();
         let last = self.out.tail;
         while let Some(active) = self.take_from_out_list() {
             let index = self.actives[active as usize].connection;

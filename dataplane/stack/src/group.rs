@@ -8,11 +8,30 @@ use crate::buffer::Buffer;
 use crate::config::{Accept, Acknowledge, Family, GroupConfig, Manner, PRIORITIES};
 use crate::group_counts::GroupCounts;
 use crate::handle::{Gd, PoolId, QueueId};
+use crate::stack::List;
 use crate::time::Instant;
 
 /// A connection pool: a receive buffer for whatever connections its groups have.
 pub(crate) struct Pool<'m> {
     pub(crate) receive: Buffer<'m>,
+    pub(crate) figures: Figures,
+}
+
+/// What is counted of a pool, and who waits for it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Figures {
+    pub(crate) text_hidden: u64,
+    pub(crate) acks_withheld: u64,
+    pub(crate) windows_shrunk: u64,
+    /// Connections that wait until the pool's buffers are less scarce.
+    pub(crate) waiting: List,
+    pub(crate) waiting_count: u32,
+}
+
+impl<'m> Pool<'m> {
+    pub(crate) fn new(receive: &'m mut [u8]) -> Self {
+        Self { receive: Buffer::new(receive), figures: Figures::default() }
+    }
 }
 
 /// A connection group, as a plain record: what was chosen in its first line, what is counted for
@@ -326,17 +345,86 @@ fn ms_if_any(duration: Duration) -> u32 {
     if duration.is_zero() { 0 } else { at_least_1_ms(duration) }
 }
 
-/// A pool's figures.
+/// What is done because a pool's buffers are scarce, mildest first; each does what those before
+/// it do. See [`crate::config::Throttle`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Level {
+    /// Nothing: there is room.
+    #[default]
+    Room = 0,
+    /// Offered windows shrink.
+    Shrink = 1,
+    /// The stack acknowledges no new text by itself.
+    Withhold = 2,
+    /// New text is dropped.
+    Hide = 3,
+}
+
+impl Level {
+    /// The name operators see.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Room => "room",
+            Self::Shrink => "shrink",
+            Self::Withhold => "withhold",
+            Self::Hide => "hide",
+        }
+    }
+}
+
+/// A pool's figures. What is *in use* is back at zero when all its groups are closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolInfo {
     /// Its number.
     pub pool: PoolId,
-    /// Its connections.
+    /// What is done because its buffers are scarce.
+    pub level: Level,
+    /// Its connections in use.
     pub connections: u32,
+    /// The most connections it may have now.
+    pub connections_most: u32,
+    /// Handshakes of its groups under way.
+    pub half_open: u32,
+    /// The most handshakes it may have under way now.
+    pub half_open_most: u32,
+    /// Records of remote IPv6 addresses in use.
+    pub ipv6_addresses: u32,
+    /// The most of them it may have now.
+    pub ipv6_addresses_most: u32,
+    /// Active records in use.
+    pub active: u32,
+    /// The most active records it may have now.
+    pub active_most: u32,
+    /// Descriptors of buffered pieces in use, for receiving and sending.
+    pub chunks: u32,
+    /// The most descriptors it may have now.
+    pub chunks_most: u32,
     /// Bytes of its receive buffer that payload can take.
     pub receive_bytes: usize,
-    /// Bytes of the blocks in use.
+    /// Bytes of the receive buffer's blocks in use.
     pub receive_used: usize,
+    /// Bytes of payload in them.
+    pub receive_payload: usize,
+    /// Bytes in pages of the receive buffer of which nothing is in use.
+    pub receive_free: usize,
+    /// Bytes of the transmit buffer's blocks in use.
+    pub transmit_used: usize,
+    /// Bytes of payload in them.
+    pub transmit_payload: usize,
+    /// The most bytes of the transmit buffer it may have now.
+    pub transmit_most: usize,
+    /// Bytes in pages of the transmit buffer that it could take now.
+    pub transmit_free: usize,
+    /// Connections that wait to be told of room.
+    pub waiting: u32,
+    /// Segments whose text was hidden since the pool was opened.
+    pub text_hidden: u64,
+    /// Segments whose text the stack did not acknowledge by itself.
+    pub acks_withheld: u64,
+    /// Windows told that scarce buffers made smaller.
+    pub windows_shrunk: u64,
 }
 
 /// A group's figures.

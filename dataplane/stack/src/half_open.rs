@@ -31,35 +31,39 @@ impl Stack<'_> {
     /// [`Stop::HalfOpenFull`].
     pub(crate) fn receive_syn(&mut self, group: u16) -> Result<Reception, Stop> {
         let automatic = self.groups[usize::from(group)].accept_by(self.now).is_none();
+        let pool = self.groups[usize::from(group)].pool;
         match self.tcp.syn_cookies {
             SynCookies::Always if automatic => Ok(Reception::Cookie),
-            SynCookies::WhenFull if automatic && self.are_handshakes_full() => {
+            SynCookies::WhenFull if automatic && !self.may_shake_hands(pool) => {
                 Ok(Reception::Cookie)
             }
-            _ => self.make_room_for_handshake().map(|()| Reception::Record),
+            _ => self.make_room_for_handshake(pool).map(|()| Reception::Record),
         }
     }
 
-    /// Sees to it that one more handshake may be under way.
+    /// Sees to it that one more handshake with a pool may be under way.
     ///
     /// # Errors
     /// [`Stop::HalfOpenFull`].
-    pub(crate) fn make_room_for_handshake(&mut self) -> Result<(), Stop> {
-        if self.are_handshakes_full() { self.evict_handshake() } else { Ok(()) }
+    pub(crate) fn make_room_for_handshake(&mut self, pool: u16) -> Result<(), Stop> {
+        if self.may_shake_hands(pool) { Ok(()) } else { self.evict_handshake(pool) }
     }
 
-    /// Handshakes leave an eighth of the active records to connections that are open.
-    fn are_handshakes_full(&self) -> bool {
-        let all = self.actives.len();
-        self.half_open >= self.tcp.half_open_max
-            || (self.actives_free.in_use() as usize) >= all - all / 8
+    /// Whether one more handshake with a pool may be under way. Handshakes leave an eighth of its
+    /// active records to connections that are open.
+    fn may_shake_hands(&self, pool: u16) -> bool {
+        let pool = usize::from(pool);
+        let handshakes = self.shares.half_open.used(pool);
+        self.half_open < self.tcp.half_open_max
+            && self.shares.half_open.room(pool) > 0
+            && self.shares.actives.part(pool).leaves_an_eighth(handshakes)
     }
 
-    /// The oldest of some handshakes drawn by lot makes way, without a word to its client, who may
+    /// The oldest of some of the pool's handshakes drawn by lot makes way, without a word to its client, who may
     /// have lent its address unknowingly. Whoever floods us fills the table and is the likely one
     /// to be drawn.
     #[cold]
-    fn evict_handshake(&mut self) -> Result<(), Stop> {
+    fn evict_handshake(&mut self, pool: u16) -> Result<(), Stop> {
         let now_ms = (self.now.as_millis() & 0xffff_ffff) as u32;
         let mut oldest: Option<(u32, u32)> = None;
         for draw in 0..DRAWS {
@@ -68,7 +72,8 @@ impl Stack<'_> {
             let active = 1 + (self.secret.lot(self.draws, draw) % records) as u32;
             let index = self.actives[active as usize].connection;
             let rec = &self.connections[index as usize];
-            if index == NONE || rec.active() != Some(active) || !rec.has(HALF_OPEN) {
+            let of_pool = self.actives[active as usize].pool == pool;
+            if index == NONE || rec.active() != Some(active) || !rec.has(HALF_OPEN) || !of_pool {
                 continue;
             }
             let age_ms = now_ms.wrapping_sub(rec.heard_ms);
@@ -80,6 +85,6 @@ impl Stack<'_> {
         let (_, index) = old_enough.ok_or(Stop::HalfOpenFull)?;
         self.counters.stop(Stop::HandshakeEvicted);
         self.with_connection(index, |tcb| tcb.gone(Reason::Refused))?;
-        if self.are_handshakes_full() { Err(Stop::HalfOpenFull) } else { Ok(()) }
+        if self.may_shake_hands(pool) { Ok(()) } else { Err(Stop::HalfOpenFull) }
     }
 }

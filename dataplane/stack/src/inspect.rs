@@ -4,30 +4,48 @@ use core::net::SocketAddr;
 
 use crate::counters::Counters;
 use crate::error::Misuse;
-use crate::group::{GroupInfo, PoolInfo};
+use crate::group::{GroupInfo, Pool, PoolInfo};
 use crate::handle::{Cd, Gd, PoolId, QueueId};
 use crate::stack::Stack;
 use crate::table::slots::NONE;
 use crate::tcp::record::LISTED;
 use crate::tcp::state::State;
 
-/// What is in use of one worker's tables.
+/// What is in use of one worker's tables, and how much there is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Connection records, those in TIME-WAIT too.
     pub connections: u32,
+    /// All connection records.
+    pub connections_max: u32,
     /// Connections in TIME-WAIT.
     pub time_wait: u32,
     /// Handshakes under way.
     pub half_open: u32,
+    /// Handshakes that may be under way.
+    pub half_open_max: u32,
+    /// Records of remote IPv6 addresses, those in TIME-WAIT too.
+    pub ipv6_addresses: u32,
+    /// All of them.
+    pub ipv6_addresses_max: u32,
     /// Active records: connections with something under way.
     pub active: u32,
+    /// All active records.
+    pub active_max: u32,
     /// Chunks, for receiving and sending.
     pub chunks: u32,
+    /// All chunks.
+    pub chunks_max: u32,
     /// Bytes of the transmit buffer that payload can take.
     pub transmit_bytes: usize,
     /// Bytes of its blocks in use.
     pub transmit_used: usize,
+    /// Bytes of payload in them.
+    pub transmit_payload: usize,
+    /// Pools that are open.
+    pub pools: u32,
+    /// Groups that are open.
+    pub groups: u32,
 }
 
 /// One connection.
@@ -85,14 +103,24 @@ impl Stack<'_> {
     /// What is in use.
     #[must_use]
     pub fn usage(&self) -> Usage {
+        let all = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
         Usage {
             connections: self.connections_free.in_use(),
+            connections_max: self.shares.connections.total(),
             time_wait: self.time_wait_count,
             half_open: self.half_open,
+            half_open_max: self.shares.half_open.total(),
+            ipv6_addresses: self.addresses_v6_free.in_use(),
+            ipv6_addresses_max: self.shares.ipv6_addresses.total(),
             active: self.actives_free.in_use(),
-            chunks: self.chunks.in_use(),
+            active_max: self.shares.actives.total(),
+            chunks: self.chunks.quota().in_use(),
+            chunks_max: self.chunks.quota().total(),
             transmit_bytes: self.transmit.capacity(),
             transmit_used: self.transmit.in_use(),
+            transmit_payload: self.transmit.all_payload(),
+            pools: all(self.pools.iter().flatten().count()),
+            groups: all(self.groups.iter().filter(|group| group.is_open()).count()),
         }
     }
 
@@ -112,14 +140,40 @@ impl Stack<'_> {
 
     /// The pools.
     pub fn pools(&self) -> impl Iterator<Item = PoolInfo> + '_ {
-        self.pools.iter().enumerate().filter_map(|(at, pool)| {
-            pool.as_ref().map(|pool| PoolInfo {
-                pool: PoolId(u16::try_from(at).unwrap_or(u16::MAX)),
-                connections: self.pool_connections[at],
-                receive_bytes: pool.receive.capacity(),
-                receive_used: pool.receive.in_use(),
-            })
-        })
+        self.pools
+            .iter()
+            .enumerate()
+            .filter_map(|(at, pool)| Some(self.pool_info(at, pool.as_ref()?)))
+    }
+
+    fn pool_info(&self, at: usize, pool: &Pool<'_>) -> PoolInfo {
+        let (shares, chunks) = (&self.shares, self.chunks.quota());
+        PoolInfo {
+            pool: Self::pool_id(at),
+            level: self.level_of(at),
+            connections: shares.connections.used(at),
+            connections_most: shares.connections.most(),
+            half_open: shares.half_open.used(at),
+            half_open_most: shares.half_open.most(),
+            ipv6_addresses: shares.ipv6_addresses.used(at),
+            ipv6_addresses_most: shares.ipv6_addresses.most(),
+            active: shares.actives.used(at),
+            active_most: shares.actives.most(),
+            chunks: chunks.used(at),
+            chunks_most: chunks.most(),
+            receive_bytes: pool.receive.capacity(),
+            receive_used: pool.receive.in_use(),
+            receive_payload: pool.receive.all_payload(),
+            receive_free: pool.receive.room(at),
+            transmit_used: self.transmit.used(at),
+            transmit_payload: self.transmit.payload(at),
+            transmit_most: self.transmit.most(),
+            transmit_free: self.transmit.room(at),
+            waiting: pool.figures.waiting_count,
+            text_hidden: pool.figures.text_hidden,
+            acks_withheld: pool.figures.acks_withheld,
+            windows_shrunk: pool.figures.windows_shrunk,
+        }
     }
 
     /// The open groups.

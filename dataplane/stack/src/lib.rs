@@ -49,6 +49,7 @@
 //! | `listen` | which group gets a client |
 //! | `queues` | what is told, by priority |
 //! | `sweep`, `drain` | idle connections looked at; groups that end theirs |
+//! | `shares` | what each pool may take, and who waits for room |
 //! | `table`, [`buffer`] | the records and the shared buffers |
 
 #![no_std]
@@ -76,6 +77,7 @@ pub mod net;
 mod queues;
 mod reports;
 mod secret;
+mod shares;
 mod stack;
 mod successor;
 mod sweep;
@@ -87,13 +89,13 @@ pub mod wire;
 pub mod world;
 
 pub use config::{
-    Accept, Acknowledge, Address, Config, Congestion, Family, GroupConfig, KeepAlive, Manner,
-    PRIORITIES, SynCookies, TcpConfig, Throttle,
+    Accept, Acknowledge, Address, BadThrottle, Config, Congestion, Family, GroupConfig, KeepAlive,
+    Manner, PRIORITIES, SynCookies, TcpConfig, Throttle,
 };
 pub use counters::{Count, Counters, Outcome, Stop};
 pub use error::Misuse;
 pub use event::{Event, Reason};
-pub use group::{GroupInfo, PoolInfo};
+pub use group::{GroupInfo, Level, PoolInfo};
 pub use group_counts::GroupCounts;
 pub use handle::{Cd, Gd, PoolId, QueueId};
 pub use inspect::{ConnectionInfo, SoftError, Usage};

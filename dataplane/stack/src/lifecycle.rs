@@ -6,11 +6,11 @@ use core::time::Duration;
 use crate::counters::{Count, Stop};
 use crate::event::Reason;
 use crate::secret::Tuple;
-use crate::stack::{AddressV6, Stack, link_mss};
+use crate::stack::{AddressV6, POOLS_MAX, Stack, link_mss};
 use crate::table::slots::NONE;
 use crate::tcp::Tcb;
 use crate::tcp::record::{
-    Active, Connection, FIN_QUEUED, HALF_OPEN, LISTED, ON_EVENT_LIST, ON_OUT_LIST, SEND_RST, TELL,
+    Active, Connection, FIN_QUEUED, HALF_OPEN, LISTED, ON_A_LIST, ON_OUT_LIST, SEND_RST, TELL,
     TEXTED, UNFINDABLE, V6,
 };
 use crate::tcp::state::State;
@@ -18,6 +18,9 @@ use crate::time::Instant;
 
 /// TIME-WAIT entries looked at in one turn: none may cost the others their turn.
 const TIME_WAIT_BATCH: u32 = 256;
+
+/// The owner of what no pool is charged with.
+const NOBODY: u16 = u16::MAX;
 
 /// TIME-WAIT entries given up for one IPv6 client that finds no place for its address.
 const ADDRESS_TRIES: u32 = 64;
@@ -30,14 +33,21 @@ impl<'m> Stack<'m> {
         local: u8,
         group: u16,
     ) -> Result<(u32, u32), Stop> {
-        let active = self.actives_free.take(self.actives).ok_or(Stop::ActiveFull)?;
+        let pool = self.groups[usize::from(group)].pool;
+        let owner = usize::from(pool);
+        if self.shares.connections.room(owner) == 0
+            || tuple.remote.is_ipv6() && self.shares.ipv6_addresses.room(owner) == 0
+        {
+            return Err(Stop::ConnectionsFull);
+        }
+        let active = self.take_active(owner)?;
         let Some(index) = self.take_connection() else {
-            self.actives_free.give_back(self.actives, active);
+            self.give_back_new_active(active, owner);
             return Err(Stop::ConnectionsFull);
         };
         let Some((remote, v6)) = self.keep_address(tuple.remote) else {
             self.connections[index as usize].options = 0;
-            self.actives_free.give_back(self.actives, active);
+            self.give_back_new_active(active, owner);
             self.connections_free.give_back(self.connections, index);
             return Err(Stop::ConnectionsFull);
         };
@@ -55,12 +65,22 @@ impl<'m> Stack<'m> {
         let offset = self.secret.timestamp_offset(tuple);
         self.actives[active as usize].unfold(index, &rec, offset);
         self.actives[active as usize].flags = 0;
+        self.actives[active as usize].pool = pool;
         self.flows.insert(self.hash_of(&rec), index);
         let group = &mut self.groups[usize::from(group)];
         group.connections += 1;
         group.counts.opened += 1;
-        self.pool_connections[usize::from(group.pool)] += 1;
+        self.shares.connections.take(owner);
+        if v6 == V6 {
+            self.shares.ipv6_addresses.take(owner);
+        }
         Ok((index, active))
+    }
+
+    /// Gives back an active record that nobody has used yet.
+    fn give_back_new_active(&mut self, active: u32, owner: usize) {
+        self.actives_free.give_back(self.actives, active);
+        self.shares.actives.give_back(owner);
     }
 
     /// A free connection record, if need be the one that has been longest in TIME-WAIT: a burst
@@ -115,9 +135,11 @@ impl<'m> Stack<'m> {
         if let Some(active) = rec.active() {
             return Ok(active);
         }
-        let active = self.actives_free.take(self.actives).ok_or(Stop::ActiveFull)?;
+        let pool = self.groups[usize::from(rec.group)].pool;
+        let active = self.take_active(pool.into())?;
         let offset = self.secret.timestamp_offset(&self.tuple_of(&rec));
         self.actives[active as usize].unfold(index, &rec, offset);
+        self.actives[active as usize].pool = pool;
         self.connections[index as usize].active = active;
         Ok(active)
     }
@@ -128,19 +150,20 @@ impl<'m> Stack<'m> {
         let Some(active) = self.connections[index as usize].active() else { return };
         let mut tcb = self.tcb(index, active);
         tcb.persist_if_stuck();
-        let (sends, tells) = (tcb.plan().is_some(), tcb.has_event());
+        let (sends, tells, waits) = (tcb.plan().is_some(), tcb.has_event(), tcb.waits_for_room());
         if sends {
             self.put_on_out_list(active);
         }
         if tells {
             self.put_on_event_list(index, active);
         }
+        self.wait_or_not(active, waits);
         self.count_half_open(index);
         if self.connections[index as usize].state() == State::Closed {
             // It waits for its RST to leave or its end to be told. To segments it is gone.
             self.make_unfindable(index);
         }
-        if self.actives[active as usize].flags & (ON_OUT_LIST | ON_EVENT_LIST) == 0 {
+        if self.actives[active as usize].flags & ON_A_LIST == 0 {
             let tcb = self.tcb(index, active);
             match tcb.rec.state() {
                 State::Closed if tcb.is_released() => return self.free(index, active),
@@ -192,11 +215,16 @@ impl<'m> Stack<'m> {
             return;
         }
         rec.options ^= HALF_OPEN;
+        let owner = usize::from(self.groups[usize::from(rec.group)].pool);
         if is_half_open {
             self.half_open += 1;
+            self.shares.half_open.take(owner);
             return;
         }
         self.half_open -= 1;
+        if owner < POOLS_MAX {
+            self.shares.half_open.give_back(owner);
+        }
         if rec.state().is_synchronized() {
             self.counters.count(Count::ConnectionsOpened);
         }
@@ -215,7 +243,11 @@ impl<'m> Stack<'m> {
     }
 
     fn give_back_active(&mut self, active: u32) {
-        self.actives[active as usize].connection = NONE;
+        let act = &mut self.actives[active as usize];
+        act.connection = NONE;
+        if act.pool != NOBODY {
+            self.shares.actives.give_back(usize::from(act.pool));
+        }
         self.actives_free.give_back(self.actives, active);
     }
 
@@ -309,6 +341,7 @@ impl<'m> Stack<'m> {
         self.tcb(index, active).release_all();
         self.timers.disarm(self.actives, active);
         self.give_back_active(active);
+        self.connections[index as usize].active = NONE;
         self.free_record(index);
     }
 
@@ -335,9 +368,22 @@ impl<'m> Stack<'m> {
         if group == nobodys {
             return;
         }
+        let (active, v6, half_open) = (rec.active(), rec.has(V6), rec.has(HALF_OPEN));
         let left = &mut self.groups[usize::from(group)];
         left.connections -= 1;
-        self.pool_connections[usize::from(left.pool)] -= 1;
+        let owner = usize::from(left.pool);
+        self.shares.connections.give_back(owner);
+        if v6 {
+            self.shares.ipv6_addresses.give_back(owner);
+        }
+        if half_open {
+            self.shares.half_open.give_back(owner);
+        }
+        if let Some(active) = active {
+            self.stop_waiting(active);
+            self.actives[active as usize].pool = NOBODY;
+            self.shares.actives.give_back(owner);
+        }
         self.check_drained(group);
     }
 

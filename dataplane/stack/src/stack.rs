@@ -3,17 +3,19 @@
 use core::net::IpAddr;
 
 use crate::buffer::Buffer;
-use crate::config::{Config, TcpConfig};
+use crate::config::{Config, TcpConfig, Throttle};
 use crate::counters::Counters;
-use crate::group::{Group, Pool};
+use crate::group::{Figures, Group, Pool};
 use crate::memory::{Carver, MemoryTooSmall, bytes_of};
 use crate::net::{Interface, NeighbourRecord, ParkedFrame};
 use crate::queues::Queue;
 use crate::secret::Secret;
+use crate::shares::Shares;
 use crate::sweep::Sweep;
 use crate::table::chunk::{Chunk, Chunks};
 use crate::table::flow::{Bucket, FlowTable, buckets_for};
 use crate::table::narrow::{NARROW_MAX, Narrow, NarrowPaths};
+use crate::table::quota::Quota;
 use crate::table::slots::{FreeList, Linked, NONE};
 use crate::table::timer::Wheel;
 use crate::tcp::Tcb;
@@ -33,6 +35,7 @@ pub struct Stack<'m> {
     pub(crate) worker: u8,
     pub(crate) mtu: u16,
     pub(crate) tcp: TcpConfig,
+    pub(crate) throttle: Throttle,
     pub(crate) secret: Secret,
     pub(crate) now: Instant,
     pub(crate) interface: Interface<'m>,
@@ -48,13 +51,16 @@ pub struct Stack<'m> {
     pub(crate) timers: Wheel<'m>,
     pub(crate) chunks: Chunks<'m>,
     pub(crate) paths: NarrowPaths<'m>,
-    pub(crate) transmit: Buffer<'m>,
+    pub(crate) transmit: Buffer<'m, POOLS_MAX>,
+    pub(crate) shares: Shares,
 
     pub(crate) pools: [Option<Pool<'m>>; POOLS_MAX],
-    /// Connections of each pool.
-    pub(crate) pool_connections: [u32; POOLS_MAX],
     /// The receive buffer of connections whose pool is closed: nothing fits in it.
     pub(crate) nowhere: Buffer<'m>,
+    /// Their figures, which nobody looks at.
+    pub(crate) nobodys_figures: Figures,
+    /// Connections of all pools that wait to be told of room.
+    pub(crate) waiting: u32,
     /// The last one is nobody's and never open: its connections have an end, but no owner.
     pub(crate) groups: &'m mut [Group],
     /// Index plus 1 of the first group on each port.
@@ -167,6 +173,7 @@ impl<'m> Stack<'m> {
             worker: config.worker,
             mtu: config.mtu,
             tcp: config.tcp,
+            throttle: config.throttle,
             secret: Secret::new(&config.secret),
             now,
             interface: Interface::new(config, neighbours, parked),
@@ -182,9 +189,16 @@ impl<'m> Stack<'m> {
             chunks: Chunks::new(carver.take(config.chunks_max as usize + 1)?),
             paths: NarrowPaths::new(carver.take(NARROW_MAX)?),
             transmit: Buffer::new(transmit),
+            shares: Shares {
+                connections: Quota::new(config.connections_max),
+                ipv6_addresses: Quota::new(config.ipv6_connections_max),
+                half_open: Quota::new(config.tcp.half_open_max),
+                actives: Quota::new(config.active_max),
+            },
             pools: [const { None }; POOLS_MAX],
-            pool_connections: [0; POOLS_MAX],
             nowhere: Buffer::new(&mut []),
+            nobodys_figures: Figures::default(),
+            waiting: 0,
             groups: carver.take(config.groups_max as usize + 1)?,
             ports: carver.take(PORTS)?,
             queues: carver.take(config.queues_max as usize)?,
@@ -233,8 +247,8 @@ impl<'m> Stack<'m> {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let time_wait = self.time_wait_deadline();
-        let times =
-            [self.timers.next(), time_wait, self.sweep.timeout(), self.interface.poll_timeout()];
+        let (net, room) = (self.interface.poll_timeout(), self.room_deadline());
+        let times = [self.timers.next(), time_wait, self.sweep.timeout(), net, room];
         times.into_iter().flatten().min()
     }
 
@@ -248,9 +262,9 @@ impl<'m> Stack<'m> {
     pub(crate) fn tcb(&mut self, index: u32, active: u32) -> Tcb<'_, 'm> {
         let rec = &mut self.connections[index as usize];
         let group = &mut self.groups[usize::from(rec.group)];
-        let receive = match self.pools.get_mut(usize::from(group.pool)) {
-            Some(Some(pool)) if group.is_open() => &mut pool.receive,
-            _ => &mut self.nowhere,
+        let (receive, figures) = match self.pools.get_mut(usize::from(group.pool)) {
+            Some(Some(pool)) if group.is_open() => (&mut pool.receive, &mut pool.figures),
+            _ => (&mut self.nowhere, &mut self.nobodys_figures),
         };
         Tcb {
             link_mss: link_mss(self.mtu, rec.has(V6)),
@@ -258,11 +272,13 @@ impl<'m> Stack<'m> {
             act: &mut self.actives[active as usize],
             group,
             receive,
+            figures,
             transmit: &mut self.transmit,
             chunks: &mut self.chunks,
             paths: &mut self.paths,
             counters: &mut self.counters,
             tcp: &self.tcp,
+            throttle: &self.throttle,
             now: self.now,
         }
     }

@@ -121,7 +121,7 @@ impl Stack<'_> {
         }
         let again = self.now + group.keep_interval().max(STEP);
         let is_asked = rec.active().is_some_and(|active| self.actives[active as usize].has(ASKING));
-        if !is_asked && self.may_ask_peers() {
+        if !is_asked && self.may_ask_peers(usize::from(group.pool)) {
             let asked = self.with_connection(index, |tcb| tcb.ask());
             if let Err(stop) = asked {
                 self.counters.stop(stop);
@@ -130,10 +130,10 @@ impl Stack<'_> {
         again
     }
 
-    /// Questions leave a quarter of the active records to connections with something to do.
-    fn may_ask_peers(&self) -> bool {
-        let all = self.actives.len();
-        (self.actives_free.in_use() as usize) < all - all / 4
+    /// Questions leave a quarter of a pool's active records to connections with something to do.
+    fn may_ask_peers(&self, pool: usize) -> bool {
+        let part = self.shares.actives.part(pool);
+        part.free > 0 && !part.is_below(25)
     }
 
     /// A connection on which no text came or went for too long is closed.
@@ -159,7 +159,7 @@ impl Stack<'_> {
             return Instant::from_millis((units + u64::from(limit - age)) << group.idle_shift);
         }
         let closed = self.with_connection(index, |tcb| {
-            tcb.act.reason = Reason::Idle as u32;
+            tcb.act.reason = Reason::Idle as u16;
             tcb.end();
         });
         if let Err(stop) = closed {

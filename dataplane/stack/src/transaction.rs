@@ -71,8 +71,13 @@ impl Stack<'_> {
             if self.connections[index as usize].group != group {
                 return Err(refused(Misuse::NotInGroup));
             }
+            if !part.payload.is_empty() && !self.may_unfold_for_text(index) {
+                return Err(refused(Misuse::TableFull));
+            }
             let active = self.unfold(index).map_err(|_| refused(Misuse::TableFull))?;
             let tcb = self.tcb(index, active);
+            let pool = usize::from(tcb.group.pool);
+            let received = tcb.receive.blocks(pool);
             if part.commit.is_some_and(|up_to| up_to > tcb.offset_of(tcb.act.rcv_given)) {
                 return Err(refused(Misuse::BeyondGiven));
             }
@@ -84,7 +89,8 @@ impl Stack<'_> {
             let bytes = to_same.map(|part| part.payload.len()).sum();
             tcb.check_send(bytes).map_err(refused)?;
             blocks += part.payload.len().div_ceil(PAGE);
-            if blocks > self.chunks.room() || blocks * PAGE > self.transmit.free_bytes() {
+            let room = self.transmit.room(pool) / PAGE;
+            if blocks > room.min(self.chunks.room_to_send(pool, received)) {
                 return Err(refused(Misuse::NoBuffer));
             }
         }

@@ -465,7 +465,11 @@ impl<'m, 'l> World<'m, 'l> {
         self.segment(at, (flags, seq, ack), 0, tcp::Options::NONE, &[]);
         let sent = self.deliver();
         assert!(sent.iter().all(|frame| !is_reset(frame)), "a RST is answered by a RST");
-        let segments = sent.iter().filter(|frame| read(frame).is_some()).count();
+        // What it frees may open the windows of others.
+        let (address, port) = (Self::address(at), self.clients[at].port);
+        let is_back =
+            |(ip, segment): (IpAddr, Segment<'_>)| ip == address && segment.dst_port == port;
+        let segments = sent.iter().filter(|frame| read(frame).is_some_and(is_back)).count();
         assert!(segments <= 1, "a RST is answered by {segments} segments");
     }
 

@@ -2,8 +2,10 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use super::quota::{Part, Quota};
 use super::slots::{FreeList, Linked, NONE};
 use crate::buffer::{Block, Buffer};
+use crate::stack::POOLS_MAX;
 use crate::tcp::seq::SeqNum;
 
 /// One piece of a stream: `len` bytes from `seq` on, at the start of `block`.
@@ -14,7 +16,8 @@ pub(crate) struct Chunk {
     pub(crate) block: Block,
     pub(crate) seq: SeqNum,
     pub(crate) len: u16,
-    reserved: u16,
+    /// The pool it is counted for.
+    pool: u16,
 }
 
 const _: () = assert!(size_of::<Chunk>() == 16);
@@ -50,26 +53,36 @@ impl ChunkList {
 pub(crate) struct Chunks<'m> {
     table: &'m mut [Chunk],
     free: FreeList,
+    quota: Quota<POOLS_MAX>,
 }
 
 impl<'m> Chunks<'m> {
     pub(crate) fn new(table: &'m mut [Chunk]) -> Self {
-        Self { table, free: FreeList::new() }
+        // Index 0 is none.
+        let total = u32::try_from(table.len().saturating_sub(1)).unwrap_or(u32::MAX);
+        Self { table, free: FreeList::new(), quota: Quota::new(total) }
     }
 
-    pub(crate) const fn in_use(&self) -> u32 {
-        self.free.in_use()
+    pub(crate) const fn quota(&self) -> &Quota<POOLS_MAX> {
+        &self.quota
     }
 
-    /// Whether a quarter of the table or more is free.
-    pub(crate) fn has_a_quarter_free(&self) -> bool {
-        let used = u64::from(self.in_use());
-        used * 4 <= self.table.len() as u64 * 3
+    pub(crate) fn share(&mut self, present: &[bool; POOLS_MAX], percent: u8) {
+        self.quota.share(present, percent);
     }
 
-    /// How many more there are; index 0 is none.
-    pub(crate) fn room(&self) -> usize {
-        self.table.len().saturating_sub(1 + self.free.in_use() as usize)
+    /// The chunks a pool has or could have, and how many of them are free.
+    pub(crate) fn part(&self, pool: usize) -> Part {
+        self.quota.part(pool)
+    }
+
+    /// How many more a pool may take for sending, when it has so many for received text: either
+    /// leaves the other an eighth.
+    pub(crate) fn room_to_send(&self, pool: usize, received: u32) -> usize {
+        let Part { free, of } = self.part(pool);
+        let sent = (of - free).saturating_sub(received);
+        let most = of - of / 8;
+        free.min(most.saturating_sub(sent)) as usize
     }
 
     pub(crate) fn get(&self, index: u32) -> &Chunk {
@@ -80,20 +93,49 @@ impl<'m> Chunks<'m> {
         &mut self.table[index as usize]
     }
 
-    /// A chunk with room for `len` bytes in `buffer`, on no list yet. `None` when the buffer or
-    /// the table is full.
-    pub(crate) fn take(&mut self, buffer: &mut Buffer<'_>, seq: SeqNum, len: u16) -> Option<u32> {
-        let block = buffer.take(usize::from(len))?;
+    /// A chunk of a pool's with room for `len` bytes in `buffer`, on no list yet. `None` when the
+    /// buffer or the table is full, or the pool's share of either.
+    pub(crate) fn take<const OWNERS: usize>(
+        &mut self,
+        buffer: &mut Buffer<'_, OWNERS>,
+        pool: u16,
+        seq: SeqNum,
+        len: u16,
+    ) -> Option<u32> {
+        let owner = usize::from(pool);
+        if self.quota.room(owner) == 0 {
+            return None;
+        }
+        let block = buffer.take(owner, usize::from(len))?;
         let Some(index) = self.free.take(self.table) else {
-            buffer.give_back(block);
+            buffer.give_back(block, usize::from(len));
             return None;
         };
-        self.table[index as usize] = Chunk { next: NONE, block, seq, len, reserved: 0 };
+        self.quota.take(owner);
+        self.table[index as usize] = Chunk { next: NONE, block, seq, len, pool };
         Some(index)
     }
 
-    pub(crate) fn give_back(&mut self, buffer: &mut Buffer<'_>, index: u32) {
-        buffer.give_back(self.get(index).block);
+    /// So many bytes more are put into a chunk's block, which has room for them.
+    pub(crate) fn extend<const OWNERS: usize>(
+        &mut self,
+        buffer: &mut Buffer<'_, OWNERS>,
+        index: u32,
+        more: u16,
+    ) {
+        let chunk = self.get_mut(index);
+        chunk.len += more;
+        buffer.extend(chunk.block, usize::from(more));
+    }
+
+    pub(crate) fn give_back<const OWNERS: usize>(
+        &mut self,
+        buffer: &mut Buffer<'_, OWNERS>,
+        index: u32,
+    ) {
+        let Chunk { block, len, pool, .. } = *self.get(index);
+        buffer.give_back(block, usize::from(len));
+        self.quota.give_back(usize::from(pool));
         self.free.give_back(self.table, index);
     }
 
@@ -108,9 +150,9 @@ impl<'m> Chunks<'m> {
 
     /// Gives back the chunks at the front that end at or before `seq`. Answers whether the chunk
     /// `cursor` was among them.
-    pub(crate) fn release_to(
+    pub(crate) fn release_to<const OWNERS: usize>(
         &mut self,
-        buffer: &mut Buffer<'_>,
+        buffer: &mut Buffer<'_, OWNERS>,
         list: &mut ChunkList,
         seq: SeqNum,
         cursor: u32,
@@ -129,7 +171,11 @@ impl<'m> Chunks<'m> {
     }
 
     /// Gives back a whole list.
-    pub(crate) fn release(&mut self, buffer: &mut Buffer<'_>, list: &mut ChunkList) {
+    pub(crate) fn release<const OWNERS: usize>(
+        &mut self,
+        buffer: &mut Buffer<'_, OWNERS>,
+        list: &mut ChunkList,
+    ) {
         let mut index = list.head;
         while index != NONE {
             let next = self.get(index).next;

@@ -50,12 +50,15 @@ impl Tcb<'_, '_> {
             let seq = self.act.rcv_committed + bytes;
             self.act.rcv_committed = seq;
             self.act.set(TEXTED);
+            let acknowledges = self.act.rcv_ack.before(seq);
             self.act.rcv_ack = self.act.rcv_ack.latest(seq);
             let cursor = self.act.rcv_cursor;
             if self.chunks.release_to(self.receive, &mut self.act.rcv_list, seq, cursor) {
                 self.act.rcv_cursor = NONE;
             }
-            self.acknowledge_commit();
+            if acknowledges {
+                self.acknowledge_commit();
+            }
         }
         if again && self.rec.state() != State::Closed {
             self.act.rcv_given = self.act.rcv_committed;
@@ -67,13 +70,11 @@ impl Tcb<'_, '_> {
         Ok(())
     }
 
-    /// In the XTCP way the commit is the acknowledgement; an ordinary group has acknowledged.
+    /// In the XTCP way the commit is the acknowledgement; an ordinary group has acknowledged, unless
+    /// that was withheld.
     fn acknowledge_commit(&mut self) {
         let closed = self.rec.state() == State::Closed;
-        if !closed
-            && !self.group.acknowledges_on_receive()
-            && self.act.last_ack_sent.before(self.ack_number())
-        {
+        if !closed && self.act.last_ack_sent.before(self.ack_number()) {
             self.act.set(ACK_NOW);
         }
     }
@@ -114,10 +115,15 @@ impl Tcb<'_, '_> {
         mut at: usize,
     ) -> Option<ChunkList> {
         let mut list = ChunkList::default();
+        let pool = self.group.pool;
+        let received = self.receive.blocks(pool.into());
+        if (payload.len() - at).div_ceil(PAGE) > self.chunks.room_to_send(pool.into(), received) {
+            return None;
+        }
         while at < payload.len() {
             let len = (payload.len() - at).min(PAGE);
             let seq = self.act.snd_end + u32::try_from(at).unwrap_or(u32::MAX);
-            let Some(index) = self.chunks.take(self.transmit, seq, length16(len)) else {
+            let Some(index) = self.chunks.take(self.transmit, pool, seq, length16(len)) else {
                 self.chunks.release(self.transmit, &mut list);
                 return None;
             };
@@ -146,7 +152,7 @@ impl Tcb<'_, '_> {
         let chunk = *self.chunks.get(tail);
         let used = usize::from(chunk.len);
         payload.copy_to(0, self.transmit.bytes_mut(chunk.block, used, len));
-        self.chunks.get_mut(tail).len += length16(len);
+        self.chunks.extend(self.transmit, tail, length16(len));
     }
 
     /// CLOSE: everything queued is still sent, then FIN. With a request the application never

@@ -6,7 +6,7 @@
 use super::Tcb;
 use super::record::{
     ACK_NOW, ACK_SECOND, FIN_QUEUED, HELD, PERSISTING, PROBE, RETRANSMIT, Range, SACK, SEND_RST,
-    SEND_SYN, TIMESTAMPS,
+    SEND_SYN, TIMESTAMPS, WITHHELD,
 };
 use super::seq::SeqNum;
 use super::state::State;
@@ -278,6 +278,11 @@ impl Tcb<'_, '_> {
         self.rec.rcv_adv = self.rec.rcv_adv.latest(edge);
         if self.act.rcv_ack == self.text_end() {
             self.act.set_ack_timer(Instant::NEVER);
+            self.act.clear(WITHHELD);
+        }
+        if self.is_window_shrunk() {
+            self.figures.windows_shrunk += 1;
+            self.counters.count(Count::WindowsShrunk);
         }
     }
 

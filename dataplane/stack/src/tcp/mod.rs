@@ -11,6 +11,7 @@
 //! | `path` | 3.9.2.2, 3.7.2 | ICMP errors, path MTU |
 //! | `timeouts` | 3.10.8 | what happens when nothing happens |
 //! | `keep_alive` | 3.8.4 | whether a silent peer is still there |
+//! | `throttle` | | what is done before buffers run out |
 //! | `congestion`, `rtt` | 3.8.1, 3.8.2 | RFC 5681 and 6582, RFC 6298 |
 //!
 //! All of them are rooms of [`Tcb`]: one connection's records and the tables it may touch, put
@@ -30,6 +31,7 @@ mod rtt;
 mod sack;
 pub mod seq;
 pub mod state;
+pub(crate) mod throttle;
 mod timeouts;
 
 pub(crate) use depart::Plan;
@@ -38,10 +40,11 @@ use record::{Active, Connection};
 use state::State;
 
 use crate::buffer::Buffer;
-use crate::config::TcpConfig;
+use crate::config::{TcpConfig, Throttle};
 use crate::counters::Counters;
 use crate::event::Reason;
-use crate::group::Group;
+use crate::group::{Figures, Group};
+use crate::stack::POOLS_MAX;
 use crate::table::chunk::Chunks;
 use crate::table::narrow::NarrowPaths;
 use crate::time::Instant;
@@ -53,10 +56,13 @@ pub(crate) struct Tcb<'t, 'm> {
     pub(crate) group: &'t mut Group,
     /// Its pool's receive buffer.
     pub(crate) receive: &'t mut Buffer<'m>,
-    pub(crate) transmit: &'t mut Buffer<'m>,
+    /// Its pool's counters.
+    pub(crate) figures: &'t mut Figures,
+    pub(crate) transmit: &'t mut Buffer<'m, POOLS_MAX>,
     pub(crate) chunks: &'t mut Chunks<'m>,
     pub(crate) counters: &'t mut Counters,
     pub(crate) tcp: &'t TcpConfig,
+    pub(crate) throttle: &'t Throttle,
     pub(crate) now: Instant,
     /// Those whose path is narrower than the link.
     pub(crate) paths: &'t mut NarrowPaths<'m>,
@@ -76,8 +82,7 @@ impl Tcb<'_, '_> {
         self.act.set_life(Instant::NEVER);
         self.act.set_challenge(Instant::NEVER);
         self.tell_closed(reason);
-        self.act.flags &=
-            record::TELL | record::SEND_RST | record::ON_OUT_LIST | record::ON_EVENT_LIST;
+        self.act.flags &= record::TELL | record::SEND_RST | record::ON_A_LIST;
         self.rec.set_state(State::Closed);
     }
 
@@ -108,9 +113,9 @@ impl Tcb<'_, '_> {
     /// Tells the application, unless it was never told that there is a connection.
     pub(crate) fn tell_closed(&mut self, reason: Reason) {
         self.act.clear(record::TELL);
-        let for_idleness = self.act.reason == Reason::Idle as u32 && reason == Reason::Closed;
+        let for_idleness = self.act.reason == Reason::Idle as u16 && reason == Reason::Closed;
         let reason = if for_idleness { Reason::Idle } else { reason };
-        self.act.reason = reason as u32;
+        self.act.reason = reason as u16;
         self.count_end(reason);
         if self.act.has(record::KNOWN) && !self.rec.has(record::UNTOLD) {
             self.act.set(record::TELL_CLOSED);

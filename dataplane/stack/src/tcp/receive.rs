@@ -56,6 +56,10 @@ impl Tcb<'_, '_> {
             }
             _ => return Err(Stop::TextAfterFin),
         }
+        if self.hides() && !self.makes_way_for(seq) {
+            self.figures.text_hidden += 1;
+            return Err(Stop::TextHidden);
+        }
         if seq == self.rec.rcv_nxt {
             self.take_in_order(payload)
         } else {
@@ -108,7 +112,7 @@ impl Tcb<'_, '_> {
             let used = usize::from(chunk.len);
             let fits = (self.receive.size(chunk.block) - used).min(payload.len());
             self.receive.bytes_mut(chunk.block, used, fits).copy_from_slice(&payload[..fits]);
-            self.chunks.get_mut(tail).len += length16(fits);
+            self.chunks.extend(self.receive, tail, length16(fits));
             taken += u32::from(length16(fits));
             payload = &payload[fits..];
         }
@@ -123,7 +127,11 @@ impl Tcb<'_, '_> {
 
     /// A chunk of the pool's receive buffer with these bytes.
     fn store(&mut self, seq: SeqNum, piece: &[u8]) -> Option<u32> {
-        let index = self.chunks.take(self.receive, seq, length16(piece.len()))?;
+        let pool = self.group.pool;
+        if !self.chunks.part(pool.into()).leaves_an_eighth(self.receive.blocks(pool.into())) {
+            return None;
+        }
+        let index = self.chunks.take(self.receive, pool, seq, length16(piece.len()))?;
         let block = self.chunks.get(index).block;
         self.receive.bytes_mut(block, 0, piece.len()).copy_from_slice(piece);
         Some(index)
@@ -145,6 +153,9 @@ impl Tcb<'_, '_> {
             self.act.set(ACK_NOW);
         }
         if self.group.acknowledges_on_receive() {
+            if self.withholds() {
+                return self.withhold();
+            }
             self.act.rcv_ack = self.text_end();
             if self.act.has(ACK_SECOND) {
                 self.act.set(ACK_NOW);
@@ -160,10 +171,13 @@ impl Tcb<'_, '_> {
 
     /// A group may hold back the acknowledgement of so many bytes and no more: of what is beyond,
     /// the oldest is acknowledged without the application's word.
-    fn acknowledge_beyond_hold_limit(&mut self) {
+    pub(super) fn acknowledge_beyond_hold_limit(&mut self) {
         let limit = self.group.hold_limit;
         let end = self.text_end();
         if limit != 0 && end.since(self.act.rcv_ack) > limit {
+            if self.withholds() {
+                return self.withhold();
+            }
             self.act.rcv_ack = end - limit;
             self.act.set(ACK_NOW);
         }
@@ -222,10 +236,24 @@ impl Tcb<'_, '_> {
         Ok(())
     }
 
-    /// The last quarter of the pool's memory and of the descriptors is for what is in order:
-    /// otherwise holes nobody fills could fill both.
+    /// The last quarter of the pool's memory and of its descriptors is for what is in order:
+    /// otherwise holes nobody fills could fill both. So is all of it once acknowledgements are
+    /// withheld.
     fn may_hold_out_of_order(&self) -> bool {
-        self.receive.free_bytes() > self.receive.capacity() / 4 && self.chunks.has_a_quarter_free()
+        let pool = usize::from(self.group.pool);
+        let last = self.throttle.withhold_below.max(25);
+        let (receive, chunks) = (self.receive.part(pool), self.chunks.part(pool));
+        receive.free * 4 > receive.of && !receive.is_below(last) && !chunks.is_below(last)
+    }
+
+    /// What waits beyond a hole will be sent again: it makes way for what fills the hole. Whether
+    /// that text need not be hidden now.
+    fn makes_way_for(&mut self, seq: SeqNum) -> bool {
+        if seq != self.rec.rcv_nxt || self.act.ooo_head == NONE {
+            return false;
+        }
+        self.release_out_of_order();
+        !self.hides()
     }
 
     /// The hole is closed as far as it goes: what waited behind it is in order now.
@@ -333,20 +361,23 @@ impl Tcb<'_, '_> {
 
     /// The window a SYN or SYN-ACK offers, which is never scaled.
     pub(super) fn first_window(&self) -> u32 {
-        self.window_space().min(u32::from(u16::MAX))
+        // Never nothing: who has only just come would wait for more in an active record.
+        self.window_space().max(self.window_step()).min(u32::from(u16::MAX))
     }
 
-    /// Bytes that may come beyond `rcv.nxt`: what the group allows, less what is unread, and no
-    /// more than a share of what is free in the pool.
+    /// Bytes that may come beyond `rcv.nxt`: what the group and the pool allow.
     fn window_space(&self) -> u32 {
+        self.group_window().min(self.pool_window())
+    }
+
+    /// What the group allows, less what is unread.
+    pub(super) fn group_window(&self) -> u32 {
         let unread = self.rec.rcv_nxt.since(self.act.rcv_committed);
-        let group = self.window_max().saturating_sub(unread);
-        let pool = self.receive.free_bytes() / POOL_SHARE;
-        group.min(u32::try_from(pool).unwrap_or(u32::MAX))
+        self.window_max().saturating_sub(unread)
     }
 
     /// What the group allows, but not so little that a scaled window could not say it.
-    fn window_max(&self) -> u32 {
+    pub(super) fn window_max(&self) -> u32 {
         self.group.window_max.max(2 << self.rec.rcv_scale())
     }
 
@@ -358,8 +389,7 @@ impl Tcb<'_, '_> {
         let wanted = (self.rec.rcv_nxt + self.window_space()).since(ack) >> scale;
         let wanted = wanted.min(u16::MAX.into());
         let told = self.rec.rcv_adv.since(ack);
-        let step = u32::from(self.rec.mss).min(self.window_max() / 2);
-        let field = if wanted << scale >= told + step {
+        let field = if wanted << scale >= told + self.window_step() {
             wanted
         } else {
             // Rounded down, an edge already offered would seem to move back.
@@ -385,9 +415,6 @@ impl Tcb<'_, '_> {
 /// A window is told unasked only while less than this, in bytes, is left of what was offered: an
 /// open one is told with the next acknowledgement anyway.
 const WINDOW_LOW: u32 = 32 << 10;
-
-/// One connection is offered at most this part of what is free in its pool.
-const POOL_SHARE: usize = 8;
 
 /// Pieces are at most [`PAGE`] long.
 fn length16(len: usize) -> u16 {

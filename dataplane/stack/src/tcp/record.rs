@@ -235,7 +235,9 @@ pub(crate) struct Active {
     /// The FIN's sequence number, if [`FIN_SEEN`].
     pub(crate) fin_seq: SeqNum,
     /// Why it ended, once CLOSED: [`crate::Reason`].
-    pub(crate) reason: u32,
+    pub(crate) reason: u16,
+    /// The pool it is counted for; [`u16::MAX`] once it is nobody's.
+    pub(crate) pool: u16,
     /// Offset of this connection's timestamp clock.
     pub(crate) ts_offset: u32,
     /// Acknowledgements owed to segments beyond a hole, one each, as far as the peer counts.
@@ -248,7 +250,9 @@ pub(crate) struct Active {
     pub(crate) soft_error: u16,
     /// How often the path has turned out narrower.
     pub(crate) narrowings: u16,
-    reserved: [u32; 4],
+    pub(crate) wait_next: u32,
+    pub(crate) wait_prev: u32,
+    reserved: [u32; 2],
 }
 
 const _: () = assert!(size_of::<Active>() == 256);
@@ -283,6 +287,12 @@ pub(crate) const ON_OUT_LIST: u32 = 1 << 12;
 pub(crate) const ON_EVENT_LIST: u32 = 1 << 13;
 /// The application was told of the connection, or opened it.
 pub(crate) const KNOWN: u32 = 1 << 14;
+/// Text the stack would have acknowledged by itself waits until buffers are less scarce.
+pub(crate) const WITHHELD: u32 = 1 << 24;
+/// Stands in its pool's list of those that wait until buffers are less scarce.
+pub(crate) const ON_WAIT_LIST: u32 = 1 << 25;
+/// Stands in any list.
+pub(crate) const ON_A_LIST: u32 = ON_OUT_LIST | ON_EVENT_LIST | ON_WAIT_LIST;
 /// To tell: a SYN waits.
 pub(crate) const TELL_ACCEPTABLE: u32 = 1 << 16;
 /// To tell: the handshake is complete.

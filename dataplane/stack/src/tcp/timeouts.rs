@@ -21,10 +21,7 @@ impl Tcb<'_, '_> {
         }
         if self.act.ack_at() <= self.now {
             self.act.set_ack_timer(Instant::NEVER);
-            // An ordinary group has acknowledged already; in the XTCP way this is the deadline
-            // after which the stack acknowledges by itself.
-            self.act.rcv_ack = self.text_end();
-            self.act.set(ACK_NOW);
+            self.on_ack_due();
         }
         if self.act.challenge_at() <= self.now {
             self.act.set_challenge(Instant::NEVER);
@@ -33,6 +30,16 @@ impl Tcb<'_, '_> {
             self.act.set_rto(Instant::NEVER);
             self.on_rto_timeout();
         }
+    }
+
+    /// An ordinary group has acknowledged already; in the XTCP way this is the deadline after which
+    /// the stack acknowledges by itself, if it does.
+    fn on_ack_due(&mut self) {
+        if self.act.rcv_ack != self.text_end() && self.withholds() {
+            return self.withhold();
+        }
+        self.act.rcv_ack = self.text_end();
+        self.act.set(ACK_NOW);
     }
 
     /// Not accepted in time, FIN-WAIT-2 with a silent peer, or a question not answered.
