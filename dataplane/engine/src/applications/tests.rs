@@ -73,8 +73,8 @@ impl Scene {
             receive: ExclusiveMapping::map(&receive).unwrap().into_static_bytes(),
             receive_from: 0,
         };
-        let stack = &mut self.world.server;
-        self.applications.open(new, stack).unwrap();
+        let (stack, now) = (&mut self.world.server, self.world.now);
+        self.applications.open(new, stack, now).unwrap();
         // Applications and the stack number groups differently.
         let gd = Gd::new(15 - number, 77);
         let at_stack = self.applications.open_group(number, gd, config, wake, stack).unwrap();
