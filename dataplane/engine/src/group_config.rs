@@ -30,11 +30,11 @@ pub(crate) fn group_config(
     own: &[Option<Address>],
 ) -> Result<GroupConfig, Refused> {
     let ms = |ms: u32| Duration::from_millis(ms.into());
-    within("port", options.port, 1..=u16::MAX)?;
-    within("weight", options.weight, 1..=u8::MAX)?;
-    within("priority", options.priority, 0..=PRIORITIES - 1)?;
-    within("window_max", options.window_max, 1..=1 << 30)?;
-    within("hop_limit", options.hop_limit, 1..=u8::MAX)?;
+    within("port", &options.port, &(1..=u16::MAX))?;
+    within("weight", &options.weight, &(1..=u8::MAX))?;
+    within("priority", &options.priority, &(0..=PRIORITIES - 1))?;
+    within("window_max", &options.window_max, &(1..=1 << 30))?;
+    within("hop_limit", &options.hop_limit, &(1..=u8::MAX))?;
     if options.traffic_class & ECN_BITS != 0 {
         return Err(Refused::invalid(format!(
             "`traffic_class` is {}: give a multiple of 4, its two lowest bits are ECN's",
@@ -122,9 +122,9 @@ fn acknowledge(options: &GroupOptions) -> Result<Acknowledge, Refused> {
 
 fn keep_alive(asked: message::KeepAlive) -> Result<KeepAlive, Refused> {
     let message::KeepAlive { idle_ms, interval_ms, probes } = asked;
-    within("keep_alive.idle_ms", idle_ms, 1..=KEEP_ALIVE_MAX_MS)?;
-    within("keep_alive.interval_ms", interval_ms, 1..=KEEP_ALIVE_MAX_MS)?;
-    within("keep_alive.probes", probes, 1..=u8::MAX)?;
+    within("keep_alive.idle_ms", &idle_ms, &(1..=KEEP_ALIVE_MAX_MS))?;
+    within("keep_alive.interval_ms", &interval_ms, &(1..=KEEP_ALIVE_MAX_MS))?;
+    within("keep_alive.probes", &probes, &(1..=u8::MAX))?;
     let ms = |ms: u32| Duration::from_millis(ms.into());
     Ok(KeepAlive { idle: ms(idle_ms), interval: ms(interval_ms), probes })
 }
@@ -158,11 +158,11 @@ fn address_bits(options: &GroupOptions, own: &[Option<Address>]) -> Result<u16, 
     Ok(bits)
 }
 
-fn within<T>(option: &str, value: T, range: RangeInclusive<T>) -> Result<(), Refused>
+fn within<T>(option: &str, value: &T, range: &RangeInclusive<T>) -> Result<(), Refused>
 where
     T: PartialOrd + core::fmt::Display,
 {
-    if range.contains(&value) {
+    if range.contains(value) {
         return Ok(());
     }
     let (least, most) = (range.start(), range.end());

@@ -25,6 +25,8 @@ pub(crate) struct World {
     current: Option<Cd>,
     received: Vec<u8>,
     finished: bool,
+    /// Segments from this port of the server's are lost.
+    lost_port: Option<u16>,
 }
 
 /// A cable: frames in one direction.
@@ -57,7 +59,9 @@ pub(crate) fn group(port: u16) -> GroupConfig {
     }
 }
 
-fn stack(ip: IpAddr, mac: u8, send_queue_max: u32, now: Instant) -> Stack<'static> {
+/// A host whose stack queues so much for one connection, and for all of them.
+fn stack(ip: IpAddr, mac: u8, queued: (u32, usize), now: Instant) -> Stack<'static> {
+    let (send_queue_max, transmit_bytes) = queued;
     let mut addresses = [None; ADDRESSES_MAX];
     addresses[0] = Some(Address { ip, prefix_len: 24 });
     let tcp =
@@ -74,7 +78,7 @@ fn stack(ip: IpAddr, mac: u8, send_queue_max: u32, now: Instant) -> Stack<'stati
         ipv6_connections_max: 16,
         active_max: 1024,
         chunks_max: 4096,
-        transmit_bytes: 1 << 20,
+        transmit_bytes,
         neighbours_max: 64,
         pools_max: 8,
         groups_max: 16,
@@ -92,12 +96,21 @@ impl World {
 
     pub(crate) fn new() -> Self {
         let now = Instant::from_millis(1000);
-        let server = stack(Self::SERVER, 1, 16_384, now);
-        let mut client = stack(Self::CLIENT, 2, 1 << 20, now);
+        let server = stack(Self::SERVER, 1, (16_384, 1 << 20), now);
+        let mut client = stack(Self::CLIENT, 2, (1 << 20, 8 << 20), now);
         let client_pool = client.open_pool(memory(1 << 20)).unwrap();
         let client_group = client.open_group(client_pool, QueueId(0), &group(0)).unwrap();
-        let (received, finished) = (Vec::new(), false);
-        Self { server, client, now, client_group, client_pool, current: None, received, finished }
+        Self {
+            server,
+            client,
+            now,
+            client_group,
+            client_pool,
+            current: None,
+            received: Vec::new(),
+            finished: false,
+            lost_port: None,
+        }
     }
 
     /// The client connects; frames go when [`Self::exchange`] is called.
@@ -114,7 +127,17 @@ impl World {
     }
 
     pub(crate) fn client_sends(&mut self, bytes: &[u8]) {
-        self.client.send(self.client_group, self.current.unwrap(), bytes, self.now).unwrap();
+        self.client_sends_on(self.current.unwrap(), bytes);
+    }
+
+    /// As [`Self::client_sends`], on any of the client's connections.
+    pub(crate) fn client_sends_on(&mut self, connection: Cd, bytes: &[u8]) {
+        self.client.send(self.client_group, connection, bytes, self.now).unwrap();
+    }
+
+    /// From now on nothing of what this port of the server's sends arrives.
+    pub(crate) fn lose_from(&mut self, port: u16) {
+        self.lost_port = Some(port);
     }
 
     pub(crate) fn client_is_open(&mut self) -> bool {
@@ -149,6 +172,11 @@ impl World {
         deliver(&to_server, &mut self.server, &mut to_client, self.now);
         self.server.on_timeout(self.now);
         self.server.poll_frames(&mut to_client, self.now);
+        let lost = self.lost_port.map(u16::to_be_bytes);
+        // Behind an Ethernet header and an IPv4 header without options.
+        to_client.0.retain(|frame| {
+            lost.is_none() || frame.get(34..36) != lost.as_ref().map(|port| &port[..])
+        });
         let mut replies = Cable::default();
         deliver(&to_client, &mut self.client, &mut replies, self.now);
         deliver(&replies, &mut self.server, &mut Cable::default(), self.now);

@@ -14,6 +14,9 @@ use xtcp_stack::config::{Accept, Acknowledge, Family};
 use super::*;
 use crate::test_world::{LISTEN, World, group, memory};
 
+mod draining;
+mod waking;
+
 const LAYOUT: EndpointLayout =
     EndpointLayout { workers: 1, submissions: 128, notices: 64, arena_bytes: 4096 };
 
