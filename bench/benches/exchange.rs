@@ -87,6 +87,7 @@ fn host(number: u8, connections: usize, ports: &[u16]) -> Host {
         groups_max: 256,
         queues_max: 1,
         throttle: xtcp_stack::Throttle::default(),
+        net: xtcp_stack::NetConfig::default(),
         tcp: TcpConfig::default(),
     };
     let tables = memory(Stack::memory_needed(&config));

@@ -100,6 +100,7 @@ fn config(device: &Device, own: &[Address], work: &Work) -> Result<Config, Box<d
         groups_max: 4,
         queues_max: 1,
         throttle: xtcp_stack::Throttle::default(),
+        net: xtcp_stack::NetConfig::default(),
         tcp: TcpConfig::default(),
     })
 }

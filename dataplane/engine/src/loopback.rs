@@ -272,6 +272,7 @@ impl Client {
             groups_max: 1,
             queues_max: 1,
             throttle: xtcp_stack::Throttle::default(),
+            net: xtcp_stack::NetConfig::default(),
             tcp: TcpConfig::default(),
         };
         let tables = memory(Stack::memory_needed(&config));

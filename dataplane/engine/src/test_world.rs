@@ -84,6 +84,7 @@ fn stack(ip: IpAddr, mac: u8, queued: (u32, usize), now: Instant) -> Stack<'stat
         groups_max: 16,
         queues_max: 8,
         throttle: xtcp_stack::Throttle::default(),
+        net: xtcp_stack::NetConfig::default(),
         tcp,
     };
     let tables = memory(Stack::memory_needed(&config));

@@ -53,10 +53,48 @@ pub struct Config {
     pub groups_max: u16,
     /// Event queues, one per application endpoint.
     pub queues_max: u16,
+    /// The link and the ways beyond it.
+    pub net: NetConfig,
     /// What is done before buffers run out.
     pub throttle: Throttle,
     /// The TCP's choices.
     pub tcp: TcpConfig,
+}
+
+/// More specific routes one port can have.
+pub const ROUTES_MAX: usize = 16;
+
+/// A way to destinations beyond the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Any address of the destinations.
+    pub prefix: IpAddr,
+    /// How many of its bits they share: 0 to 32, or 0 to 128.
+    pub prefix_len: u8,
+    /// The router, on the link and of the same family.
+    pub via: IpAddr,
+}
+
+/// What is below TCP: the link, the ways beyond it, what is done about fragments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NetConfig {
+    /// The VLAN all frames are of, 1 to 4094: sent with its tag (IEEE 802.1Q), and none taken
+    /// without. `None`: frames without a tag, or with one that names only a priority.
+    pub vlan: Option<u16>,
+    /// Routes beside the gateways, in any order; the longest prefix that matches counts.
+    pub routes: [Option<Route>; ROUTES_MAX],
+    /// Packets put together from fragments at once (1,700 bytes each on a link of 1,500). 0:
+    /// fragments are dropped.
+    pub reassemblies_max: u16,
+    /// How often it is asked at the start who else has our addresses (RFC 4862: 1; RFC 5227: 3),
+    /// which are given up if somebody has. 0: not at all.
+    pub duplicate_probes: u8,
+}
+
+impl Default for NetConfig {
+    fn default() -> Self {
+        Self { vlan: None, routes: [None; ROUTES_MAX], reassemblies_max: 64, duplicate_probes: 0 }
+    }
 }
 
 /// How incoming transmissions are throttled when buffers get scarce (WO 02/091709, "Modifications

@@ -68,7 +68,13 @@ named! {
         Ipv6ExtensionChain, "ipv6-extension-chain", "Too many IPv6 extension headers, or out of order.";
         Ipv6Option, "ipv6-option", "An unknown IPv6 option that must not be skipped.";
         Ipv6Routing, "ipv6-routing", "An IPv6 routing header with segments left.";
-        IpFragment, "ip-fragment", "A part of a fragmented packet.";
+        IpFragment, "ip-fragment", "A fragment of what is not put together: of other than TCP, or of anything.";
+        FragmentInvalid, "fragment-invalid", "A fragment no honest sender makes: empty, odd, without its header.";
+        FragmentTooBig, "fragment-too-big", "A fragment beyond the largest packet put together.";
+        FragmentOverlap, "fragment-overlap", "A fragment of a packet whose fragments overlap (RFC 5722).";
+        FragmentDuplicate, "fragment-duplicate", "A fragment that came twice.";
+        FragmentEvicted, "fragment-evicted", "A packet in pieces that made way for a newer one.";
+        FragmentTimedOut, "fragment-timed-out", "A packet in pieces of which the rest did not come.";
         IpForeign, "ip-foreign", "For an IP address that is not ours.";
         IpSource, "ip-source", "From an IP address no host can have (MUST-63).";
         IpGroup, "ip-group", "Unicast traffic to a broadcast or multicast address (MUST-57).";
@@ -164,6 +170,9 @@ named! {
         SolicitationsOut, "solicitations-out", "Neighbour solicitations sent.";
         AdvertisementsOut, "advertisements-out", "Neighbour advertisements sent.";
         EchoRepliesOut, "echo-replies-out", "ICMP and ICMPv6 echo replies sent.";
+        FragmentsHeld, "fragments-held", "Fragments taken to be put together.";
+        PacketsReassembled, "packets-reassembled", "Packets put together from fragments.";
+        AddressesGivenUp, "addresses-given-up", "Own addresses that somebody else had (RFC 4862, RFC 5227).";
         AddressesDefended, "addresses-defended", "Announcements against a claim on our address.";
         NeighboursLearned, "neighbours-learned", "Neighbour table entries made.";
         NeighboursEvicted, "neighbours-evicted", "Neighbour table entries given up for others.";
@@ -176,7 +185,6 @@ impl From<Malformed> for Stop {
         match malformed {
             Malformed::FrameTruncated => Self::FrameTruncated,
             Malformed::FrameLengthField => Self::FrameLengthField,
-            Malformed::FrameVlan => Self::FrameVlan,
             Malformed::ArpTruncated => Self::ArpTruncated,
             Malformed::ArpKind => Self::ArpKind,
             Malformed::ArpOperation => Self::ArpOperation,

@@ -5,6 +5,7 @@ use core::net::IpAddr;
 use crate::counters::{Count, Outcome, Stop};
 use crate::half_open::Reception;
 use crate::net::MacClass;
+use crate::net::reassembly::Part;
 use crate::secret::Tuple;
 use crate::stack::Stack;
 use crate::tcp::record::{Connection, HELD, LISTED, SEND_SYN, TELL_ACCEPTABLE, TIMESTAMPS};
@@ -97,6 +98,9 @@ impl Stack<'_> {
         if class == MacClass::Foreign {
             return Err(Stop::FrameForeign);
         }
+        if ethernet.vlan != self.interface.vlan() {
+            return Err(Stop::FrameVlan);
+        }
         match ethernet.ethertype {
             EtherType::IPV4 => self.classify_ipv4(&ethernet, class, frame.checksum, out),
             EtherType::IPV6 => self.classify_ipv6(&ethernet, class, frame.checksum, out),
@@ -117,17 +121,32 @@ impl Stack<'_> {
         out: &mut impl Transmit,
     ) -> Result<Option<Arrival<'f>>, Stop> {
         let packet = ipv4::Packet::parse(frame.payload)?;
-        if packet.is_fragment() {
-            return Err(Stop::IpFragment);
-        }
         if packet.source_routed {
             return Err(Stop::Ipv4SourceRoute);
         }
         let (src, dst) = (IpAddr::V4(packet.src), IpAddr::V4(packet.dst));
+        if packet.is_fragment() {
+            if packet.protocol != tcp::PROTOCOL {
+                return Err(Stop::IpFragment);
+            }
+            let part = Part {
+                src,
+                dst,
+                identification: packet.identification.into(),
+                protocol: packet.protocol,
+                offset: packet.fragment_offset,
+                more: packet.more_fragments,
+                ecn: packet.ecn,
+                bytes: packet.payload,
+            };
+            return self.on_fragment(&part, (frame.src, class), out).map(|()| None);
+        }
         match packet.protocol {
             tcp::PROTOCOL => {
-                self.segment(frame, class, (src, dst), packet.payload, checksum).map(Some)
+                self.segment((frame.src, class), (src, dst), packet.payload, checksum).map(Some)
             }
+            // RFC 1122 section 3.2.2: nothing sent to a group's station is about one of us.
+            icmpv4::PROTOCOL if class != MacClass::Ours => Err(Stop::IpGroup),
             icmpv4::PROTOCOL => {
                 let counters = &mut self.counters;
                 match self.interface.on_icmpv4(&packet, frame.src, out, counters)? {
@@ -147,13 +166,18 @@ impl Stack<'_> {
         out: &mut impl Transmit,
     ) -> Result<Option<Arrival<'f>>, Stop> {
         let packet = ipv6::Packet::parse(frame.payload)?;
-        if matches!(packet.fragment, Fragment::Part { .. }) {
-            return Err(Stop::IpFragment);
-        }
         let (src, dst) = (IpAddr::V6(packet.src), IpAddr::V6(packet.dst));
+        if let Fragment::Part { identification, offset, more } = packet.fragment {
+            let (protocol, ecn, bytes) = (packet.protocol, packet.ecn, packet.payload);
+            let part = Part { src, dst, identification, protocol, offset, more, ecn, bytes };
+            return self.on_fragment(&part, (frame.src, class), out).map(|()| None);
+        }
         match packet.protocol {
             tcp::PROTOCOL => {
-                self.segment(frame, class, (src, dst), packet.payload, checksum).map(Some)
+                self.segment((frame.src, class), (src, dst), packet.payload, checksum).map(Some)
+            }
+            icmpv6::PROTOCOL if class != MacClass::Ours && !packet.dst.is_multicast() => {
+                Err(Stop::IpGroup)
             }
             icmpv6::PROTOCOL => {
                 let counters = &mut self.counters;
@@ -167,10 +191,10 @@ impl Stack<'_> {
     }
 
     /// A TCP segment for us, from an address a host can have, with a good checksum.
-    fn segment<'f>(
+    #[inline]
+    pub(crate) fn segment<'f>(
         &mut self,
-        frame: &Frame<'f>,
-        class: MacClass,
+        (from, class): (MacAddr, MacClass),
         (src, dst): (IpAddr, IpAddr),
         bytes: &'f [u8],
         checksum: Checksum,
@@ -192,11 +216,11 @@ impl Stack<'_> {
         let ports = u32::from(segment.src_port) << 16 | u32::from(segment.dst_port);
         let hash = self.secret.flow_hash(src, ports, local);
         self.flows.prefetch(hash);
-        Ok(Arrival { segment, remote: src, local, from: frame.src, hash })
+        Ok(Arrival { segment, remote: src, local, from, hash })
     }
 
     /// SEGMENT ARRIVES: whose is it?
-    fn on_arrival(&mut self, arrival: &Arrival<'_>, out: &mut impl Transmit) -> Outcome {
+    pub(crate) fn on_arrival(&mut self, arrival: &Arrival<'_>, out: &mut impl Transmit) -> Outcome {
         let Some(index) = self.find(arrival.hash, &arrival.name()) else {
             return self.on_segment_without_connection(arrival, out);
         };

@@ -30,6 +30,8 @@ enum Emitted {
 
 /// Both ends of a frame.
 struct Path {
+    /// 0 for none.
+    vlan: u16,
     src_mac: MacAddr,
     dst_mac: MacAddr,
     src: IpAddr,
@@ -74,6 +76,7 @@ impl Stack<'_> {
         let group = &self.groups[usize::from(rec.group)];
         let mut path = Path {
             src_mac: self.interface.mac(),
+            vlan: self.interface.vlan(),
             dst_mac: MacAddr::BROADCAST,
             src: self.local_address(rec.local),
             dst,
@@ -140,8 +143,8 @@ impl Stack<'_> {
         out: &mut impl Transmit,
     ) {
         let src = self.local_address(local);
-        let src_mac = self.interface.mac();
-        let path = Path { src_mac, dst_mac: to, src, dst, dscp: 0, hop_limit: TTL };
+        let (vlan, src_mac) = (self.interface.vlan(), self.interface.mac());
+        let path = Path { vlan, src_mac, dst_mac: to, src, dst, dscp: 0, hop_limit: TTL };
         let len = frame_len(&path, header, 0);
         let Some(frame) = out.frame(len) else {
             self.counters.stop(Stop::TransmitFull);
@@ -174,7 +177,7 @@ fn write_lower_layers<'b>(frame: &'b mut [u8], path: &Path) -> Option<&'b mut [u
     match (path.src, path.dst) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
             let (to, from) = (&path.dst_mac, &path.src_mac);
-            let packet = ethernet::emit(frame, to, from, EtherType::IPV4)?;
+            let packet = ethernet::emit_in(path.vlan, frame, to, from, EtherType::IPV4)?;
             let payload_len = u16::try_from(packet.len().checked_sub(ipv4::HEADER)?).ok()?;
             let header = ipv4::Header {
                 src,
@@ -190,7 +193,7 @@ fn write_lower_layers<'b>(frame: &'b mut [u8], path: &Path) -> Option<&'b mut [u
         }
         (IpAddr::V6(src), IpAddr::V6(dst)) => {
             let (to, from) = (&path.dst_mac, &path.src_mac);
-            let packet = ethernet::emit(frame, to, from, EtherType::IPV6)?;
+            let packet = ethernet::emit_in(path.vlan, frame, to, from, EtherType::IPV6)?;
             let payload_len = u16::try_from(packet.len().checked_sub(ipv6::HEADER)?).ok()?;
             let header = ipv6::Header {
                 src,
@@ -229,5 +232,5 @@ fn header_of(rec: &Connection, plan: &Plan, sack: tcp::SackBlocks) -> tcp::Heade
 
 fn frame_len(path: &Path, header: &tcp::Header, text: usize) -> usize {
     let ip = if path.dst.is_ipv6() { ipv6::HEADER } else { ipv4::HEADER };
-    ethernet::HEADER + ip + header.header_len() + text
+    ethernet::header_len(path.vlan) + ip + header.header_len() + text
 }

@@ -39,6 +39,7 @@
 //! | [`wire`] | bytes to values and back, no state |
 //! | [`net`] | addresses, routes, neighbours, ICMP |
 //! | [`tcp`] | one connection: RFC 9293's rooms |
+//! | `fragments` | segments that come in pieces |
 //! | `frames_in`, `frames_out` | between frames and connections |
 //! | `commands` | what applications ask and are told |
 //! | `transaction` | several commands that act together or not at all |
@@ -63,6 +64,7 @@ pub mod counters;
 mod drain;
 pub mod error;
 pub mod event;
+mod fragments;
 mod frames_in;
 mod frames_out;
 pub mod group;
@@ -90,7 +92,7 @@ pub mod world;
 
 pub use config::{
     Accept, Acknowledge, Address, BadThrottle, Config, Congestion, Family, GroupConfig, KeepAlive,
-    Manner, PRIORITIES, SynCookies, TcpConfig, Throttle,
+    Manner, NetConfig, PRIORITIES, Route, SynCookies, TcpConfig, Throttle,
 };
 pub use counters::{Count, Counters, Outcome, Stop};
 pub use error::Misuse;

@@ -7,6 +7,7 @@ use crate::config::{Config, TcpConfig, Throttle};
 use crate::counters::Counters;
 use crate::group::{Figures, Group, Pool};
 use crate::memory::{Carver, MemoryTooSmall, bytes_of};
+use crate::net::reassembly::{Datagram, Reassembly};
 use crate::net::{Interface, NeighbourRecord, ParkedFrame};
 use crate::queues::Queue;
 use crate::secret::Secret;
@@ -21,6 +22,7 @@ use crate::table::timer::Wheel;
 use crate::tcp::Tcb;
 use crate::tcp::record::{Active, Connection, DOUBTED, V6};
 use crate::time::Instant;
+use crate::wire::ethernet;
 use crate::world::Transmit;
 
 /// Pools a worker can have: an application server has one or a few.
@@ -39,6 +41,7 @@ pub struct Stack<'m> {
     pub(crate) secret: Secret,
     pub(crate) now: Instant,
     pub(crate) interface: Interface<'m>,
+    pub(crate) reassembly: Reassembly<'m>,
     pub(crate) counters: Counters,
 
     pub(crate) flows: FlowTable<'m>,
@@ -146,6 +149,8 @@ impl<'m> Stack<'m> {
             + bytes_of::<Narrow>(NARROW_MAX)
             + bytes_of::<NeighbourRecord>(config.neighbours_max as usize)
             + bytes_of::<ParkedFrame>(PARKED)
+            + bytes_of::<Datagram>(usize::from(config.net.reassemblies_max))
+            + bytes_of::<u8>(pieces_bytes(config))
             + bytes_of::<u32>(Wheel::SLOTS)
             + bytes_of::<Group>(config.groups_max as usize + 1)
             + bytes_of::<u16>(PORTS)
@@ -169,6 +174,8 @@ impl<'m> Stack<'m> {
         let mut carver = Carver::new(tables);
         let neighbours = carver.take(config.neighbours_max as usize)?;
         let parked = carver.take(PARKED)?;
+        let datagrams = carver.take(usize::from(config.net.reassemblies_max))?;
+        let pieces = carver.take(pieces_bytes(config))?;
         let stack = Self {
             worker: config.worker,
             mtu: config.mtu,
@@ -177,6 +184,7 @@ impl<'m> Stack<'m> {
             secret: Secret::new(&config.secret),
             now,
             interface: Interface::new(config, neighbours, parked),
+            reassembly: Reassembly::new(datagrams, pieces, config.mtu),
             counters: Counters::new(),
             flows: FlowTable::new(carver.take(buckets_for(connections))?),
             connections: carver.take(connections)?,
@@ -331,5 +339,10 @@ pub(crate) const fn link_mss(mtu: u16, v6: bool) -> u16 {
 }
 
 fn scratch_bytes(config: &Config) -> usize {
-    usize::from(config.mtu) + crate::wire::ethernet::HEADER
+    usize::from(config.mtu) + ethernet::HEADER + ethernet::TAG
+}
+
+/// What packets in pieces lie in.
+fn pieces_bytes(config: &Config) -> usize {
+    usize::from(config.net.reassemblies_max) * Reassembly::capacity_for(config.mtu)
 }

@@ -24,9 +24,9 @@ pub fn ethernet_frame(bytes: &[u8]) {
     let Ok(frame) = Frame::parse(bytes) else { return };
     assert!(bytes.ends_with(frame.payload));
     let header_len = bytes.len() - frame.payload.len();
-    assert!(header_len == ethernet::HEADER || header_len == ethernet::HEADER + 4);
-    let mut copy = vec![0; ethernet::HEADER + frame.payload.len()];
-    let rest = ethernet::emit(&mut copy, &frame.dst, &frame.src, frame.ethertype);
+    assert!(header_len == ethernet::HEADER || header_len == ethernet::HEADER + ethernet::TAG);
+    let mut copy = vec![0; ethernet::header_len(frame.vlan) + frame.payload.len()];
+    let rest = ethernet::emit_in(frame.vlan, &mut copy, &frame.dst, &frame.src, frame.ethertype);
     rest.expect("there is room").copy_from_slice(frame.payload);
     match frame.ethertype {
         // A tag in a tag is not read, but it would be as the outer one.
@@ -426,6 +426,7 @@ fn config() -> Config {
         groups_max: 1,
         queues_max: 1,
         throttle: xtcp_stack::Throttle::default(),
+        net: xtcp_stack::NetConfig::default(),
         tcp: TcpConfig::default(),
     }
 }

@@ -78,6 +78,7 @@ fn config() -> Config {
         groups_max: 6,
         queues_max: 2,
         throttle: xtcp_stack::Throttle::default(),
+        net: xtcp_stack::NetConfig::default(),
         tcp: TcpConfig { half_open_max: 6, send_queue_max: 12_000, ..TcpConfig::default() },
     }
 }

@@ -2,7 +2,7 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::config::{ADDRESSES_MAX, Config};
+use crate::config::{ADDRESSES_MAX, Config, ROUTES_MAX};
 
 /// An address of either family as one number: IPv4 as `::ffff:a.b.c.d`, which no IPv6 packet may
 /// carry. So that none can pretend, an IPv6 address of that form becomes [`Key::NONE`].
@@ -64,13 +64,39 @@ impl Own {
     }
 }
 
-/// Own addresses and gateways.
+/// A way to the destinations of a prefix.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    key: Key,
+    mask: u128,
+    via: Key,
+}
+
+impl Way {
+    const fn leads_to(self, dst: Key) -> bool {
+        (self.key.0 ^ dst.0) & self.mask == 0 && self.key.is_v4() == dst.is_v4()
+    }
+}
+
+/// The mask of a prefix, as [`Key`] has it.
+fn mask_of(ip: IpAddr, prefix_len: u8) -> u128 {
+    let unused = if ip.is_ipv4() { 96 } else { 0 };
+    let prefix_len = u32::from(prefix_len) + unused;
+    u128::MAX.checked_shl(128u32.saturating_sub(prefix_len)).unwrap_or(0)
+}
+
+/// Own addresses, gateways and routes.
 #[derive(Clone, Debug)]
 pub(super) struct Addresses {
     own: [Own; ADDRESSES_MAX],
     /// Place in [`Config::addresses`] of each.
     index: [u8; ADDRESSES_MAX],
     count: usize,
+    /// Bit n: the nth is somebody else's.
+    given_up: u16,
+    /// The longest prefix first.
+    routes: [Way; ROUTES_MAX],
+    routes_count: usize,
     gateway_v4: Option<Key>,
     gateway_v6: Option<Key>,
 }
@@ -82,6 +108,9 @@ impl Addresses {
             own: [nobody; ADDRESSES_MAX],
             index: [0; ADDRESSES_MAX],
             count: 0,
+            given_up: 0,
+            routes: [Way { key: Key::NONE, mask: 0, via: Key::NONE }; ROUTES_MAX],
+            routes_count: 0,
             gateway_v4: config.gateway_v4.map(|ip| Key::of(ip.into())),
             gateway_v6: config.gateway_v6.map(|ip| Key::of(ip.into())),
         };
@@ -89,14 +118,28 @@ impl Addresses {
             let Some(address) = address.filter(|address| !address.ip.is_unspecified()) else {
                 continue;
             };
-            let unused = if address.ip.is_ipv4() { 96 } else { 0 };
-            let prefix_len = u32::from(address.prefix_len) + unused;
-            let mask = u128::MAX.checked_shl(128u32.saturating_sub(prefix_len)).unwrap_or(0);
+            let mask = mask_of(address.ip, address.prefix_len);
             addresses.own[addresses.count] = Own { key: Key::of(address.ip), mask };
             addresses.index[addresses.count] = place as u8;
             addresses.count += 1;
         }
+        for route in config.net.routes.iter().flatten() {
+            let (key, via) = (Key::of(route.prefix), Key::of(route.via));
+            addresses.routes[addresses.routes_count] =
+                Way { key, mask: mask_of(route.prefix, route.prefix_len), via };
+            addresses.routes_count += 1;
+        }
+        let count = addresses.routes_count;
+        addresses.routes[..count].sort_unstable_by_key(|way| core::cmp::Reverse(way.mask));
         addresses
+    }
+
+    /// Somebody else has this address: it is not ours any more. False if it was not.
+    pub(super) fn give_up(&mut self, key: Key) -> bool {
+        let Some(place) = self.iter().position(|own| own.key == key) else { return false };
+        let before = self.given_up;
+        self.given_up |= 1 << place;
+        self.given_up != before
     }
 
     #[inline]
@@ -108,6 +151,9 @@ impl Addresses {
     #[inline]
     pub(super) fn local(&self, key: Key) -> Option<u8> {
         let place = self.iter().position(|own| own.key == key)?;
+        if self.given_up >> place & 1 == 1 {
+            return None;
+        }
         self.index.get(place).copied()
     }
 
@@ -118,9 +164,10 @@ impl Addresses {
         self.own.get(place).map(|own| own.key.ip())
     }
 
-    /// Every own address.
+    /// Every own address that nobody else has.
     pub(super) fn all(&self) -> impl Iterator<Item = IpAddr> + '_ {
-        self.iter().map(|own| own.key.ip())
+        let ours = |(place, _): &(usize, &Own)| self.given_up >> place & 1 == 0;
+        self.iter().enumerate().filter(ours).map(|(_, own)| own.key.ip())
     }
 
     /// Whether a packet to `group` is for us: all nodes, and those who have an address of ours
@@ -168,11 +215,17 @@ impl Addresses {
         if is_group(dst) || dst == Key::NONE {
             return None;
         }
-        match (on_link, dst.is_v4()) {
-            (true, _) => Some(dst),
-            (false, true) => self.gateway_v4,
-            (false, false) => self.gateway_v6,
+        if on_link {
+            return Some(dst);
         }
+        let gateway = if dst.is_v4() { self.gateway_v4 } else { self.gateway_v6 };
+        self.route(dst).or(gateway)
+    }
+
+    /// The router of the longest prefix a destination has.
+    fn route(&self, dst: Key) -> Option<Key> {
+        let routes = self.routes.get(..self.routes_count)?;
+        routes.iter().find(|way| way.leads_to(dst)).map(|way| way.via)
     }
 
     /// The own address to ask for a neighbour from: one in its prefix, else the first of its
@@ -272,6 +325,35 @@ mod tests {
         let addresses = Addresses::new(&alone);
         assert_eq!(addresses.next_hop(Key::of(ip("8.8.8.8"))), None);
         assert_eq!(addresses.next_hop(Key::of(ip("2001:db8::9"))), None);
+    }
+
+    #[test]
+    fn the_longest_prefix_shows_the_way() {
+        let mut config = config();
+        let route = |prefix, prefix_len, via| {
+            let (prefix, via) = (ip(prefix), ip(via));
+            Some(crate::config::Route { prefix, prefix_len, via })
+        };
+        config.net.routes[0] = route("172.16.0.0", 12, "10.77.0.12");
+        config.net.routes[3] = route("172.16.5.0", 24, "10.77.0.24");
+        config.net.routes[5] = route("2001:db8:5::", 48, "fd77::48");
+        config.net.routes[6] = route("0.0.0.0", 1, "10.77.0.32");
+        config.net.routes[7] = route("172.16.5.9", 32, "10.77.0.33");
+        let addresses = Addresses::new(&config);
+        let next_hop = |text| addresses.next_hop(Key::of(ip(text))).map(Key::ip);
+        for (dst, via) in [
+            ("172.16.5.9", "10.77.0.33"),
+            ("172.16.5.8", "10.77.0.24"),
+            ("172.16.6.1", "10.77.0.12"),
+            ("172.32.0.1", "10.77.0.1"),
+            ("8.8.8.8", "10.77.0.32"),
+            ("10.77.0.99", "10.77.0.99"),
+            ("2001:db8:5::1", "fd77::48"),
+            ("2001:db8:6::1", "fd77::1"),
+            ("::1.2.3.4", "fd77::1"),
+        ] {
+            assert_eq!(next_hop(dst), Some(ip(via)), "{dst}");
+        }
     }
 
     #[test]

@@ -33,6 +33,9 @@ impl Interface<'_> {
         let asks = packet.operation == Operation::Request;
         if packet.sender_ip.is_unspecified() {
             // A probe (RFC 5227 section 2.1.1): who looks for a free address has none yet.
+            if for_us && asks {
+                self.yield_if_detecting(packet.target_ip.into(), counters)?;
+            }
             return if for_us && asks {
                 self.answer(&packet, out, counters)
             } else {
@@ -116,8 +119,9 @@ impl Interface<'_> {
     }
 
     fn send_arp(&self, dst: MacAddr, packet: &Packet, out: &mut impl Transmit) -> Outcome {
-        let frame = out.frame(ethernet::HEADER + arp::PACKET).ok_or(Stop::TransmitFull)?;
-        ethernet::emit(frame, &dst, &self.mac, EtherType::ARP)
+        let len = ethernet::header_len(self.vlan) + arp::PACKET;
+        let frame = out.frame(len).ok_or(Stop::TransmitFull)?;
+        ethernet::emit_in(self.vlan, frame, &dst, &self.mac, EtherType::ARP)
             .and_then(|rest| packet.emit(rest))
             .map(|_| ())
             .ok_or(Stop::TransmitFull)

@@ -138,6 +138,11 @@ impl Interface<'_> {
             return Err(Stop::NdForeign);
         }
         if packet.src.is_unspecified() {
+            if src_mac == self.mac {
+                // Our own question, sent back by the link (RFC 4862 section 5.4.3).
+                return Err(Stop::NdForeign);
+            }
+            self.yield_if_detecting(asked.target.into(), counters)?;
             // Duplicate address detection: everybody hears that the address is taken.
             return self.advertise(asked.target, (ALL_NODES, None), out, counters);
         }
@@ -240,7 +245,9 @@ impl Interface<'_> {
         out: &mut impl Transmit,
         counters: &mut Counters,
     ) -> Outcome {
-        let asked = Solicitation { target, source_mac: Some(self.mac) };
+        // Without an address of its own to be answered at, it says nothing of itself.
+        let source_mac = (!source.is_unspecified()).then_some(self.mac);
+        let asked = Solicitation { target, source_mac };
         let group = icmpv6::solicited_node(target);
         let everybody = || (group, icmpv6::multicast_mac(group));
         let (dst, mac) = mac.map_or_else(everybody, |mac| (target, mac));
@@ -261,7 +268,7 @@ impl Interface<'_> {
         if !src_mac.is_unicast() {
             return Err(Stop::FrameSource);
         }
-        let len = ethernet::HEADER + ipv4::HEADER + echo.message_len();
+        let len = ethernet::header_len(self.vlan) + ipv4::HEADER + echo.message_len();
         let header = ipv4::Header {
             src: packet.dst,
             dst: packet.src,
@@ -273,7 +280,7 @@ impl Interface<'_> {
             payload_len: echo.message_len() as u16,
         };
         let frame = out.frame(len).ok_or(Stop::TransmitFull)?;
-        ethernet::emit(frame, &src_mac, &self.mac, EtherType::IPV4)
+        ethernet::emit_in(self.vlan, frame, &src_mac, &self.mac, EtherType::IPV4)
             .and_then(|rest| header.emit(rest))
             .and_then(|rest| echo.emit_reply(rest))
             .map(|_| ())
@@ -311,9 +318,9 @@ impl Interface<'_> {
         emit: impl FnOnce(&mut [u8]) -> Option<()>,
         out: &mut impl Transmit,
     ) -> Outcome {
-        let len = ethernet::HEADER + ipv6::HEADER + usize::from(header.payload_len);
+        let len = ethernet::header_len(self.vlan) + ipv6::HEADER + usize::from(header.payload_len);
         let frame = out.frame(len).ok_or(Stop::TransmitFull)?;
-        ethernet::emit(frame, &dst, &self.mac, EtherType::IPV6)
+        ethernet::emit_in(self.vlan, frame, &dst, &self.mac, EtherType::IPV6)
             .and_then(|rest| header.emit(rest))
             .and_then(emit)
             .ok_or(Stop::TransmitFull)

@@ -5,17 +5,20 @@
 //! can its sender be real; to which Ethernet address does a packet to this destination go; and
 //! what do ARP, ICMP and ICMPv6 want. Nothing is forwarded, no route is learned: redirects and
 //! router advertisements are counted and ignored, and routes are the configuration's. Own addresses
-//! come from the operator and are not put to duplicate address detection; a conflict is counted and
-//! defended against (RFC 5227 section 2.4 (c)).
+//! come from the operator; whether somebody else has them is asked at the start if so configured, and
+//! a claim that comes later is counted and defended against (RFC 5227 section 2.4 (c)).
 
 mod addresses;
 mod arp;
+mod detection;
 mod icmp;
 mod neighbours;
+pub mod reassembly;
 
 use core::net::IpAddr;
 
 use self::addresses::{Addresses, Key};
+use self::detection::Detection;
 use self::neighbours::{Known, Neighbours, Question};
 pub use self::neighbours::{NeighbourRecord, PARKED_FRAME_MAX, PENDING_MAX, ParkedFrame};
 use crate::config::Config;
@@ -52,6 +55,9 @@ pub enum Resolved {
 #[derive(Debug)]
 pub struct Interface<'m> {
     mac: MacAddr,
+    /// 0 for none.
+    vlan: u16,
+    detection: Detection,
     addresses: Addresses,
     neighbours: Neighbours<'m>,
     answers: bool,
@@ -71,6 +77,8 @@ impl<'m> Interface<'m> {
     ) -> Self {
         Self {
             mac: config.mac,
+            vlan: config.net.vlan.unwrap_or(0) & 0x0fff,
+            detection: Detection::new(config.net.duplicate_probes),
             addresses: Addresses::new(config),
             neighbours: Neighbours::new(&config.secret, neighbours, parked),
             answers: true,
@@ -82,6 +90,13 @@ impl<'m> Interface<'m> {
     #[must_use]
     pub const fn mac(&self) -> MacAddr {
         self.mac
+    }
+
+    /// The VLAN frames are of; 0 for none.
+    #[inline]
+    #[must_use]
+    pub const fn vlan(&self) -> u16 {
+        self.vlan
     }
 
     /// Whether this worker answers ARP, neighbour solicitations and echo requests (at first it
@@ -190,6 +205,7 @@ impl<'m> Interface<'m> {
 
     /// Asks the neighbours that are due again, and gives up those that do not answer.
     pub fn poll_frames(&mut self, out: &mut impl Transmit, counters: &mut Counters, now: Instant) {
+        self.poll_detection(out, counters, now);
         let mut slot = 0;
         while let Some(question) = self.neighbours.poll(&mut slot, counters, now) {
             self.ask(question, out, counters, now);
@@ -199,7 +215,7 @@ impl<'m> Interface<'m> {
     /// When [`Self::poll_frames`] next has something to do.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let due = self.neighbours.due();
+        let due = self.neighbours.due().min(self.detection.due());
         (due < Instant::NEVER).then_some(due)
     }
 
@@ -235,6 +251,7 @@ impl<'m> Interface<'m> {
         now: Instant,
     ) -> Outcome {
         const DEFEND_INTERVAL: core::time::Duration = core::time::Duration::from_secs(10);
+        self.yield_if_detecting(ip, counters)?;
         let due = self.defended.is_none_or(|last| now >= last + DEFEND_INTERVAL);
         if due && self.answers {
             self.defended = Some(now);

@@ -45,6 +45,7 @@ pub(super) fn config() -> Config {
         groups_max: 1,
         queues_max: 1,
         throttle: crate::Throttle::default(),
+        net: crate::NetConfig::default(),
         tcp: TcpConfig::default(),
     }
 }

@@ -7,6 +7,16 @@ use super::Malformed;
 /// Bytes of the header.
 pub const HEADER: usize = 14;
 
+/// Bytes of an 802.1Q tag.
+pub const TAG: usize = 4;
+
+/// Bytes of the header of a frame of this VLAN; 0 is none.
+#[inline]
+#[must_use]
+pub const fn header_len(vlan: u16) -> usize {
+    if vlan == 0 { HEADER } else { HEADER + TAG }
+}
+
 /// An EtherType (IEEE 802.3 clause 3.2.6): what the payload is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EtherType(pub u16);
@@ -63,6 +73,8 @@ pub struct Frame<'f> {
     pub dst: MacAddr,
     /// Whom it is from.
     pub src: MacAddr,
+    /// The VLAN its tag names, 1 to 4095; 0 without a tag, or with one of a priority only.
+    pub vlan: u16,
     /// What the payload is.
     pub ethertype: EtherType,
     /// The bytes after the header, with the padding of short frames still at their end.
@@ -72,12 +84,11 @@ pub struct Frame<'f> {
 impl<'f> Frame<'f> {
     /// Reads a frame.
     ///
-    /// A priority tag (802.1Q with VLAN identifier 0) is the same frame as without it and is
-    /// passed over; a tag that names a VLAN is refused, so that it is never read as something
-    /// else.
+    /// A priority tag (802.1Q with VLAN identifier 0) is the same frame as without it. A second
+    /// tag is not read: its EtherType is that of the payload, and nobody's.
     ///
     /// # Errors
-    /// `FrameTruncated`, `FrameLengthField`, `FrameVlan`.
+    /// `FrameTruncated`, `FrameLengthField`.
     #[inline]
     pub fn parse(bytes: &'f [u8]) -> Result<Self, Malformed> {
         let Some((header, payload)) = bytes.split_first_chunk::<HEADER>() else {
@@ -87,27 +98,24 @@ impl<'f> Frame<'f> {
         let ethertype = EtherType(u16::from_be_bytes([t0, t1]));
         let dst = MacAddr([d0, d1, d2, d3, d4, d5]);
         let src = MacAddr([s0, s1, s2, s3, s4, s5]);
-        let (ethertype, payload) = match ethertype {
+        let (vlan, ethertype, payload) = match ethertype {
             EtherType::VLAN => untag(payload)?,
-            _ => (ethertype, payload),
+            _ => (0, ethertype, payload),
         };
         if ethertype.0 < 0x0600 {
             return Err(Malformed::FrameLengthField);
         }
-        Ok(Self { dst, src, ethertype, payload })
+        Ok(Self { dst, src, vlan, ethertype, payload })
     }
 }
 
-/// What a priority tag stands before.
-#[cold]
-fn untag(bytes: &[u8]) -> Result<(EtherType, &[u8]), Malformed> {
+/// The VLAN a tag names, and what it stands before.
+fn untag(bytes: &[u8]) -> Result<(u16, EtherType, &[u8]), Malformed> {
     let Some(([c0, c1, t0, t1], payload)) = bytes.split_first_chunk::<4>() else {
         return Err(Malformed::FrameTruncated);
     };
-    if u16::from_be_bytes([*c0, *c1]) & 0x0fff != 0 {
-        return Err(Malformed::FrameVlan);
-    }
-    Ok((EtherType(u16::from_be_bytes([*t0, *t1])), payload))
+    let vlan = u16::from_be_bytes([*c0, *c1]) & 0x0fff;
+    Ok((vlan, EtherType(u16::from_be_bytes([*t0, *t1])), payload))
 }
 
 /// Writes a header at the head of `buf` and returns the bytes after it; `None` if they are fewer
@@ -122,6 +130,25 @@ pub fn emit<'b>(
     header[..6].copy_from_slice(&dst.0);
     header[6..12].copy_from_slice(&src.0);
     header[12..].copy_from_slice(&ethertype.0.to_be_bytes());
+    Some(payload)
+}
+
+/// As [`emit`], with the tag of a VLAN unless it is 0; `None` if the bytes are fewer than
+/// [`header_len`].
+#[inline]
+pub fn emit_in<'b>(
+    vlan: u16,
+    buf: &'b mut [u8],
+    dst: &MacAddr,
+    src: &MacAddr,
+    ethertype: EtherType,
+) -> Option<&'b mut [u8]> {
+    if vlan == 0 {
+        return emit(buf, dst, src, ethertype);
+    }
+    let (tag, payload) = emit(buf, dst, src, EtherType::VLAN)?.split_first_chunk_mut::<TAG>()?;
+    tag[..2].copy_from_slice(&vlan.to_be_bytes());
+    tag[2..].copy_from_slice(&ethertype.0.to_be_bytes());
     Some(payload)
 }
 
@@ -143,7 +170,9 @@ mod tests {
     fn reads_what_it_writes() {
         let (bytes, len) = frame(0x0800, &[1, 2, 3]);
         let parsed = Frame::parse(&bytes[..len]).unwrap();
-        let written = Frame { dst: DST, src: SRC, ethertype: EtherType::IPV4, payload: &[1, 2, 3] };
+        let vlan = 0;
+        let written =
+            Frame { dst: DST, src: SRC, vlan, ethertype: EtherType::IPV4, payload: &[1, 2, 3] };
         assert_eq!(parsed, written);
         assert!(emit(&mut [0; 13], &DST, &SRC, EtherType::ARP).is_none());
     }
@@ -156,8 +185,14 @@ mod tests {
         let (bytes, len) = frame(0x8100, &[0xe0, 0x00, 0x08, 0x00, 7]);
         let parsed = Frame::parse(&bytes[..len]).unwrap();
         assert_eq!((parsed.ethertype, parsed.payload), (EtherType::IPV4, &[7][..]));
-        let (bytes, _) = frame(0x8100, &[0xe0, 0x05, 0x08, 0x00, 7]);
-        assert_eq!(Frame::parse(&bytes), Err(Malformed::FrameVlan));
+        let (bytes, len) = frame(0x8100, &[0xe0, 0x05, 0x08, 0x00, 7]);
+        let parsed = Frame::parse(&bytes[..len]).unwrap();
+        assert_eq!((parsed.vlan, parsed.ethertype), (5, EtherType::IPV4));
+        let mut again = [0; HEADER + TAG + 1];
+        let rest = emit_in(5, &mut again, &DST, &SRC, EtherType::IPV4).unwrap();
+        rest[0] = 7;
+        assert_eq!(Frame::parse(&again).unwrap(), parsed);
+        assert!(emit_in(5, &mut again[..HEADER + 3], &DST, &SRC, EtherType::IPV4).is_none());
         let (bytes, len) = frame(0x8100, &[0, 0, 8]);
         assert_eq!(Frame::parse(&bytes[..len]), Err(Malformed::FrameTruncated));
         // The inner type of a tagged frame may be a length, too, and QinQ is just unknown.

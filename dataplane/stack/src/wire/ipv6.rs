@@ -144,6 +144,25 @@ struct Upper<'f> {
     payload: &'f [u8],
 }
 
+/// What stands in a packet put together from fragments: the protocol and the bytes of its upper
+/// layer, after the headers that were fragmented with it.
+///
+/// # Errors
+/// As of [`Packet::parse`]; another fragment header is `Ipv6ExtensionChain`.
+pub fn upper_layer(protocol: u8, payload: &[u8]) -> Result<(u8, &[u8]), Malformed> {
+    match protocol {
+        HOP_BY_HOP | FRAGMENT => Err(Malformed::Ipv6ExtensionChain),
+        ROUTING | DESTINATION => {
+            let upper = walk(protocol, payload)?;
+            match upper.fragment {
+                Fragment::None => Ok((upper.protocol, upper.payload)),
+                _ => Err(Malformed::Ipv6ExtensionChain),
+            }
+        }
+        _ => Ok((protocol, payload)),
+    }
+}
+
 /// Walks the extension headers (RFC 8200 section 4). Hop-by-hop options may only stand first
 /// (section 4.1); a fragment that is only a part ends the walk, for what follows it may not be
 /// here.

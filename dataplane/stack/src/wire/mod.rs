@@ -29,8 +29,6 @@ pub enum Malformed {
     FrameTruncated,
     /// An IEEE 802.3 length stands where the EtherType should (values below 1536).
     FrameLengthField,
-    /// An 802.1Q tag of a VLAN, of which this port is not a member.
-    FrameVlan,
     /// Shorter than an ARP packet for Ethernet and IPv4.
     ArpTruncated,
     /// ARP for other hardware or another protocol, or with lengths not 6 and 4.

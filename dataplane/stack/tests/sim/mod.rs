@@ -85,6 +85,7 @@ pub(crate) fn config(worker: u8, number: u8) -> Config {
         groups_max: 8,
         queues_max: 4,
         throttle: xtcp_stack::Throttle::default(),
+        net: xtcp_stack::NetConfig::default(),
         tcp: TcpConfig::default(),
     }
 }
