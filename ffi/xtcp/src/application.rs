@@ -93,6 +93,8 @@ pub struct ResumedGroup {
     pub name: String,
     /// Its port.
     pub port: u16,
+    /// Its priority.
+    pub priority: u8,
 }
 
 impl Shared {
@@ -433,7 +435,12 @@ impl fmt::Debug for Application {
 
 fn resumed_group(record: GroupRecord) -> ResumedGroup {
     let GroupRecord { gd, options, .. } = record;
-    ResumedGroup { group: Group(gd), name: options.name, port: options.port }
+    ResumedGroup {
+        group: Group(gd),
+        name: options.name,
+        port: options.port,
+        priority: options.priority,
+    }
 }
 
 fn map<M>(

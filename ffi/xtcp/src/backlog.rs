@@ -30,6 +30,8 @@ pub(crate) struct Backlog {
     piece: usize,
     /// Close the connection when all is sent.
     pub(crate) close: bool,
+    /// Acknowledge up to here with the next piece.
+    pub(crate) acknowledge: Option<u64>,
     /// The application knows that something waits, and wants to know when nothing does.
     pub(crate) announced: bool,
 }
@@ -45,6 +47,7 @@ impl Backlog {
             refusals: 0,
             piece,
             close: false,
+            acknowledge: None,
             announced: false,
         }
     }
@@ -64,6 +67,15 @@ impl Backlog {
         for byte in bytes.iter().rev() {
             self.bytes.push_front(*byte);
         }
+    }
+
+    /// Whether the next piece goes as soon as the fate of what is in flight is known. Then an
+    /// acknowledgement can go with it.
+    pub(crate) fn goes_soon(&self) -> bool {
+        self.barrier.is_some()
+            && self.retry.is_none()
+            && self.refusals == 0
+            && self.len() > self.sent
     }
 
     /// Whether the submission in flight was made from these bytes.

@@ -396,7 +396,8 @@ impl Acceptable<'_> {
         self.connection
     }
 
-    /// Accepts it: the handshake is completed, and [`Event::Opened`] follows.
+    /// Accepts it: the handshake is completed, and [`Event::Opened`] follows. It can be sent to at
+    /// once: 4096 bytes wait for that.
     ///
     /// # Errors
     /// [`SendError::WouldBlock`] when the worker is more than a whole ring behind.

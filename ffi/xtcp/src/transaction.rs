@@ -161,7 +161,7 @@ pub enum TransactionError {
 
 impl TransactionError {
     /// What it means for a request that was part of it.
-    fn as_wait(self) -> Option<SendError> {
+    pub(crate) fn as_wait(self) -> Option<SendError> {
         match self {
             Self::Unready(error) => Some(error),
             Self::Refused { reason: RefusalReason::Closed, .. } => None,

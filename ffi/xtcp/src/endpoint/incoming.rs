@@ -91,7 +91,12 @@ impl Endpoint {
         }
         let is_known = match notice.kind {
             kind::ACCEPTABLE => self.queues.offer(gd, cd),
-            kind::OPENED => self.queues.push(gd, Item::Opened { cd }),
+            kind::OPENED => {
+                if self.opening.remove(&cd).is_some() {
+                    self.begin_sending(Connection { gd, cd });
+                }
+                self.queues.push(gd, Item::Opened { cd })
+            }
             kind::DATA => self.queues.push(gd, Item::Data { cd, offset: notice.offset, piece }),
             kind::FINISHED => self.queues.push(gd, Item::Finished { cd }),
             kind::CLOSED => self.on_closed(notice)?,
@@ -151,6 +156,7 @@ impl Endpoint {
         if !self.queues.push(gd, Item::Closed { cd, reason }) {
             return Ok(false);
         }
+        self.opening.remove(&cd);
         self.gone.insert(cd, notice.offset > 0);
         self.ending.remove(&Connection { gd, cd });
         self.held.remove(&cd);
@@ -197,7 +203,8 @@ impl Endpoint {
         }
         let announced = match reason {
             RefusalReason::Closed => {
-                self.drop_backlog(cd);
+                let waiting = self.drop_backlog(cd).and_then(|backlog| backlog.acknowledge);
+                self.acknowledge_alone(connection, waiting);
                 false
             }
             RefusalReason::ClientBehind | RefusalReason::NoBuffer => {
@@ -227,10 +234,21 @@ impl Endpoint {
         backlog.on_refused(bytes.len(), now, pause);
         backlog.close |= close;
         let announced = std::mem::replace(&mut backlog.announced, true);
+        let waiting = backlog.acknowledge.take();
         if put_back {
             self.backlog_bytes += bytes.len();
         }
+        self.acknowledge_alone(connection, waiting);
         Ok(announced)
+    }
+
+    /// An acknowledgement that was to go with bytes does not wait for them any more.
+    pub(super) fn acknowledge_alone(&mut self, to: Connection, waiting: Option<u64>) {
+        if let Some(offset) = waiting
+            && let Ok(lane) = self.lane(to.cd)
+        {
+            lane.acknowledge(to, offset);
+        }
     }
 
     /// The next thing of these groups: of the one whose turn it is, what can be accepted first.

@@ -25,7 +25,8 @@ use crate::lane::Lane;
 use crate::local::Local;
 use crate::request::{Given, Piece};
 
-use queues::{OVERTAKES_MAX, PRIORITIES, Queues};
+use queues::Queues;
+pub(crate) use queues::{OVERTAKES_MAX, PRIORITIES};
 use together::Together;
 
 /// Lists of pieces kept for reuse.
@@ -157,6 +158,9 @@ pub(crate) struct Endpoint {
     /// Connections whose `Closed` is in a queue, and whether bytes of theirs were given and not
     /// acknowledged: a worker keeps them as they are until they are given up.
     gone: HashMap<u64, bool>,
+    /// Accepted connections whose handshake is not complete, and their groups. What is sent to them
+    /// waits.
+    opening: HashMap<u64, u32>,
     backlogs: HashMap<u64, Backlog>,
     /// The backlogs in the order they get their turn.
     turns: VecDeque<u64>,
@@ -194,6 +198,7 @@ impl Endpoint {
             in_hand: None,
             ending: HashMap::new(),
             gone: HashMap::new(),
+            opening: HashMap::new(),
             backlogs: HashMap::new(),
             turns: VecDeque::new(),
             backlog_bytes: 0,
@@ -257,6 +262,7 @@ impl Endpoint {
         if let Some(local) = &mut self.local {
             local.close_group(group);
         }
+        self.opening.retain(|_, gd| *gd != group.0);
         self.held.retain(|_, given| given.connection.gd != group.0);
         self.later.retain(|connection| connection.gd != group.0);
         self.ending.retain(|connection, _| connection.gd != group.0);

@@ -14,6 +14,9 @@ use crate::lane::Lane;
 /// Backlogs looked at in one turn, so that many slow clients do not hold up the others.
 const BACKLOGS_A_TURN: usize = 64;
 
+/// Most bytes kept for a connection whose handshake is not complete.
+const OPENING_MAX: usize = 4096;
+
 /// When to try again what found no room among all backlogs together.
 const ROOM_AGAIN: Duration = Duration::from_millis(5);
 
@@ -27,7 +30,9 @@ impl Endpoint {
         if bytes.is_empty() {
             return Ok(());
         }
-        if !self.backlogs.is_empty() && self.backlogs.contains_key(&to.cd) {
+        if (!self.backlogs.is_empty() && self.backlogs.contains_key(&to.cd))
+            || self.is_opening(to.cd)
+        {
             return self.send_later(to, bytes);
         }
         let lane = self.lane(to.cd)?;
@@ -56,7 +61,8 @@ impl Endpoint {
         }
         let kept = self.backlog_bytes;
         let waiting = self.backlogs.get(&to.cd).map_or(0, Backlog::len);
-        if waiting + bytes.len() > backlog_max || kept + bytes.len() > backlogs_max {
+        let most = if self.is_opening(to.cd) { OPENING_MAX } else { backlog_max };
+        if waiting + bytes.len() > most || kept + bytes.len() > backlogs_max {
             let backlog = self.backlog(to)?;
             backlog.announced = true;
             if waiting == 0 {
@@ -72,8 +78,26 @@ impl Endpoint {
 
     pub(crate) fn acknowledge(&mut self, to: Connection, offset: u64) -> Result<(), SendError> {
         self.usable(to)?;
+        if !self.backlogs.is_empty()
+            && let Some(backlog) = self.backlogs.get_mut(&to.cd)
+        {
+            if backlog.goes_soon() {
+                // It leaves with the bytes that wait, in one segment.
+                backlog.acknowledge = backlog.acknowledge.max(Some(offset));
+                return Ok(());
+            }
+            // This one says what waited, too.
+            let waiting = backlog.acknowledge.take().unwrap_or(offset);
+            self.lane(to.cd)?.acknowledge(to, offset.max(waiting));
+            return Ok(());
+        }
         self.lane(to.cd)?.acknowledge(to, offset);
         Ok(())
+    }
+
+    /// Whether a connection's handshake is not complete.
+    pub(super) fn is_opening(&self, cd: u64) -> bool {
+        !self.opening.is_empty() && self.opening.contains_key(&cd)
     }
 
     /// Ends a connection when everything sent so far has gone.
@@ -106,7 +130,7 @@ impl Endpoint {
     /// Takes the next step to a connection's end.
     pub(super) fn end(&mut self, to: Connection, ending: Ending) {
         self.ending.insert(to, ending);
-        let waits = self.backlogs.contains_key(&to.cd);
+        let waits = self.backlogs.contains_key(&to.cd) || self.is_opening(to.cd);
         let Ok(lane) = self.lane(to.cd) else { return };
         match ending {
             Ending::CloseLater | Ending::AbortLater => {}
@@ -134,6 +158,9 @@ impl Endpoint {
         self.commandable(to)?;
         let op = if accept { op::ACCEPT } else { op::REFUSE };
         self.lane(to.cd)?.command(op, to);
+        if accept {
+            self.opening.insert(to.cd, to.gd);
+        }
         Ok(())
     }
 
@@ -172,11 +199,13 @@ impl Endpoint {
 
     /// The connection's backlog, which may be new: then it waits for what is in flight.
     pub(super) fn backlog(&mut self, to: Connection) -> Result<&mut Backlog, SendError> {
+        let opening = self.is_opening(to.cd);
         let lane = self.lanes.get_mut(usize::from(worker_of(to.cd))).ok_or(SendError::Closed)?;
         Ok(self.backlogs.entry(to.cd).or_insert_with(|| {
             self.turns.push_back(to.cd);
             let mut backlog = Backlog::new(to, lane.piece_max());
-            backlog.barrier = Some(lane.barrier());
+            // Nothing of a connection that is not open is in flight.
+            backlog.barrier = (!opening).then(|| lane.barrier());
             backlog
         }))
     }
@@ -191,6 +220,10 @@ impl Endpoint {
         let now = clock::now();
         for _ in 0..self.turns.len().min(BACKLOGS_A_TURN) {
             let Some(cd) = self.turns.pop_front() else { return };
+            if self.is_opening(cd) {
+                self.turns.push_back(cd);
+                continue;
+            }
             let Some(backlog) = self.backlogs.get_mut(&cd) else { continue };
             let Some(lane) = self.lanes.get_mut(usize::from(worker_of(cd))) else { continue };
             if let Some(taken) = advance(backlog, lane, now) {
@@ -204,10 +237,22 @@ impl Endpoint {
         }
     }
 
+    /// A connection is open: what waited for that goes in one piece if it can, with its close.
+    pub(super) fn begin_sending(&mut self, to: Connection) {
+        let Some(backlog) = self.backlogs.get_mut(&to.cd) else { return };
+        let Some(lane) = self.lanes.get_mut(usize::from(worker_of(to.cd))) else { return };
+        let len = backlog.len();
+        let piece = backlog.piece();
+        if piece.len() == len && (len == 0 || lane.send(to, piece).is_ok()) {
+            self.on_drained(to.cd);
+        }
+    }
+
     /// Everything that waited has been taken.
     fn on_drained(&mut self, cd: u64) {
         let Some(drained) = self.drop_backlog(cd) else { return };
         let connection = drained.connection;
+        self.acknowledge_alone(connection, drained.acknowledge);
         if drained.close
             && let Ok(lane) = self.lane(cd)
         {
@@ -241,6 +286,9 @@ fn advance(backlog: &mut Backlog, lane: &mut Lane, now: Instant) -> Option<usize
         let piece = backlog.piece();
         let len = piece.len();
         if lane.send(to, piece).is_ok() {
+            if let Some(offset) = backlog.acknowledge.take() {
+                lane.acknowledge(to, offset);
+            }
             let barrier = lane.barrier();
             backlog.on_sent(len, barrier);
         }

@@ -80,6 +80,9 @@ impl Endpoint {
             if self.ending.contains_key(&part.connection) {
                 return Err(unready(SendError::Closed));
             }
+            if self.is_opening(part.connection.cd) {
+                return Err(unready(SendError::Behind { waiting: 0 }));
+            }
             if let Some(backlog) = self.backlogs.get(&part.connection.cd) {
                 return Err(unready(SendError::Behind { waiting: backlog.len() }));
             }

@@ -102,7 +102,7 @@ impl Drop for Door {
 /// Takes the directory's lock; it is given back when this is closed, and when the process dies.
 fn lock(path: &Path) -> io::Result<File> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let directory = File::open(parent.unwrap_or(Path::new(".")))?;
+    let directory = File::open(parent.unwrap_or_else(|| Path::new(".")))?;
     loop {
         match flock(&directory, FlockOperation::LockExclusive) {
             Ok(()) => return Ok(directory),

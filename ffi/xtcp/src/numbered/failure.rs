@@ -7,7 +7,8 @@ use xtcp_ring::message::Refusal;
 
 use super::GROUPS_MAX;
 use crate::error::{Error, SendError};
-use crate::inbox::CloseReason;
+use crate::inbox::{CloseReason, RefusalReason};
+use crate::transaction::TransactionError;
 
 /// Why a call failed. [`Failure::errno`] is what C programs get.
 #[derive(Debug)]
@@ -37,6 +38,14 @@ pub enum Failure {
         /// Why it is gone.
         reason: CloseReason,
     },
+    /// The group was drained: no connection is left, and none will come (`ESHUTDOWN`).
+    Drained,
+    /// A predecessor left no further connection (`ENOENT`).
+    NoneLeft,
+    /// A transaction over several pools, which is none (`EXDEV`).
+    SeveralPools,
+    /// A transaction did not happen (`EXDEV`, `EMSGSIZE`, `ENETDOWN`, and as [`Self::Send`]).
+    Transaction(TransactionError),
     /// Too many groups or connections for numbers or memory (`EMFILE`).
     TooMany,
     /// A signal came while the thread slept (`EINTR`).
@@ -84,14 +93,33 @@ impl Failure {
             Self::Interrupted => Errno::INTR,
             Self::Argument { errno, .. } => *errno,
             Self::Appliance(error) => errno_of(error),
-            Self::Send(error) => match error {
-                SendError::WouldBlock | SendError::Behind { .. } => Errno::AGAIN,
-                SendError::TooLong { .. } => Errno::MSGSIZE,
-                SendError::OverAcknowledged { .. } => Errno::INVAL,
-                SendError::Closed => Errno::PIPE,
-                SendError::Broken => Errno::PROTO,
-            },
+            Self::Drained => Errno::SHUTDOWN,
+            Self::NoneLeft => Errno::NOENT,
+            Self::SeveralPools => Errno::XDEV,
+            Self::Transaction(error) => errno_of_transaction(*error),
+            Self::Send(error) => errno_of_send(*error),
         }
+    }
+}
+
+fn errno_of_send(error: SendError) -> Errno {
+    match error {
+        SendError::WouldBlock | SendError::Behind { .. } => Errno::AGAIN,
+        SendError::TooLong { .. } => Errno::MSGSIZE,
+        SendError::OverAcknowledged { .. } => Errno::INVAL,
+        SendError::Closed => Errno::PIPE,
+        SendError::Broken => Errno::PROTO,
+    }
+}
+
+fn errno_of_transaction(error: TransactionError) -> Errno {
+    match error {
+        TransactionError::SeveralWorkers => Errno::XDEV,
+        TransactionError::TooLarge { .. } => Errno::MSGSIZE,
+        TransactionError::Unready(error) => errno_of_send(error),
+        TransactionError::Refused { reason: RefusalReason::Closed, .. } => Errno::PIPE,
+        TransactionError::Refused { .. } => Errno::AGAIN,
+        TransactionError::Gone => Errno::NETDOWN,
     }
 }
 
@@ -153,6 +181,16 @@ impl fmt::Display for Failure {
                 "too many: a thread has {GROUPS_MAX} groups at most, and as many connections as \
                  there is memory for"
             ),
+            Self::Drained => f.write_str(
+                "the group was drained: it has no connection any more and gets none; close it",
+            ),
+            Self::NoneLeft => {
+                f.write_str("the predecessor left no further connection of this group")
+            }
+            Self::SeveralPools => f.write_str(
+                "the connections are of several pools; keep a transaction to those of one",
+            ),
+            Self::Transaction(error) => error.fmt(f),
             Self::Interrupted => f.write_str("a signal was handled; call again"),
             Self::Option { key, what } => write!(f, "option {key}: {what}"),
             Self::Argument { what, .. } => f.write_str(what),
@@ -167,6 +205,7 @@ impl std::error::Error for Failure {
         match self {
             Self::Appliance(error) => Some(error),
             Self::Send(error) => Some(error),
+            Self::Transaction(error) => Some(error),
             _ => None,
         }
     }

@@ -36,11 +36,17 @@ mod set;
 mod unread;
 mod wait;
 
-use crate::application::{Application, Attach};
-use crate::error::SendError;
-use crate::group::GroupOptions;
+use std::path::PathBuf;
+
+use xtcp_ring::message::Refusal;
+
+use crate::application::{Application, Attach, ResumedGroup};
+use crate::error::{Error, SendError};
+use crate::group::{Drain, GroupOptions};
 use crate::handle::{Connection, ConnectionInfo, Group};
 use crate::inbox::{CloseReason, Inbox};
+use crate::local::LocalPeer;
+use crate::transaction::Part as Joint;
 pub use failure::Failure;
 pub use numbers::GROUPS_MAX;
 use numbers::{Groups, next_pool};
@@ -85,11 +91,26 @@ pub enum NoRoom {
     GiveAgain,
 }
 
+/// One connection's part of a transaction, see [`Pools::transact`].
+#[derive(Clone, Copy, Debug)]
+pub struct Sending<'b> {
+    /// The group's number.
+    pub gd: i32,
+    /// The connection's number.
+    pub cd: i32,
+    /// Bytes to be acknowledged, of those given.
+    pub acknowledged: u64,
+    /// Bytes to be sent.
+    pub bytes: &'b [u8],
+}
+
 /// One thread's pools, groups and connections, by number.
 #[derive(Debug, Default)]
 pub struct Pools {
     pools: Vec<Pool>,
     groups: Groups,
+    /// Selects in a row that left a group of a lower priority out.
+    overtakes: u32,
 }
 
 impl Pools {
@@ -124,7 +145,14 @@ impl Pools {
     }
 
     pub(crate) fn add(&mut self, number: i32, application: Application, inbox: Inbox) {
+        let left: Vec<ResumedGroup> = application.resumed().unwrap_or_default().to_vec();
         self.pools.push(Pool::new(number, application, inbox));
+        for ResumedGroup { group, priority, .. } in left {
+            if self.groups.has_room() {
+                // The pool is there.
+                let _ = self.add_group(number, group, priority);
+            }
+        }
     }
 
     /// Detaches a pool from the appliance (`xtcp_finalize`): its groups are closed, its connections
@@ -148,12 +176,20 @@ impl Pools {
             return Err(Failure::TooMany);
         }
         let group = self.pool(pool)?.application.open_group(options)?;
-        self.add_group(pool, group)
+        self.add_group(pool, group, options.priority)
     }
 
-    pub(crate) fn add_group(&mut self, pool: i32, group: Group) -> Result<i32, Failure> {
+    pub(crate) fn add_group(
+        &mut self,
+        pool: i32,
+        group: Group,
+        priority: u8,
+    ) -> Result<i32, Failure> {
         let pool = find(&mut self.pools, pool)?;
-        let gd = self.groups.insert(pool.number, group);
+        if let Some(gd) = pool.number_of_group(group) {
+            return Ok(gd);
+        }
+        let gd = self.groups.insert(pool.number, group, priority);
         pool.add_group(group, gd);
         Ok(gd)
     }
@@ -176,6 +212,66 @@ impl Pools {
             pool.remove_group(open.group);
         }
         self.groups.remove(gd);
+    }
+
+    /// Takes no more clients for a group and brings its connections to their end. When none is left,
+    /// and the end of each was received, a receive fails with [`Failure::Drained`].
+    ///
+    /// # Errors
+    /// [`Failure::NoGroup`] and as [`Application::drain_group`].
+    pub fn drain_group(&mut self, gd: i32, drain: &Drain) -> Result<(), Failure> {
+        let open = self.groups.get(gd).ok_or(Failure::NoGroup)?;
+        Ok(self.pool(open.pool)?.application.drain_group(open.group, drain)?)
+    }
+
+    /// The groups that a predecessor left in a pool, with their numbers.
+    ///
+    /// # Errors
+    /// [`Failure::NoPool`].
+    pub fn resumed_groups(&mut self, pool: i32) -> Result<Vec<(i32, ResumedGroup)>, Failure> {
+        let pool = self.pool(pool)?;
+        let left = pool.application.resumed().unwrap_or_default().iter();
+        let numbered = left.filter_map(|left| {
+            let gd = pool.number_of_group(left.group)?;
+            Some((gd, left.clone()))
+        });
+        Ok(numbered.collect())
+    }
+
+    /// How many connections a predecessor left in a pool.
+    ///
+    /// # Errors
+    /// [`Failure::Nothing`] until all were told of, [`Failure::NoPool`] and
+    /// [`Failure::Appliance`].
+    pub fn resumed_connections(&mut self, pool: i32) -> Result<u64, Failure> {
+        self.pool(pool)?.resumed()
+    }
+
+    /// The number of the next connection of a group that a predecessor left; each is told once. It
+    /// may have been received from already.
+    ///
+    /// # Errors
+    /// [`Failure::NoneLeft`] when all were told, [`Failure::Nothing`] when more may come,
+    /// [`Failure::NoGroup`] and [`Failure::Appliance`].
+    pub fn next_resumed(&mut self, gd: i32) -> Result<i32, Failure> {
+        let open = self.groups.get(gd).ok_or(Failure::NoGroup)?;
+        self.pool(open.pool)?.next_resumed(open.group)
+    }
+
+    /// Who is at the other end of a connection of a UNIX socket, and where that is; `None`: it is
+    /// not one.
+    ///
+    /// # Errors
+    /// [`Failure::NoGroup`] and [`Failure::NoConnection`].
+    pub fn local_peer(
+        &mut self,
+        gd: i32,
+        cd: i32,
+    ) -> Result<Option<(PathBuf, LocalPeer)>, Failure> {
+        let (pool, connection) = self.connection(gd, cd)?;
+        let Some(path) = pool.application.local_path(connection.group()) else { return Ok(None) };
+        let peer = pool.application.local_peer(connection).ok_or(Failure::NoConnection)?;
+        Ok(Some((path, peer)))
     }
 
     /// Accepts the group's next connection and answers its number (`xtcp_accept`).
@@ -203,7 +299,10 @@ impl Pools {
     /// [`Failure::NoGroup`], [`Failure::NoConnection`] and as [`Application::describe`].
     pub fn describe(&mut self, gd: i32, cd: i32) -> Result<ConnectionInfo, Failure> {
         let (pool, connection) = self.connection(gd, cd)?;
-        Ok(pool.application.describe(connection)?)
+        pool.application.describe(connection).map_err(|error| match error {
+            Error::Refused { refusal: Refusal::NotThere, .. } => Failure::NoConnection,
+            error => error.into(),
+        })
     }
 
     /// Closes a connection when everything sent has gone (`xtcp_close`); nothing more is told of
@@ -310,6 +409,42 @@ impl Pools {
         }
         pool.acknowledge(connection, acknowledged)?;
         Ok(sent?)
+    }
+
+    /// Acknowledges and sends on several connections of one pool, all or nothing, and waits for the
+    /// outcome, see [`Application::transaction`]. A connection may occur several times.
+    ///
+    /// # Errors
+    /// As [`Self::send`], [`Failure::SeveralPools`] and [`Failure::Transaction`]: nothing was done.
+    pub fn transact(&mut self, sendings: &[Sending<'_>]) -> Result<(), Failure> {
+        let Some(first) = sendings.first() else { return Ok(()) };
+        let number = self.groups.get(first.gd).ok_or(Failure::NoGroup)?.pool;
+        let mut together: Vec<(Joint, u64)> = Vec::new();
+        for Sending { gd, cd, acknowledged, bytes } in sendings {
+            let (pool, connection) = self.connection(*gd, *cd)?;
+            if pool.number != number {
+                return Err(Failure::SeveralPools);
+            }
+            if pool.is_gone(connection) {
+                return Err(SendError::Closed.into());
+            }
+            let known = together.iter().position(|(part, _)| part.connection == connection);
+            let known = known.unwrap_or_else(|| {
+                together.push((Joint { connection, up_to: None, bytes: Vec::new() }, 0));
+                together.len() - 1
+            });
+            let Some((part, count)) = together.get_mut(known) else { continue };
+            part.bytes.extend_from_slice(bytes);
+            *count = count.saturating_add(*acknowledged);
+            let given = pool.given(connection);
+            if *count > given {
+                return Err(Failure::OverAcknowledged { given, acknowledged: *count });
+            }
+            if *count > 0 {
+                part.up_to = pool.offset_behind(connection, *count);
+            }
+        }
+        self.pool(number)?.transact(together)
     }
 
     /// Shows the workers of a group's pool what was asked so far.

@@ -7,6 +7,8 @@
 
 use std::sync::atomic::{AtomicI32, Ordering};
 
+use super::set::{self, NumberSet, Places};
+use crate::endpoint::PRIORITIES;
 use crate::handle::{Connection, Group, worker_of};
 
 /// Groups one thread can have open at once.
@@ -54,12 +56,17 @@ pub(super) struct OpenGroup {
     pub(super) gd: i32,
     pub(super) pool: i32,
     pub(super) group: Group,
+    pub(super) priority: usize,
 }
 
 /// This thread's groups.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
     places: Vec<Option<OpenGroup>>,
+    /// The number at each place, 0 where there is none.
+    numbers: Vec<i32>,
+    /// Which places have groups of each priority.
+    levels: [Places; PRIORITIES],
     count: usize,
 }
 
@@ -70,13 +77,16 @@ impl Groups {
     }
 
     /// Numbers a group. There is room.
-    pub(super) fn insert(&mut self, pool: i32, group: Group) -> i32 {
+    pub(super) fn insert(&mut self, pool: i32, group: Group, priority: u8) -> i32 {
+        let priority = usize::from(priority).min(PRIORITIES - 1);
         self.places.resize(GROUPS_MAX, None);
+        self.numbers.resize(GROUPS_MAX, 0);
         loop {
             let gd = next(&NEXT_GROUP);
             if let Some(free @ None) = self.places.get_mut(place(gd)) {
-                *free = Some(OpenGroup { gd, pool, group });
+                *free = Some(OpenGroup { gd, pool, group, priority });
                 self.count += 1;
+                self.mark(gd, priority, true);
                 return gd;
             }
         }
@@ -88,19 +98,38 @@ impl Groups {
 
     pub(super) fn remove(&mut self, gd: i32) {
         if let Some(found) = self.places.get_mut(place(gd))
-            && found.take_if(|open| open.gd == gd).is_some()
+            && let Some(open) = found.take_if(|open| open.gd == gd)
         {
             self.count -= 1;
+            self.mark(gd, open.priority, false);
         }
+    }
+
+    fn mark(&mut self, gd: i32, priority: usize, is_open: bool) {
+        if let Some(level) = self.levels.get_mut(priority) {
+            set::mark(level, place(gd), is_open);
+        }
+        if let Some(number) = self.numbers.get_mut(place(gd)) {
+            *number = if is_open { gd } else { 0 };
+        }
+    }
+
+    /// Whether all members of a set are open here. Whole words of them are compared at once.
+    pub(super) fn has_all(&self, set: &NumberSet) -> bool {
+        set.is_subset_of(&self.numbers)
+    }
+
+    /// The places with groups of a priority.
+    pub(super) fn level(&self, priority: usize) -> Option<&Places> {
+        self.levels.get(priority)
     }
 
     /// Forgets a pool's groups.
     pub(super) fn remove_pool(&mut self, pool: i32) {
-        for found in &mut self.places {
-            if found.take_if(|open| open.pool == pool).is_some() {
-                self.count -= 1;
-            }
-        }
+        let of_pool = |open: &&OpenGroup| open.pool == pool;
+        let gone: Vec<i32> =
+            self.places.iter().flatten().filter(of_pool).map(|open| open.gd).collect();
+        gone.into_iter().for_each(|gd| self.remove(gd));
     }
 }
 
@@ -289,7 +318,7 @@ mod tests {
     fn groups_of_two_threads_never_have_the_same_number() {
         let open = || {
             let mut groups = Groups::default();
-            (0..300).map(|index| groups.insert(1, Group(index))).collect::<Vec<_>>()
+            (0..300).map(|index| groups.insert(1, Group(index), 1)).collect::<Vec<_>>()
         };
         let other = std::thread::spawn(open);
         let mut all = open();
@@ -303,11 +332,11 @@ mod tests {
     #[test]
     fn a_thread_has_only_so_many_groups() {
         let mut groups = Groups::default();
-        let numbers: Vec<_> = (0..GROUPS_MAX).map(|_| groups.insert(4, Group(1))).collect();
+        let numbers: Vec<_> = (0..GROUPS_MAX).map(|_| groups.insert(4, Group(1), 1)).collect();
         assert!(!groups.has_room());
         groups.remove(numbers[17]);
         assert!(groups.get(numbers[17]).is_none() && groups.has_room());
-        let last = groups.insert(5, Group(2));
+        let last = groups.insert(5, Group(2), 1);
         assert_eq!(place(last), place(numbers[17]));
         groups.remove_pool(4);
         assert_eq!(groups.count, 1);

@@ -12,12 +12,10 @@ use crate::error::{Error, SendError};
 use crate::handle::{Connection, Group, worker_of};
 use crate::inbox::{CloseReason, Inbox};
 use crate::request::Given;
+use crate::transaction::Part as Joint;
 
 /// Receives after which the workers are looked at, though more is there to give.
 const TURN_EVERY: u32 = 32;
-
-/// Most bytes kept for a connection whose handshake is not complete.
-const OPENING_MAX: usize = 4096;
 
 /// One group's part.
 #[derive(Debug)]
@@ -30,16 +28,17 @@ struct GroupState {
     ready: VecDeque<u64>,
     /// How many of them still have.
     ready_count: usize,
+    drained: Drained,
+    /// Numbers of connections that a predecessor left, to be told.
+    left: VecDeque<i32>,
 }
 
-/// An accepted connection before its handshake is complete.
-#[derive(Debug)]
-struct Opening {
-    gd: u32,
-    /// To be sent then.
-    bytes: Vec<u8>,
-    /// To be closed then.
-    close: bool,
+/// How far the end of a drained group has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Drained {
+    No,
+    ToTell,
+    Told,
 }
 
 /// A connection's turn to be received from.
@@ -61,7 +60,12 @@ pub(super) struct Pool {
     pub(super) connections: Connections,
     groups: HashMap<u32, GroupState>,
     unread: HashMap<u64, Unread>,
-    opening: HashMap<u64, Opening>,
+    /// Connections that a predecessor left, as far as they were told of.
+    resumed: u64,
+    /// All of them were.
+    pub(super) resumed_all: bool,
+    /// Groups of this pool.
+    pub(super) open: Places,
     /// Groups with something to receive.
     pub(super) readable: Places,
     /// Groups with a connection to accept.
@@ -74,6 +78,7 @@ pub(super) struct Pool {
 
 impl Pool {
     pub(super) fn new(number: i32, application: Application, inbox: Inbox) -> Self {
+        let resumed_all = application.resumed().is_none();
         Self {
             number,
             application,
@@ -81,7 +86,9 @@ impl Pool {
             connections: Connections::default(),
             groups: HashMap::new(),
             unread: HashMap::new(),
-            opening: HashMap::new(),
+            resumed: 0,
+            resumed_all,
+            open: [0; WORDS],
             readable: [0; WORDS],
             acceptable: [0; WORDS],
             receives: 0,
@@ -105,6 +112,11 @@ impl Pool {
         &self.inbox
     }
 
+    /// The number of a group that is here.
+    pub(super) fn number_of_group(&self, group: Group) -> Option<i32> {
+        self.groups.get(&group.0).map(|state| state.gd)
+    }
+
     pub(super) fn add_group(&mut self, group: Group, gd: i32) {
         let state = GroupState {
             gd,
@@ -112,18 +124,21 @@ impl Pool {
             waiting: HashSet::new(),
             ready: VecDeque::new(),
             ready_count: 0,
+            drained: Drained::No,
+            left: VecDeque::new(),
         };
+        set::mark(&mut self.open, place(gd), true);
         self.groups.insert(group.0, state);
     }
 
     /// Forgets a closed group and its connections.
     pub(super) fn remove_group(&mut self, group: Group) {
         if let Some(state) = self.groups.remove(&group.0) {
-            set::mark(&mut self.readable, place(state.gd), false);
-            set::mark(&mut self.acceptable, place(state.gd), false);
+            for places in [&mut self.open, &mut self.readable, &mut self.acceptable] {
+                set::mark(places, place(state.gd), false);
+            }
         }
         self.unread.retain(|_, unread| unread.gd != group.0);
-        self.opening.retain(|_, opening| opening.gd != group.0);
         self.connections.remove_group(group);
     }
 
@@ -180,25 +195,51 @@ impl Pool {
                     self.queue(connection);
                 }
             }
-            // The library keeps the bytes and tries again. A predecessor's connections have been
-            // told of as opened, each; the numbers need no mark for their end.
-            Next::Refused(..) | Next::Resumed | Next::GroupDrained(_) => {}
+            Next::GroupDrained(group) => {
+                if let Some(state) = self.groups.get_mut(&group.0) {
+                    state.drained = Drained::ToTell;
+                    set::mark(&mut self.readable, place(state.gd), true);
+                }
+            }
+            Next::Resumed => self.resumed_all = true,
+            // The library keeps the bytes and tries again.
+            Next::Refused(..) => {}
         }
         Ok(())
     }
 
+    /// One that a predecessor left gets its number now: the application may want to send to it
+    /// before it hears of it.
     fn on_opened(&mut self, connection: Connection) {
-        let Some(Opening { bytes, close, .. }) = self.opening.remove(&connection.cd) else {
+        if self.resumed_all || self.connections.number_of(connection).is_some() {
             return;
-        };
-        // What fails here fails because the connection is gone, and that is told by its `Closed`:
-        // it has nothing in flight, so it may wait in the library.
-        if !bytes.is_empty() {
-            let _ = self.application.send(connection, &bytes);
         }
-        if close {
-            let _ = self.application.close(connection);
+        let number = self.connections.insert(connection);
+        if let (Some(number), Some(state)) = (number, self.groups.get_mut(&connection.gd)) {
+            self.resumed += 1;
+            state.left.push_back(number);
         }
+    }
+
+    /// How many connections a predecessor left, when all were told of.
+    pub(super) fn resumed(&mut self) -> Result<u64, Failure> {
+        if !self.resumed_all {
+            self.turn()?;
+        }
+        if self.resumed_all { Ok(self.resumed) } else { Err(Failure::Nothing) }
+    }
+
+    /// The next connection of a group that a predecessor left and that was not told of here.
+    pub(super) fn next_resumed(&mut self, group: Group) -> Result<i32, Failure> {
+        self.turn()?;
+        let Self { groups, connections, resumed_all, .. } = self;
+        let state = groups.get_mut(&group.0).ok_or(Failure::NoGroup)?;
+        while let Some(number) = state.left.pop_front() {
+            if connections.get(number).is_some() {
+                return Ok(number);
+            }
+        }
+        Err(if *resumed_all { Failure::NoneLeft } else { Failure::Nothing })
     }
 
     /// Takes the bytes over: from now on this module knows what was given of them.
@@ -221,7 +262,6 @@ impl Pool {
     }
 
     fn on_closed(&mut self, connection: Connection, reason: CloseReason) {
-        self.opening.remove(&connection.cd);
         if let Some(group) = self.groups.get_mut(&connection.gd)
             && group.waiting.remove(&connection.cd)
         {
@@ -258,7 +298,8 @@ impl Pool {
             && let Some(group) = self.groups.get_mut(&connection.gd)
         {
             group.ready_count = group.ready_count.saturating_sub(1);
-            set::mark(&mut self.readable, place(group.gd), group.ready_count > 0);
+            let any = group.ready_count > 0 || group.drained == Drained::ToTell;
+            set::mark(&mut self.readable, place(group.gd), any);
         }
     }
 
@@ -292,7 +333,14 @@ impl Pool {
     pub(super) fn take_known(&mut self, group: Group, most: u64) -> Result<Option<Taken>, Failure> {
         loop {
             let state = self.groups.get_mut(&group.0).ok_or(Failure::NoGroup)?;
-            let Some(cd) = state.ready.pop_front() else { return Ok(None) };
+            let Some(cd) = state.ready.pop_front() else {
+                if state.drained == Drained::No {
+                    return Ok(None);
+                }
+                state.drained = Drained::Told;
+                set::mark(&mut self.readable, place(state.gd), false);
+                return Err(Failure::Drained);
+            };
             let connection = Connection { gd: group.0, cd };
             if !self.unread.get(&cd).is_some_and(|unread| unread.queued) {
                 continue;
@@ -345,8 +393,6 @@ impl Pool {
             let _ = self.application.abort(connection);
             return Err(Failure::TooMany);
         };
-        let opening = Opening { gd: group.0, bytes: Vec::new(), close: false };
-        self.opening.insert(connection.cd, opening);
         Ok(number)
     }
 
@@ -385,7 +431,7 @@ impl Pool {
                 return Ok(Connection { gd: group.0, cd });
             }
         }
-        Err(Failure::Nothing)
+        Err(if state.drained == Drained::No { Failure::Nothing } else { Failure::Drained })
     }
 
     /// A connection stays the next to be accepted.
@@ -407,21 +453,7 @@ impl Pool {
         self.unread.get(&connection.cd).map_or(0, Unread::given)
     }
 
-    /// Sends bytes, or keeps them until the handshake is complete.
     pub(super) fn send(&mut self, to: Connection, bytes: &[u8]) -> Result<(), SendError> {
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        if !self.opening.is_empty()
-            && let Some(opening) = self.opening.get_mut(&to.cd)
-        {
-            let waiting = opening.bytes.len();
-            if waiting + bytes.len() > OPENING_MAX {
-                return Err(SendError::Behind { waiting });
-            }
-            opening.bytes.extend_from_slice(bytes);
-            return Ok(());
-        }
         self.application.send(to, bytes)
     }
 
@@ -432,6 +464,18 @@ impl Pool {
         };
         let up_to = unread.offset() + count;
         self.application.shared().endpoint.borrow_mut().acknowledge(to, up_to)?;
+        self.is_acknowledged(to, count);
+        Ok(())
+    }
+
+    /// Stream offset behind the first `count` bytes of what is unread of a connection.
+    pub(super) fn offset_behind(&self, of: Connection, count: u64) -> Option<u64> {
+        self.unread.get(&of.cd).map(|unread| unread.offset() + count)
+    }
+
+    /// Takes bytes off that the worker was told of.
+    pub(super) fn is_acknowledged(&mut self, to: Connection, count: u64) {
+        let Some(unread) = self.unread.get_mut(&to.cd).filter(|_| count > 0) else { return };
         unread.acknowledge(count);
         if unread.is_void() {
             self.forget(to);
@@ -440,7 +484,6 @@ impl Pool {
         } else {
             self.unqueue(to);
         }
-        Ok(())
     }
 
     /// Gives what is unread of a connection once more, when there may be room for its answer.
@@ -454,13 +497,30 @@ impl Pool {
         self.queue(of);
     }
 
+    /// Does all parts or none; with each goes how many bytes it acknowledges.
+    pub(super) fn transact(&mut self, parts: Vec<(Joint, u64)>) -> Result<(), Failure> {
+        let (parts, counts): (Vec<Joint>, Vec<u64>) = parts.into_iter().unzip();
+        let done = self.shared().transact(&parts);
+        for (part, count) in parts.iter().zip(counts) {
+            match &done {
+                Ok(()) => self.is_acknowledged(part.connection, count),
+                Err(error) => {
+                    if let Some(error) = error.as_wait().filter(|_| count > 0) {
+                        let again = match error {
+                            SendError::Behind { .. } => SendError::WouldBlock,
+                            error => error,
+                        };
+                        self.give_again(part.connection, again);
+                    }
+                }
+            }
+        }
+        done.map_err(Failure::Transaction)
+    }
+
     /// Ends a connection; its number is free if this succeeds.
     pub(super) fn close(&mut self, cd: i32, connection: Connection) -> Result<(), Failure> {
-        if let Some(opening) = self.opening.get_mut(&connection.cd) {
-            opening.close = true;
-        } else {
-            gone_is_closed(self.application.close(connection))?;
-        }
+        gone_is_closed(self.application.close(connection))?;
         self.let_go(cd, connection);
         Ok(())
     }
@@ -468,7 +528,6 @@ impl Pool {
     /// Resets a connection; its number is free if this succeeds.
     pub(super) fn abort(&mut self, cd: i32, connection: Connection) -> Result<(), Failure> {
         gone_is_closed(self.application.abort(connection))?;
-        self.opening.remove(&connection.cd);
         self.let_go(cd, connection);
         Ok(())
     }

@@ -92,6 +92,22 @@ impl NumberSet {
         members.chain(self.numbers.iter().flat_map(|number| number.to_ne_bytes())).collect()
     }
 
+    /// Whether every member is the number that is at its place of a list.
+    pub(super) fn is_subset_of(&self, numbers: &[i32]) -> bool {
+        let words = self.members.iter().zip(self.numbers.chunks(WORD));
+        let nothing: &[i32] = &[];
+        let open = numbers.chunks(WORD).chain(std::iter::repeat(nothing));
+        words.zip(open).all(|((word, members), open)| {
+            // Most often all of a word are the same, or none is a member.
+            *word == 0 || members == open || is_subset(*word, members, open)
+        })
+    }
+
+    /// Whether it has a member at one of these places.
+    pub(super) fn has_any_at(&self, places: &Places) -> bool {
+        self.members.iter().zip(places).any(|(member, place)| member & place != 0)
+    }
+
     /// How many members are at these places.
     pub(super) fn count_at(&self, places: &Places) -> usize {
         let both = self.members.iter().zip(places).map(|(member, place)| member & place);
@@ -104,6 +120,12 @@ impl NumberSet {
             *member &= place;
         }
     }
+}
+
+fn is_subset(word: u64, members: &[i32], open: &[i32]) -> bool {
+    let is_member = |place: usize| word >> place & 1 == 1;
+    let mut places = members.iter().enumerate().filter(|(place, _)| is_member(*place));
+    places.all(|(place, number)| open.get(place) == Some(number))
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use super::failure::Failure;
 use super::pool::Pool;
 use super::set::{NumberSet, Places, WORDS};
 use crate::clock;
+use crate::endpoint::{OVERTAKES_MAX, PRIORITIES};
 use crate::error::Error;
 
 /// Turns to wait awake for a worker that is about to take something.
@@ -51,6 +52,13 @@ impl Pools {
             if ready == 0 && (look_first || waiting.goes_on(&self.pools)?) {
                 continue;
             }
+            if let Some(level) =
+                self.favoured(readable.as_deref(), &read, acceptable.as_deref(), &accept)
+            {
+                keep(&mut read, &level);
+                keep(&mut accept, &level);
+            }
+            let ready = count(readable.as_deref(), &read) + count(acceptable.as_deref(), &accept);
             if let Some(set) = &mut readable {
                 set.retain(&read);
             }
@@ -59,6 +67,31 @@ impl Pools {
             }
             return Ok(ready);
         }
+    }
+
+    /// The places of the highest priority of which something is ready, if it overtakes others now.
+    fn favoured(
+        &mut self,
+        readable: Option<&NumberSet>,
+        read: &Places,
+        acceptable: Option<&NumberSet>,
+        accept: &Places,
+    ) -> Option<Places> {
+        let at = |set: Option<&NumberSet>, ready: &Places, level: &Places| {
+            let mut both = *ready;
+            keep(&mut both, level);
+            set.is_some_and(|set| set.has_any_at(&both))
+        };
+        let is_ready = |level: &&Places| at(readable, read, level) || at(acceptable, accept, level);
+        let levels = (0..PRIORITIES).rev().filter_map(|priority| self.groups.level(priority));
+        let mut ready = levels.filter(is_ready).copied();
+        let highest = ready.next()?;
+        if ready.next().is_none() || self.overtakes >= OVERTAKES_MAX {
+            self.overtakes = 0;
+            return None;
+        }
+        self.overtakes += 1;
+        Some(highest)
     }
 
     /// Whether a watched pool has groups of local clients.
@@ -73,12 +106,12 @@ impl Pools {
         readable: Option<&NumberSet>,
         acceptable: Option<&NumberSet>,
     ) -> Result<(), Failure> {
-        for pool in &mut self.pools {
-            pool.watched = false;
+        let sets = || readable.into_iter().chain(acceptable);
+        if !sets().all(|set| self.groups.has_all(set)) {
+            return Err(Failure::NoGroup);
         }
-        for gd in readable.into_iter().chain(acceptable).flat_map(NumberSet::iter) {
-            let open = self.groups.get(gd).ok_or(Failure::NoGroup)?;
-            self.pool(open.pool)?.watched = true;
+        for pool in &mut self.pools {
+            pool.watched = sets().any(|set| set.has_any_at(&pool.open));
         }
         Ok(())
     }
@@ -109,6 +142,12 @@ impl Pools {
 fn add(all: &mut Places, some: &Places) {
     for (all, some) in all.iter_mut().zip(some) {
         *all |= some;
+    }
+}
+
+fn keep(all: &mut Places, some: &Places) {
+    for (all, some) in all.iter_mut().zip(some) {
+        *all &= some;
     }
 }
 

@@ -215,7 +215,8 @@ fn a_successor_has_its_predecessors_groups_before_it_opens_any() {
         fake
     });
     let (application, mut inbox) = Application::attach(&dir.attach()).unwrap();
-    let wanted = ResumedGroup { group: Group(GD), name: "chat".to_owned(), port: 7777 };
+    let wanted =
+        ResumedGroup { group: Group(GD), name: "chat".to_owned(), port: 7777, priority: 1 };
     assert_eq!(application.resumed(), Some(&[wanted][..]));
     assert_eq!(application.open_group(&GroupOptions::new("chat", 7777)).unwrap(), Group(GD));
     let fake = xtcpd.join().unwrap();

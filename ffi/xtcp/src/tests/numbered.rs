@@ -22,7 +22,7 @@ fn pools_with(layout: EndpointLayout, attach: &Attach) -> (Pools, i32, Fake) {
     let (application, inbox, fake) = attached_with(layout, attach);
     let mut pools = Pools::new();
     pools.add(FIRST_POOL, application, inbox);
-    let gd = pools.add_group(FIRST_POOL, Group(GD)).unwrap();
+    let gd = pools.add_group(FIRST_POOL, Group(GD), 1).unwrap();
     (pools, gd, fake)
 }
 
@@ -169,7 +169,10 @@ fn bytes_for_another_client_do_not_bring_a_request_again() {
     send(&mut pools, gd, cd, 0, b"something else first").unwrap();
     nothing(&mut pools, gd);
     send(&mut pools, gd, cd, 13, b"answer").unwrap();
-    assert_eq!(asked(&mut fake).last().unwrap().0, Some(13));
+    // The answer waits for what was sent before it, and the acknowledgement goes with it.
+    assert_eq!(asked(&mut fake), [(None, b"something else first".to_vec())]);
+    nothing(&mut pools, gd);
+    assert_eq!(asked(&mut fake), [(Some(13), b"answer".to_vec())]);
 }
 
 #[test]
@@ -343,7 +346,7 @@ fn closing_what_the_client_has_reset_first_is_no_error() {
 #[test]
 fn a_number_is_of_one_group_only() {
     let (mut pools, gd, mut fake) = pools();
-    let other = pools.add_group(FIRST_POOL, Group(GD + 1)).unwrap();
+    let other = pools.add_group(FIRST_POOL, Group(GD + 1), 1).unwrap();
     fake.data(connection(0, 1), 0, b"x");
     let (cd, _) = bytes(&mut pools, gd);
     assert!(matches!(send(&mut pools, other, cd, 0, b"y"), Err(Failure::NoConnection)));
@@ -365,8 +368,8 @@ fn select_leaves_the_ready_and_counts_them() {
     let (application, inbox, mut second_fake) = attached();
     let number = 77;
     pools.add(number, application, inbox);
-    let far = pools.add_group(number, Group(GD)).unwrap();
-    let quiet = pools.add_group(number, Group(GD + 1)).unwrap();
+    let far = pools.add_group(number, Group(GD), 1).unwrap();
+    let quiet = pools.add_group(number, Group(GD + 1), 1).unwrap();
     let mut all = NumberSet::default();
     for group in [gd, far, quiet] {
         all.insert(group);
@@ -406,7 +409,7 @@ fn any_pool_s_worker_wakes_a_select() {
     let (mut pools, gd, first) = pools();
     let (application, inbox, mut second) = attached();
     pools.add(77, application, inbox);
-    let far = pools.add_group(77, Group(GD)).unwrap();
+    let far = pools.add_group(77, Group(GD), 1).unwrap();
     let mut set = NumberSet::default();
     set.insert(gd);
     set.insert(far);
