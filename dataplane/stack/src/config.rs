@@ -39,7 +39,7 @@ pub struct Config {
     pub connections_max: u32,
     /// How many of them may be IPv6 (16 bytes more each).
     pub ipv6_connections_max: u32,
-    /// Connections with data in flight or unread, or opening or closing, at once (256 bytes each).
+    /// Connections with data in flight or unread, or opening or closing, at once (384 bytes each).
     pub active_max: u32,
     /// Descriptors of buffered segments, received and sent (16 bytes each).
     pub chunks_max: u32,
@@ -221,6 +221,13 @@ pub struct TcpConfig {
     pub window_scale: u8,
     /// Whether timestamps (RFC 7323) are agreed to and asked for.
     pub timestamps: bool,
+    /// Duplicate acknowledgements, or as many segments known to have arrived beyond it, that mean
+    /// that a segment is lost (RFC 5681: 3): 1 to 255.
+    pub duplicate_threshold: u8,
+    /// With SACK: whether losses are noticed by time (RACK, RFC 8985) rather than by counting.
+    pub rack: bool,
+    /// With SACK: whether the tail of what was sent is probed for losses (TLP, RFC 8985).
+    pub tail_loss_probe: bool,
     /// Whether selective acknowledgements (RFC 2018) are agreed to and asked for.
     pub sack: bool,
     /// Bytes a connection may have queued for sending, at most.
@@ -253,6 +260,9 @@ impl Default for TcpConfig {
             window_scale: 7,
             timestamps: true,
             sack: true,
+            duplicate_threshold: 3,
+            rack: true,
+            tail_loss_probe: true,
             send_queue_max: 4 << 20,
             half_open_max: 65_536,
             syn_cookies: SynCookies::WhenFull,

@@ -147,8 +147,12 @@ named! {
         SegmentsIn, "segments-in", "TCP segments received with a good checksum.";
         SegmentsOut, "segments-out", "TCP segments sent.";
         SegmentsRetransmitted, "segments-retransmitted", "TCP segments sent again.";
-        FastRetransmits, "fast-retransmits", "Losses noticed by duplicate acknowledgements.";
+        FastRetransmits, "fast-retransmits", "Losses noticed by acknowledgements.";
         RetransmissionTimeouts, "retransmission-timeouts", "Losses noticed by the timer.";
+        DuplicatesReported, "duplicates-reported", "Segments the peer says came twice (RFC 2883).";
+        RecoveriesUndone, "recoveries-undone", "Losses that were none, and what they did taken back.";
+        SacksReneged, "sacks-reneged", "Times a peer gave up what it had said to have.";
+        TailProbes, "tail-probes", "Probes for losses at the end of what was sent (RFC 8985).";
         WindowProbes, "window-probes", "Zero-window probes sent.";
         KeepAliveProbes, "keep-alive-probes", "Questions to idle peers whether they are there.";
         BareAcks, "bare-acks", "Acknowledgements sent without data.";

@@ -26,7 +26,7 @@
 //! | connection record | 64 | always |
 //! | flow table | 7.1 | always |
 //! | IPv6 address | 16 | IPv6 only |
-//! | active record | 256 | data in flight or unread, opening or closing |
+//! | active record | 384 | data in flight or unread, opening or closing |
 //! | chunk | 16 | per buffered segment |
 //! | block of a shared buffer | 128 to 2,048 | per buffered segment |
 //!

@@ -475,7 +475,7 @@ impl Tcb<'_, '_> {
 
     /// Gives everything back that is still held.
     fn release_all(&mut self) {
-        self.chunks.release(self.transmit, &mut self.act.snd_list);
+        self.release_sent();
         self.act.rcv_given = self.act.rcv_committed;
         self.release_unread();
     }

@@ -29,6 +29,50 @@ impl Chunk {
     }
 }
 
+/// Text that was sent at one time, or nearly so, and what became of it: a record of the same table
+/// as the chunks.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub(crate) struct Flight {
+    pub(crate) next: u32,
+    /// When it was sent last, in microseconds of the stack's clock (wraps after 71 minutes).
+    pub(crate) sent: u32,
+    pub(crate) seq: SeqNum,
+    pub(crate) len: u16,
+    /// [`SACKED`], [`LOST`] and [`AGAIN`]; above them the pool it is counted for.
+    pub(crate) marks: u16,
+}
+
+const _: () = assert!(size_of::<Flight>() == size_of::<Chunk>());
+
+/// The peer says that it has it.
+pub(crate) const SACKED: u16 = 1;
+/// It is taken for lost and was not sent again since.
+pub(crate) const LOST: u16 = 2;
+/// It was sent more than once.
+pub(crate) const AGAIN: u16 = 4;
+/// All of them.
+const MARKS: u16 = 7;
+/// Where in the marks the pool stands.
+const POOL: u16 = 8;
+
+const _: () = assert!(POOLS_MAX <= 1 << (u16::BITS as usize - POOL as usize));
+
+impl Flight {
+    /// The sequence number after the last byte.
+    pub(crate) fn end(&self) -> SeqNum {
+        self.seq + u32::from(self.len)
+    }
+
+    pub(crate) const fn has(&self, mark: u16) -> bool {
+        self.marks & mark != 0
+    }
+
+    pub(crate) const fn is_marked(&self, marks: u16) -> bool {
+        self.marks & MARKS == marks
+    }
+}
+
 impl Linked for Chunk {
     fn link(&mut self) -> &mut u32 {
         &mut self.next
@@ -139,6 +183,35 @@ impl<'m> Chunks<'m> {
         self.free.give_back(self.table, index);
     }
 
+    /// What was sent together, as a record of this table.
+    pub(crate) fn flight(&self, index: u32) -> Flight {
+        zerocopy::transmute!(self.table[index as usize])
+    }
+
+    pub(crate) fn set_flight(&mut self, index: u32, flight: Flight) {
+        self.table[index as usize] = zerocopy::transmute!(flight);
+    }
+
+    /// A record of a pool's for what was sent together. `None` when the table is full, or the
+    /// pool's share of it, or the pool is nobody's.
+    pub(crate) fn take_flight(&mut self, pool: u16, mut flight: Flight) -> Option<u32> {
+        let owner = usize::from(pool);
+        if owner >= POOLS_MAX || self.quota.room(owner) == 0 {
+            return None;
+        }
+        let index = self.free.take(self.table)?;
+        self.quota.take(owner);
+        flight.marks = flight.marks & MARKS | pool << POOL;
+        self.set_flight(index, flight);
+        Some(index)
+    }
+
+    pub(crate) fn give_back_flight(&mut self, index: u32) {
+        let pool = self.flight(index).marks >> POOL;
+        self.quota.give_back(usize::from(pool));
+        self.free.give_back(self.table, index);
+    }
+
     pub(crate) fn append(&mut self, list: &mut ChunkList, index: u32) {
         if list.is_empty() {
             list.head = index;
@@ -146,6 +219,12 @@ impl<'m> Chunks<'m> {
             self.get_mut(list.tail).next = index;
         }
         list.tail = index;
+    }
+
+    /// `cursor`, unless its chunk ends at or before `seq`.
+    pub(crate) fn kept(&self, cursor: u32, seq: SeqNum) -> u32 {
+        let gone = cursor != NONE && self.get(cursor).end().at_or_before(seq);
+        if gone { NONE } else { cursor }
     }
 
     /// Gives back the chunks at the front that end at or before `seq`. Answers whether the chunk

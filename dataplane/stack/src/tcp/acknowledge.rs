@@ -3,9 +3,11 @@
 use super::Tcb;
 use super::arrives::payload_length;
 use super::record::{FIN_QUEUED, FIN_TAKEN, PERSISTING, RETRANSMIT, SACK, TEXTED, TIMESTAMPS};
+use super::recovery::News;
 use super::seq::SeqNum;
 use super::state::State;
 use crate::counters::{Outcome, Stop};
+use crate::table::slots::NONE;
 use crate::time::Instant;
 use crate::wire::tcp::{Flags, Segment};
 
@@ -15,11 +17,25 @@ impl Tcb<'_, '_> {
         let ack = SeqNum::new(seg.ack);
         self.check_ack_range(ack)?;
         let windows_equal = self.window_of(seg) == self.rec.snd_wnd;
-        if ack.after(self.rec.snd_una) {
-            self.advance_una(ack, seg);
-        } else if ack == self.rec.snd_una && windows_equal && self.is_duplicate_ack(seg) {
+        let repeats = ack == self.rec.snd_una && windows_equal && self.is_duplicate_ack(seg);
+        let mut news = News { acked: ack.since(self.rec.snd_una), ..News::default() };
+        if news.acked > 0 {
+            self.advance_una(ack, seg, &mut news);
+        }
+        self.take_sack_blocks(seg, &mut news);
+        if self.is_selective() {
+            self.on_selective_ack(ack, seg, &news);
+        } else if news.acked > 0 {
+            self.on_new_ack(ack, news.acked);
+            self.undo_if_spurious(seg, &news);
+        } else if repeats {
             self.on_duplicate_ack();
         }
+        if news.acked > 0 {
+            self.restart_retransmission_timer();
+        }
+        self.arm_reorder_timer();
+        debug_assert!(self.scoreboard_is_whole(), "the scoreboard contradicts itself");
         self.update_window(seg, ack);
         if self.is_fin_acknowledged() {
             self.on_fin_acknowledged();
@@ -45,38 +61,34 @@ impl Tcb<'_, '_> {
     }
 
     /// `snd.una` moves: the round trip is sampled, buffers are freed, the window grows.
-    fn advance_una(&mut self, ack: SeqNum, seg: &Segment<'_>) {
-        let acked = ack.since(self.rec.snd_una);
-        self.sample_round_trip(ack, seg);
+    fn advance_una(&mut self, ack: SeqNum, seg: &Segment<'_>, news: &mut News) {
+        self.retire_flights(ack, news);
+        self.sample_round_trip(news, seg);
         self.rec.snd_una = ack;
         let act = &mut *self.act;
         if act.snd_nxt.before(ack) {
             act.snd_nxt = ack;
-            act.snd_cursor = 0;
+            act.snd_cursor = NONE;
         }
-        let cursor = act.snd_cursor;
-        if self.chunks.release_to(self.transmit, &mut act.snd_list, ack, cursor) {
-            act.snd_cursor = 0;
-        }
+        act.snd_cursor = self.chunks.kept(act.snd_cursor, ack);
+        act.recovery.text_cursor = self.chunks.kept(act.recovery.text_cursor, ack);
+        self.chunks.release_to(self.transmit, &mut act.snd_list, ack, NONE);
         if ack == act.snd_max {
             act.clear(RETRANSMIT);
         }
         act.set(TEXTED);
         act.backoff = 0;
         act.stalled_since = self.now.as_nanos();
-        self.on_new_ack(ack, acked);
-        self.restart_retransmission_timer();
     }
 
     /// RFC 6298 (5.2) and (5.3).
     fn restart_retransmission_timer(&mut self) {
         self.act.clear(PERSISTING);
-        let at = if self.rec.snd_una == self.act.snd_max {
-            Instant::NEVER
+        if self.rec.snd_una == self.act.snd_max {
+            self.act.set_rto(Instant::NEVER);
         } else {
-            self.now + self.rto()
-        };
-        self.act.set_rto(at);
+            self.start_retransmission_timer();
+        }
     }
 
     /// RFC 5681 section 2: outstanding data, no text, no SYN or FIN, nothing new.
@@ -108,15 +120,14 @@ impl Tcb<'_, '_> {
         act.snd_wl2 = SeqNum::new(seg.ack);
         if act.has(PERSISTING) {
             // What the probes left unacknowledged goes again, as after a timeout.
-            act.snd_nxt = self.rec.snd_una;
-            act.snd_cursor = 0;
+            self.presume_lost();
             self.stop_persisting_if_possible();
         }
     }
 
     /// Unless the window is still too small to be worth using: then the timer goes on.
     fn stop_persisting_if_possible(&mut self) {
-        if self.plan_text().is_none() {
+        if self.plan_lost().or_else(|| self.plan_text()).is_none() {
             return;
         }
         let act = &mut *self.act;

@@ -11,8 +11,6 @@ use crate::counters::Count;
 pub(super) const MSS_MIN: u16 = 48;
 /// No window is larger than this.
 const CWND_MAX: u32 = 1 << 30;
-/// Duplicate acknowledgements that mean a loss (RFC 5681 section 3.2).
-const DUPLICATE_THRESHOLD: u16 = 3;
 
 impl Tcb<'_, '_> {
     /// The peer's segment size is known: the window starts.
@@ -45,6 +43,12 @@ impl Tcb<'_, '_> {
             return;
         }
         self.act.dup_acks = 0;
+        self.grow_window(ack, acked);
+    }
+
+    /// What was acknowledged lets the window grow.
+    pub(super) fn grow_window(&mut self, ack: SeqNum, acked: u32) {
+        let mss = self.segment_size();
         let (cwnd, before) = (self.act.cwnd, self.flight() + acked);
         if before.saturating_mul(2) < cwnd {
             // The window was not used: it proves nothing (RFC 7661).
@@ -88,12 +92,13 @@ impl Tcb<'_, '_> {
             return;
         }
         let covers_recover = !self.rec.snd_una.before(self.act.recover);
-        if self.act.dup_acks == DUPLICATE_THRESHOLD && covers_recover {
-            self.act.ssthresh = (self.flight() / 2).max(2 * mss);
+        let threshold = u16::from(self.tcp.duplicate_threshold.max(1));
+        if self.act.dup_acks == threshold && covers_recover {
+            self.remember_for_undo();
+            self.act.ssthresh = self.threshold_after_loss(self.flight());
             self.act.recover = self.act.snd_max;
-            self.act.cwnd = self.act.ssthresh + u32::from(DUPLICATE_THRESHOLD) * mss;
+            self.act.cwnd = self.act.ssthresh + u32::from(threshold) * mss;
             self.act.set(RECOVERING | RETRANSMIT);
-            self.act.timed_at = 0;
             self.counters.count(Count::FastRetransmits);
         }
     }
@@ -102,7 +107,10 @@ impl Tcb<'_, '_> {
     pub(super) fn on_retransmission_timeout(&mut self) {
         let mss = self.segment_size();
         if self.act.backoff == 0 {
-            self.act.ssthresh = (self.flight() / 2).max(2 * mss);
+            if !self.act.has(RECOVERING) {
+                self.remember_for_undo();
+            }
+            self.act.ssthresh = self.threshold_after_loss(self.flight());
         }
         self.act.cwnd = mss;
         self.act.recover = self.act.snd_max;
@@ -110,9 +118,14 @@ impl Tcb<'_, '_> {
         self.act.dup_acks = 0;
     }
 
+    /// RFC 5681 section 3.1, equation (4).
+    pub(super) fn threshold_after_loss(&self, flight: u32) -> u32 {
+        (flight / 2).max(2 * self.segment_size())
+    }
+
     /// What the first two duplicate acknowledgements allow beyond the window (RFC 3042).
     pub(super) fn limited_transmit(&self) -> u32 {
-        if self.act.has(RECOVERING) {
+        if self.act.has(RECOVERING) || self.is_selective() {
             return 0;
         }
         u32::from(self.act.dup_acks.min(2)) * self.segment_size()

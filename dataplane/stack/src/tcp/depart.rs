@@ -5,9 +5,10 @@
 
 use super::Tcb;
 use super::record::{
-    ACK_NOW, ACK_SECOND, FIN_QUEUED, HELD, PERSISTING, PROBE, RETRANSMIT, Range, SACK, SEND_RST,
-    SEND_SYN, TIMESTAMPS, WITHHELD,
+    ACK_NOW, ACK_SECOND, FIN_QUEUED, HELD, PERSISTING, PROBE, RECOVERING, RETRANSMIT, Range, SACK,
+    SEND_RST, SEND_SYN, TIMESTAMPS, WITHHELD,
 };
+use super::recovery::TAIL_PROBE;
 use super::seq::SeqNum;
 use super::state::State;
 use crate::counters::Count;
@@ -50,7 +51,11 @@ pub(super) enum What {
     Syn,
     /// The segment at `snd.una` once more.
     Again,
+    /// The first that is lost.
+    Lost,
     Text,
+    /// A tail loss probe.
+    Tail,
     Probe,
     /// Whether the peer is there: see `keep_alive`.
     Question,
@@ -70,6 +75,8 @@ impl Tcb<'_, '_> {
             return self.plan_syn();
         }
         self.plan_again()
+            .or_else(|| self.plan_lost())
+            .or_else(|| self.plan_tail())
             .or_else(|| self.plan_text())
             .or_else(|| self.plan_probe())
             .or_else(|| self.plan_question())
@@ -108,6 +115,44 @@ impl Tcb<'_, '_> {
         (len > 0 || fin).then(|| self.text_segment(What::Again, una, len, fin))
     }
 
+    /// The first that is lost, as far as windows allow. The peer's may have been taken back; its
+    /// first loss is mended all the same (RFC 9293 MAY-7), but not again after a timeout.
+    pub(super) fn plan_lost(&self) -> Option<Plan> {
+        let flight = self.chunks.flight(self.first_lost()?);
+        let (una, seq) = (self.rec.snd_una, flight.seq);
+        let first = seq == una && self.act.has(RECOVERING) && self.rec.snd_wnd > 0;
+        let window = if first { u32::MAX } else { (una + self.rec.snd_wnd).since(seq) };
+        let text = flight.end().earliest(self.act.snd_end).since(seq);
+        let len = text.min(self.text_room()).min(window);
+        let fin = self.fin_at(seq + len) && flight.end().after(self.act.snd_end);
+        let (pipe, cwnd) = (self.pipe(), self.act.cwnd);
+        let allowed = pipe == 0 || pipe.saturating_add(len) <= cwnd;
+        (allowed && (len > 0 || fin)).then(|| self.text_segment(What::Lost, seq, len, fin))
+    }
+
+    /// A tail loss probe: new text if there is some, else the last segment again (RFC 8985 section
+    /// 7.3). The congestion window does not hold it back.
+    fn plan_tail(&self) -> Option<Plan> {
+        if !self.act.recovery.has(TAIL_PROBE) {
+            return None;
+        }
+        let (nxt, end) = (self.act.snd_nxt, self.act.snd_end);
+        let window = self.rec.snd_wnd.saturating_sub(nxt.since(self.rec.snd_una));
+        let len = end.since(nxt).min(self.text_room()).min(window);
+        if len > 0 {
+            return Some(self.text_segment(What::Text, nxt, len, self.fin_at(nxt + len)));
+        }
+        let tail = self.act.recovery.flights.tail;
+        if tail == NONE {
+            return None;
+        }
+        let flight = self.chunks.flight(tail);
+        let text_end = flight.end().earliest(end);
+        let len = text_end.since(flight.seq).min(self.text_room());
+        let fin = self.fin_at(text_end) && flight.end().after(end);
+        Some(self.text_segment(What::Tail, text_end - len, len, fin))
+    }
+
     /// New text, or old text after a retransmission timeout pulled `snd.nxt` back.
     pub(super) fn plan_text(&self) -> Option<Plan> {
         let nxt = self.act.snd_nxt;
@@ -116,7 +161,8 @@ impl Tcb<'_, '_> {
         }
         let sent = nxt.since(self.rec.snd_una);
         let congestion = self.act.cwnd.saturating_add(self.limited_transmit());
-        let usable = self.rec.snd_wnd.min(congestion).saturating_sub(sent);
+        let window = self.rec.snd_wnd.saturating_sub(sent);
+        let usable = window.min(congestion.saturating_sub(self.pipe()));
         let queued = self.act.snd_end.since(nxt);
         let len = queued.min(usable).min(self.text_room());
         let fin = self.fin_at(nxt + len);
@@ -211,9 +257,11 @@ impl Tcb<'_, '_> {
 
     /// The text of a planned segment.
     pub(crate) fn copy_text(&mut self, plan: &Plan, into: &mut [u8]) {
-        let from_cursor = self.act.snd_cursor != NONE
-            && !plan.seq.before(self.chunks.get(self.act.snd_cursor).seq);
-        let mut index = if from_cursor { self.act.snd_cursor } else { self.act.snd_list.head };
+        let new = plan.what == What::Text;
+        let cursor =
+            if new { &mut self.act.snd_cursor } else { &mut self.act.recovery.text_cursor };
+        let from_cursor = *cursor != NONE && !plan.seq.before(self.chunks.get(*cursor).seq);
+        let mut index = if from_cursor { *cursor } else { self.act.snd_list.head };
         let mut seq = plan.seq;
         let mut rest = into;
         while !rest.is_empty() && index != NONE {
@@ -225,9 +273,7 @@ impl Tcb<'_, '_> {
                 part.copy_from_slice(self.transmit.bytes(chunk.block, skip..skip + len));
                 rest = after;
                 seq += u32::try_from(len).unwrap_or(u32::MAX);
-                if plan.what == What::Text {
-                    self.act.snd_cursor = index;
-                }
+                *cursor = index;
             }
             index = chunk.next;
         }
@@ -245,10 +291,31 @@ impl Tcb<'_, '_> {
             What::Syn => self.on_syn_sent(),
             What::Again => {
                 self.act.clear(RETRANSMIT);
-                self.act.timed_at = 0;
-                self.counters.count(Count::SegmentsRetransmitted);
-                self.group.counts.retransmitted += 1;
-                self.act.set_rto(self.now + self.rto());
+                let head = self.act.recovery.flights.head;
+                if head != NONE {
+                    self.note_sent_again(head, plan.end().since(plan.seq));
+                }
+                self.on_sent_again(plan);
+                self.start_retransmission_timer();
+            }
+            What::Lost => {
+                if let Some(index) = self.first_lost() {
+                    self.note_sent_again(index, plan.end().since(plan.seq));
+                }
+                self.on_sent_again(plan);
+                let stopped = self.act.has(PERSISTING) || self.act.rto_at() == Instant::NEVER;
+                if plan.seq == self.rec.snd_una || stopped {
+                    self.act.clear(PERSISTING | PROBE);
+                    self.start_retransmission_timer();
+                }
+            }
+            What::Tail => {
+                let len = plan.end().since(plan.seq);
+                if let Some(index) = self.split_tail(len) {
+                    self.note_sent_again(index, len);
+                }
+                self.on_sent_again(plan);
+                self.on_tail_probe_sent(true);
             }
             What::Text => self.on_text_sent(plan),
             What::Probe => {
@@ -259,6 +326,14 @@ impl Tcb<'_, '_> {
             What::Question => self.on_question_sent(),
             What::Acknowledgement => self.on_acknowledgement_sent(),
         }
+    }
+
+    fn on_sent_again(&mut self, plan: &Plan) {
+        self.counters.count(Count::SegmentsRetransmitted);
+        self.group.counts.retransmitted += 1;
+        self.note_again();
+        let recovery = &mut self.act.recovery;
+        recovery.sent = recovery.sent.saturating_add(plan.len.into());
     }
 
     fn note_acknowledged(&mut self, plan: &Plan) {
@@ -301,7 +376,6 @@ impl Tcb<'_, '_> {
         act.clear(SEND_SYN);
         act.tries = act.tries.saturating_add(1);
         if act.tries == 1 {
-            act.timed_at = self.now.as_nanos();
             act.stalled_since = self.now.as_nanos();
         } else {
             self.counters.count(Count::SegmentsRetransmitted);
@@ -315,24 +389,29 @@ impl Tcb<'_, '_> {
 
     fn on_text_sent(&mut self, plan: &Plan) {
         let end = plan.end();
-        let act = &mut *self.act;
-        if plan.seq.before(act.snd_max) {
-            act.timed_at = 0;
+        self.note_flight(plan.seq, end);
+        if plan.seq.before(self.act.snd_max) {
             self.counters.count(Count::SegmentsRetransmitted);
             self.group.counts.retransmitted += 1;
-        } else if act.timed_at == 0 {
-            act.timed_end = end;
-            act.timed_at = self.now.as_nanos();
+            self.note_again();
         }
+        let act = &mut *self.act;
+        act.recovery.sent = act.recovery.sent.saturating_add(plan.len.into());
         if self.rec.snd_una == act.snd_max {
             act.stalled_since = self.now.as_nanos();
         }
         act.snd_nxt = end;
         act.snd_max = act.snd_max.latest(end);
-        if act.rto_at() == Instant::NEVER || act.has(PERSISTING) {
+        // A probe for the tail goes sooner when there is more than one segment.
+        let (mss, flight) = (self.segment_size(), self.flight());
+        let more = flight > mss && flight <= mss + u32::from(plan.len);
+        let act = &mut *self.act;
+        if act.rto_at() == Instant::NEVER || act.has(PERSISTING) || more {
             act.clear(PERSISTING | PROBE);
-            let at = self.now + self.rto();
-            self.act.set_rto(at);
+            self.start_retransmission_timer();
+        }
+        if self.act.recovery.has(TAIL_PROBE) {
+            self.on_tail_probe_sent(false);
         }
     }
 

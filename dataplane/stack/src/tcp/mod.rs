@@ -13,6 +13,9 @@
 //! | `keep_alive` | 3.8.4 | whether a silent peer is still there |
 //! | `throttle` | | what is done before buffers run out |
 //! | `congestion`, `rtt` | 3.8.1, 3.8.2 | RFC 5681 and 6582, RFC 6298 |
+//! | `scoreboard` | | what is in flight and what the peer has of it (RFC 2018) |
+//! | `rack` | | losses noticed by time, probes for the tail (RFC 8985) |
+//! | `recovery` | | what is sent meanwhile, and what if nothing was lost (RFC 9937, 3522, 3708) |
 //!
 //! All of them are rooms of [`Tcb`]: one connection's records and the tables it may touch, put
 //! together for the length of one call. They decide and note what is to be done in the records;
@@ -25,10 +28,13 @@ mod congestion;
 mod depart;
 mod keep_alive;
 mod path;
+mod rack;
 mod receive;
 pub(crate) mod record;
+pub(crate) mod recovery;
 mod rtt;
 mod sack;
+mod scoreboard;
 pub mod seq;
 pub mod state;
 pub(crate) mod throttle;
@@ -47,6 +53,7 @@ use crate::group::{Figures, Group};
 use crate::stack::POOLS_MAX;
 use crate::table::chunk::Chunks;
 use crate::table::narrow::NarrowPaths;
+use crate::table::slots::NONE;
 use crate::time::Instant;
 
 /// One connection at work, and what it may touch.
@@ -74,8 +81,7 @@ impl Tcb<'_, '_> {
     /// The connection is gone: whatever it held is given back, except what the application was
     /// given and still reads in place.
     pub(crate) fn gone(&mut self, reason: Reason) {
-        self.chunks.release(self.transmit, &mut self.act.snd_list);
-        self.act.snd_cursor = 0;
+        self.release_sent();
         self.release_unread();
         self.act.set_rto(Instant::NEVER);
         self.act.set_ack_timer(Instant::NEVER);
@@ -84,6 +90,14 @@ impl Tcb<'_, '_> {
         self.tell_closed(reason);
         self.act.flags &= record::TELL | record::SEND_RST | record::ON_A_LIST;
         self.rec.set_state(State::Closed);
+    }
+
+    /// What was queued and sent is given back.
+    pub(crate) fn release_sent(&mut self) {
+        self.chunks.release(self.transmit, &mut self.act.snd_list);
+        self.act.snd_cursor = NONE;
+        self.act.recovery.text_cursor = NONE;
+        self.forget_flights();
     }
 
     /// RST to the peer (RFC 9293 section 3.10.5), and gone.

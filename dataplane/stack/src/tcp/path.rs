@@ -103,9 +103,7 @@ impl Tcb<'_, '_> {
         if !self.act.has(PERSISTING) && self.rec.state().is_synchronized() {
             // RFC 1191 section 6.5: lost for its size and not for congestion.
             self.act.clear(RETRANSMIT);
-            self.act.snd_nxt = self.rec.snd_una;
-            self.act.snd_cursor = 0;
-            self.act.timed_at = 0;
+            self.presume_lost();
             self.act.set_rto(self.now + self.rto());
         }
         true

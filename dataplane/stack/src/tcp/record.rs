@@ -3,6 +3,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use super::recovery::Recovery;
 use super::seq::SeqNum;
 use super::state::State;
 use crate::handle::Cd;
@@ -164,7 +165,7 @@ impl Range {
 }
 
 /// What a connection keeps while data is in flight, queued or unread, or while it opens or
-/// closes: four cache lines, taken from a table of their own and given back.
+/// closes: six cache lines, taken from a table of their own and given back.
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C, align(64))]
 pub(crate) struct Active {
@@ -183,6 +184,8 @@ pub(crate) struct Active {
     life_at: u64,
     /// Until then nothing more is answered that an acknowledgement could answer for ever.
     challenge_at: u64,
+    /// Since when something has been unacknowledged without progress. Nanoseconds.
+    pub(crate) stalled_since: u64,
 
     // Send sequence space.
     pub(crate) snd_nxt: SeqNum,
@@ -209,12 +212,6 @@ pub(crate) struct Active {
     // Round-trip time (RFC 6298), in microseconds.
     pub(crate) srtt_us: u32,
     pub(crate) rttvar_us: u32,
-    /// The segment being timed ends here.
-    pub(crate) timed_end: SeqNum,
-    /// When it was sent; 0 when none is timed. Nanoseconds.
-    pub(crate) timed_at: u64,
-    /// Since when something has been unacknowledged without progress. Nanoseconds.
-    pub(crate) stalled_since: u64,
 
     // Receive sequence space.
     /// What we acknowledge.
@@ -252,10 +249,12 @@ pub(crate) struct Active {
     pub(crate) narrowings: u16,
     pub(crate) wait_next: u32,
     pub(crate) wait_prev: u32,
-    reserved: [u32; 2],
+    /// What is in flight and how its losses are mended.
+    pub(crate) recovery: Recovery,
+    reserved: [u32; 16],
 }
 
-const _: () = assert!(size_of::<Active>() == 256);
+const _: () = assert!(size_of::<Active>() == 384);
 
 /// An acknowledgement must leave without delay.
 pub(crate) const ACK_NOW: u32 = 1;
@@ -331,6 +330,7 @@ impl Active {
         (self.snd_wl1, self.snd_wl2) = (record.rcv_nxt - 1, una);
         self.snd_wnd_max = record.snd_wnd;
         self.recover = una;
+        self.recovery.fack = una;
         self.flags = KNOWN;
         self.cwnd = u32::from(record.cwnd) * mss;
         self.ssthresh = match record.ssthresh {
@@ -394,6 +394,7 @@ impl Active {
 
     pub(crate) const fn set_rto(&mut self, at: Instant) {
         self.rto_at = at.as_nanos();
+        self.recovery.flags &= !(super::recovery::TAIL_TIMER | super::recovery::REORDER_TIMER);
     }
 
     pub(crate) const fn set_ack_timer(&mut self, at: Instant) {
@@ -443,7 +444,7 @@ mod tests {
         record.rcv_nxt = SeqNum::new(u32::MAX);
         (record.cwnd, record.ssthresh) = (10, u16::MAX);
         (record.srtt, record.rttvar) = (3, 2);
-        let mut active = Active::read_from_bytes(&[0xff; 256]).expect("any bytes are a record");
+        let mut active = Active::read_from_bytes(&[0xff; 384]).expect("any bytes are a record");
         active.unfold(5, &record, 9);
         assert_eq!((active.cwnd, active.ssthresh), (14_600, u32::MAX));
         assert_eq!(active.deadline(), Instant::NEVER);

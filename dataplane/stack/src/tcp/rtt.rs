@@ -4,7 +4,8 @@ use core::time::Duration;
 
 use super::Tcb;
 use super::record::TIMESTAMPS;
-use super::seq::SeqNum;
+use super::recovery::News;
+use super::scoreboard::elapsed;
 use crate::wire::tcp::Segment;
 
 /// Clock granularity G of RFC 6298: the timer wheel's.
@@ -30,32 +31,27 @@ impl Tcb<'_, '_> {
     /// The timer fired in vain.
     pub(super) fn back_off(&mut self) {
         self.act.backoff = (self.act.backoff + 1).min(BACKOFF_MAX);
-        // Karn: what is retransmitted is not timed.
-        self.act.timed_at = 0;
     }
 
-    /// An acknowledgement of new data: it times the segment being timed, if it covers it, or the
-    /// one whose timestamp it echoes, which is unambiguous even after a retransmission.
-    pub(super) fn sample_round_trip(&mut self, ack: SeqNum, seg: &Segment<'_>) {
-        if self.act.timed_at != 0 {
-            if !ack.before(self.act.timed_end) {
-                let elapsed = self.now.as_nanos().saturating_sub(self.act.timed_at) / 1_000;
-                self.act.timed_at = 0;
-                self.sample(elapsed);
+    /// An acknowledgement of new data: it times the oldest of it, unless some was sent again (Karn);
+    /// then what its timestamp echoes, which is unambiguous even so.
+    pub(super) fn sample_round_trip(&mut self, news: &News, seg: &Segment<'_>) {
+        match (news.first_sent, seg.options.timestamps) {
+            (Some(sent), _) if !news.again => self.sample(elapsed(self.now_us(), sent).into()),
+            (_, Some(stamps)) if self.rec.has(TIMESTAMPS) => {
+                let elapsed_ms = self.timestamp().wrapping_sub(stamps.echo);
+                self.sample(u64::from(elapsed_ms) * 1_000);
             }
-        } else if let (true, Some(stamps)) = (self.rec.has(TIMESTAMPS), seg.options.timestamps) {
-            let elapsed_ms = self.timestamp().wrapping_sub(stamps.echo);
-            self.sample(u64::from(elapsed_ms) * 1_000);
+            _ => {}
         }
     }
 
     /// The handshake's round trip, if the SYN or SYN-ACK was sent only once.
     pub(super) fn sample_handshake(&mut self) {
-        if self.act.timed_at != 0 && self.act.tries == 1 {
-            let elapsed = self.now.as_nanos().saturating_sub(self.act.timed_at) / 1_000;
+        if self.act.tries == 1 {
+            let elapsed = self.now.as_nanos().saturating_sub(self.act.stalled_since) / 1_000;
             self.sample(elapsed);
         }
-        self.act.timed_at = 0;
     }
 
     /// Section 2, (2.2) and (2.3). Samples out of reason are a lying peer's and say nothing.

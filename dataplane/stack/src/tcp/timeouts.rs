@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use super::Tcb;
 use super::record::{ACK_NOW, ASKING, DOUBTED, HELD, PERSISTING, PROBE, SEND_SYN};
+use super::recovery::{REORDER_TIMER, TAIL_TIMER};
 use super::state::State;
 use crate::counters::{Count, Stop};
 use crate::event::Reason;
@@ -27,8 +28,9 @@ impl Tcb<'_, '_> {
             self.act.set_challenge(Instant::NEVER);
         }
         if self.act.rto_at() <= self.now {
+            let timer = self.act.recovery.flags;
             self.act.set_rto(Instant::NEVER);
-            self.on_rto_timeout();
+            self.on_rto_timeout(timer);
         }
     }
 
@@ -55,10 +57,13 @@ impl Tcb<'_, '_> {
         }
     }
 
-    fn on_rto_timeout(&mut self) {
+    /// `timer`: what the timer was to be, by [`TAIL_TIMER`] and [`REORDER_TIMER`].
+    fn on_rto_timeout(&mut self, timer: u16) {
         match self.rec.state() {
             State::SynSent | State::SynReceived => self.on_handshake_timeout(),
             _ if self.act.has(PERSISTING) => self.on_persist_timeout(),
+            _ if timer & REORDER_TIMER != 0 => self.on_reorder_timeout(),
+            _ if timer & TAIL_TIMER != 0 => self.on_tail_timeout(),
             _ => self.on_retransmission_due(),
         }
     }
@@ -99,10 +104,9 @@ impl Tcb<'_, '_> {
         self.back_off();
         self.doubt_at_r1();
         self.counters.count(Count::RetransmissionTimeouts);
-        self.act.snd_nxt = self.rec.snd_una;
-        self.act.snd_cursor = 0;
+        self.presume_lost();
         self.suspect_black_hole();
-        if self.plan_text().is_none() {
+        if self.plan_lost().or_else(|| self.plan_text()).is_none() {
             // The window was taken back under way: only a probe can say that it opens again
             // (MUST-35).
             self.act.set(PERSISTING | PROBE);

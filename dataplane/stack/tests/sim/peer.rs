@@ -124,6 +124,11 @@ impl Seg {
         self
     }
 
+    /// Its timestamps.
+    pub(crate) fn stamps_of(self) -> Option<Timestamps> {
+        self.options.timestamps
+    }
+
     pub(crate) fn raw_options(mut self, bytes: &[u8]) -> Self {
         self.raw_options = bytes.to_vec();
         self

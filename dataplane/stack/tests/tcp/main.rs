@@ -13,6 +13,7 @@ mod handshake;
 mod hostile;
 mod limits;
 mod path;
+mod rack;
 mod sack;
 mod text;
 mod windows;

@@ -1,0 +1,229 @@
+//! Losses noticed by time (RACK), and probes for those at the tail (TLP): RFC 8985.
+
+use core::time::Duration;
+
+use super::Tcb;
+use super::record::{PERSISTING, RECOVERING};
+use super::recovery::{
+    News, RACK_KNOWN, REORDER_ROUND, REORDER_TIMER, REORDERING, TAIL_AGAIN, TAIL_OUT, TAIL_PROBE,
+    TAIL_TIMER,
+};
+use super::scoreboard::{elapsed, sent_after};
+use super::seq::SeqNum;
+use crate::counters::Count;
+use crate::table::chunk::{AGAIN, Flight, LOST, SACKED};
+use crate::table::slots::NONE;
+
+/// Recoveries for which a reordering window stays wide (RFC 8985 section 6.2, step 4).
+const REORDER_PERSIST: u8 = 16;
+/// How long a peer may delay its acknowledgement of a single segment (RFC 8985 section 7.2).
+const DELAYED_ACK_MAX: Duration = Duration::from_millis(200);
+/// No probe goes sooner than this: on a short path only the peer's own delays are longer.
+const PROBE_TIMEOUT_MIN: Duration = Duration::from_millis(2);
+
+/// Whether a flight is lost.
+enum Verdict {
+    Lost,
+    /// It will be if nothing of it has arrived after so many microseconds.
+    In(u32),
+    No,
+    /// Neither this one nor any after it.
+    NoneFurther,
+}
+
+impl Tcb<'_, '_> {
+    /// RFC 8985 section 6.2, step 5, or RFC 6675's IsLost: marks what is lost. One walk.
+    pub(super) fn detect_losses(&mut self) {
+        let window = self.reordering_window();
+        let mut index = self.act.recovery.flights.head;
+        let mut sacked_before = 0;
+        while index != NONE {
+            let flight = self.chunks.flight(index);
+            if flight.has(SACKED) {
+                sacked_before += u32::from(flight.len);
+            } else if !flight.has(LOST) {
+                match self.verdict(&flight, window, sacked_before) {
+                    Verdict::Lost => self.mark_lost(index),
+                    Verdict::NoneFurther => break,
+                    Verdict::In(_) | Verdict::No => {}
+                }
+            }
+            index = flight.next;
+        }
+    }
+
+    fn verdict(&self, flight: &Flight, window: u32, sacked_before: u32) -> Verdict {
+        let recovery = &self.act.recovery;
+        if !self.tcp.rack {
+            let beyond = recovery.sacked.saturating_sub(sacked_before);
+            return match (flight.has(AGAIN), beyond > self.dupack_bytes()) {
+                (true, _) => Verdict::No,
+                (false, true) => Verdict::Lost,
+                (false, false) => Verdict::NoneFurther,
+            };
+        }
+        let (sent, end) = (recovery.rack_sent, recovery.rack_end);
+        if !recovery.has(RACK_KNOWN) {
+            return Verdict::NoneFurther;
+        }
+        if !sent_after(sent, end, flight.sent, flight.end()) {
+            // What follows and was sent only once was sent later still.
+            return if flight.has(AGAIN) { Verdict::No } else { Verdict::NoneFurther };
+        }
+        let limit = recovery.rack_rtt.saturating_add(window);
+        match limit.saturating_sub(elapsed(self.now_us(), flight.sent)) {
+            0 => Verdict::Lost,
+            left => Verdict::In(left),
+        }
+    }
+
+    /// More bytes than these beyond a segment mean that it is lost (RFC 6675 section 4, IsLost).
+    fn dupack_bytes(&self) -> u32 {
+        (u32::from(self.tcp.duplicate_threshold.max(1)) - 1) * self.segment_size()
+    }
+
+    /// RFC 8985 section 6.2, step 4: how much later than what was sent after it something may come.
+    fn reordering_window(&self) -> u32 {
+        let recovery = &self.act.recovery;
+        let sure = self.act.has(RECOVERING) || recovery.sacked > self.dupack_bytes();
+        if !recovery.has(REORDERING) && sure {
+            return 0;
+        }
+        let steps = u32::from(recovery.reorder_steps) + 1;
+        (recovery.rtt_min / 4).saturating_mul(steps).min(self.act.srtt_us)
+    }
+
+    /// Something was sent again that had arrived: the window was too short. Once per round trip.
+    pub(super) fn widen_reordering_window(&mut self, news: &News) {
+        let recovery = &mut self.act.recovery;
+        if recovery.has(REORDER_ROUND) && !self.rec.snd_una.before(recovery.reorder_round) {
+            recovery.clear(REORDER_ROUND);
+        }
+        if news.duplicate.is_some() && !recovery.has(REORDER_ROUND) {
+            recovery.set(REORDER_ROUND);
+            recovery.reorder_round = self.act.snd_max;
+            recovery.reorder_steps = recovery.reorder_steps.saturating_add(1);
+            recovery.reorder_persist = REORDER_PERSIST;
+        }
+    }
+
+    /// If something may turn out to be lost without another acknowledgement, the timer says when.
+    pub(super) fn arm_reorder_timer(&mut self) {
+        if self.act.recovery.has(TAIL_TIMER) && self.probe_timeout().is_none() {
+            self.start_retransmission_timer();
+        }
+        if self.act.recovery.sacked == 0 || !self.tcp.rack || self.act.has(PERSISTING) {
+            return;
+        }
+        let Some(left) = self.longest_wait() else { return };
+        let at = self.now + Duration::from_micros(left.into());
+        if at < self.act.rto_at() {
+            self.act.set_rto(at);
+            self.act.recovery.set(REORDER_TIMER);
+        }
+    }
+
+    /// Until everything that is late now is lost, in microseconds.
+    fn longest_wait(&self) -> Option<u32> {
+        let window = self.reordering_window();
+        let mut longest = None;
+        let mut index = self.act.recovery.flights.head;
+        while index != NONE {
+            let flight = self.chunks.flight(index);
+            if !flight.has(SACKED | LOST) {
+                match self.verdict(&flight, window, 0) {
+                    Verdict::In(left) => longest = longest.max(Some(left)),
+                    Verdict::NoneFurther => break,
+                    Verdict::Lost | Verdict::No => {}
+                }
+            }
+            index = flight.next;
+        }
+        longest
+    }
+
+    /// What was late is lost.
+    pub(super) fn on_reorder_timeout(&mut self) {
+        let lost = self.act.recovery.lost;
+        self.detect_losses();
+        let lost_now = self.act.recovery.lost > lost;
+        let in_episode = self.rec.snd_una.before(self.act.recover);
+        if lost_now && !self.act.has(RECOVERING) && !in_episode {
+            self.begin_recovery(&News::default());
+        }
+        if lost_now && self.act.has(RECOVERING) {
+            self.reduce_proportionally(&News::default(), true);
+        }
+        self.start_retransmission_timer();
+        self.arm_reorder_timer();
+    }
+
+    /// The retransmission timer starts anew, or that of the tail loss probe before it.
+    pub(super) fn start_retransmission_timer(&mut self) {
+        let rto = self.rto();
+        self.act.set_rto(self.now + rto);
+        if let Some(probe) = self.probe_timeout().filter(|probe| *probe < rto) {
+            self.act.set_rto(self.now + probe);
+            self.act.recovery.set(TAIL_TIMER);
+        }
+    }
+
+    /// RFC 8985 section 7.2: twice the round trip, and what a peer may delay its acknowledgement of
+    /// a single segment. `None` while losses are known or a probe is out.
+    fn probe_timeout(&self) -> Option<Duration> {
+        let recovery = &self.act.recovery;
+        let calm = !self.act.has(RECOVERING)
+            && !recovery.has(TAIL_OUT)
+            && !self.rec.snd_una.before(self.act.recover)
+            && recovery.sacked + recovery.lost == 0
+            && self.act.backoff == 0;
+        if !calm || !self.is_selective() || !self.tcp.tail_loss_probe || self.act.srtt_us == 0 {
+            return None;
+        }
+        let twice = Duration::from_micros(u64::from(self.act.srtt_us) * 2).max(PROBE_TIMEOUT_MIN);
+        let single = self.flight() <= self.segment_size();
+        Some(if single { twice + DELAYED_ACK_MAX } else { twice })
+    }
+
+    /// Nothing was acknowledged for so long that the tail may be lost: one segment asks for it.
+    pub(super) fn on_tail_timeout(&mut self) {
+        self.act.recovery.set(TAIL_PROBE);
+        if self.plan().is_none() {
+            self.act.recovery.clear(TAIL_PROBE);
+        }
+        self.act.set_rto(self.now + self.rto());
+    }
+
+    /// The probe is on its way; the timer now runs as the retransmission timer (RFC 8985 section
+    /// 7.3).
+    pub(super) fn on_tail_probe_sent(&mut self, again: bool) {
+        self.counters.count(Count::TailProbes);
+        let recovery = &mut self.act.recovery;
+        recovery.clear(TAIL_PROBE | TAIL_AGAIN);
+        recovery.set(TAIL_OUT);
+        if again {
+            recovery.set(TAIL_AGAIN);
+        }
+        recovery.tail_end = self.act.snd_max;
+        self.act.set_rto(self.now + self.rto());
+    }
+
+    /// RFC 8985 section 7.4.2: whether the probe mended a loss nobody else noticed. The window is
+    /// then reduced as for any other.
+    pub(super) fn check_tail_probe(&mut self, ack: SeqNum, news: &News) {
+        let recovery = &mut self.act.recovery;
+        if !recovery.has(TAIL_OUT) || ack.before(recovery.tail_end) {
+            return;
+        }
+        let reported = news.duplicate == Some(recovery.tail_end);
+        let mended = recovery.has(TAIL_AGAIN) && !reported && ack.after(recovery.tail_end);
+        let repeated = news.acked == 0 && !news.sacks;
+        if !recovery.has(TAIL_AGAIN) || reported || mended || repeated {
+            recovery.clear(TAIL_OUT | TAIL_AGAIN);
+        }
+        if mended {
+            self.act.ssthresh = self.threshold_after_loss(self.flight() + news.acked);
+            self.act.cwnd = self.act.cwnd.min(self.act.ssthresh);
+        }
+    }
+}

@@ -1,0 +1,424 @@
+//! Losses noticed by what has arrived beyond them, and how they are mended (RFC 6675, RFC 8985,
+//! RFC 9937); and what was no loss taken back (RFC 3522, RFC 3708).
+
+use std::time::Duration;
+
+use super::{NOTHING, PORT, client, ordinary};
+use crate::sim::peer::{Peer, Seg, ack, syn_with_sack};
+use crate::sim::{config, ordinary_group};
+use xtcp_stack::{Config, Count, TcpConfig};
+
+/// The round trip of these paths.
+const RTT: Duration = Duration::from_millis(40);
+const MSS: i64 = 1460;
+
+/// Where segment `n` starts, the first being 0.
+fn start(n: i64) -> i64 {
+    1 + MSS * n
+}
+
+fn pass(peer: &mut Peer<'_>, time: Duration) {
+    peer.now = peer.now + time;
+}
+
+/// A handshake that takes a round trip.
+fn open(peer: &mut Peer<'_>, syn: Seg) {
+    let stamps = syn.clone().stamps_of();
+    assert_eq!(peer.give(syn), ["SA 0+0 ack 1"]);
+    pass(peer, RTT);
+    let mut last = ack(1, 1);
+    if let (Some(ours), Some(theirs)) = (stamps, peer.last_got().options.timestamps) {
+        last = last.stamps(ours.value, theirs.value);
+    }
+    assert_eq!(peer.give(last), NOTHING);
+    assert_eq!(peer.events(), ["opened"]);
+}
+
+/// `queued` full segments, ten of which have been under way for a round trip.
+fn sending(peer: &mut Peer<'_>, queued: usize) {
+    open(peer, syn_with_sack());
+    peer.send(&vec![b'x'; queued * 1460]);
+    assert_eq!(peer.turn().len(), queued.min(10));
+    pass(peer, RTT);
+}
+
+/// An acknowledgement of the first `n` segments, with these as blocks.
+fn sack(n: i64, blocks: &[(i64, i64)]) -> Seg {
+    let blocks: Vec<(i64, i64)> = blocks.iter().map(|&(l, r)| (start(l), start(r))).collect();
+    ack(1, start(n)).sacks(&blocks)
+}
+
+/// A line for segment `n`, as the stack sends it.
+fn segment(n: i64) -> String {
+    format!("A {}+1460 ack 1", start(n))
+}
+
+/// The number after what the stack sent last.
+fn sent_end(peer: &Peer<'_>) -> i64 {
+    peer.last_got().seq + i64::try_from(peer.last_got().text.len()).expect("short")
+}
+
+fn cwnd(peer: &Peer<'_>) -> u32 {
+    peer.host.stack.connection(peer.cd()).expect("open").cwnd
+}
+
+fn count(peer: &Peer<'_>, count: Count) -> u64 {
+    peer.host.stack.counters().counted(count)
+}
+
+fn with(tcp: TcpConfig, test: impl FnOnce(&mut Peer<'_>)) {
+    client(&Config { tcp, ..config(0, 2) }, 1 << 20, &ordinary_group(PORT), test);
+}
+
+/// RFC 6675 section 5, RFC 3042: two let new text go, the third names the loss.
+#[test]
+fn three_segments_beyond_it_name_a_loss() {
+    ordinary(|peer| {
+        sending(peer, 20);
+        assert_eq!(peer.give(sack(0, &[(1, 2)])), [segment(10)]);
+        assert_eq!(peer.give(sack(0, &[(1, 3)])), [segment(11)]);
+        assert_eq!(peer.give(sack(0, &[(1, 4)])), [segment(0)]);
+        assert_eq!(count(peer, Count::FastRetransmits), 1);
+    });
+}
+
+/// The same by counting alone, and with another threshold.
+#[test]
+fn without_rack_losses_are_counted() {
+    with(TcpConfig { rack: false, ..TcpConfig::default() }, |peer| {
+        sending(peer, 20);
+        assert_eq!(peer.give(sack(0, &[(1, 3)])).len(), 2);
+        assert_eq!(peer.wait(RTT / 2), NOTHING, "no timer");
+        assert_eq!(peer.give(sack(0, &[(1, 4)])), [segment(0)]);
+    });
+    with(TcpConfig { rack: false, duplicate_threshold: 5, ..TcpConfig::default() }, |peer| {
+        sending(peer, 20);
+        assert_eq!(peer.give(sack(0, &[(1, 5)])).len(), 4);
+        assert_eq!(peer.give(sack(0, &[(1, 6)])), [segment(0)]);
+    });
+}
+
+#[test]
+fn only_what_is_missing_goes_again() {
+    ordinary(|peer| {
+        sending(peer, 10);
+        let sent = peer.give(sack(0, &[(1, 4), (5, 7), (8, 10)]));
+        assert_eq!(sent, [segment(0), segment(4), segment(7)], "seven were delivered");
+        assert_eq!(peer.give(sack(4, &[(5, 7), (8, 10)])), NOTHING);
+        assert_eq!(peer.give(sack(10, &[])), NOTHING);
+        assert_eq!(peer.wait(Duration::from_secs(5)), NOTHING);
+        assert_eq!(count(peer, Count::SegmentsRetransmitted), 3);
+        assert_eq!(peer.host.stack.usage().active, 0, "folded");
+    });
+}
+
+/// Not even three can tell; a quarter of a round trip later it is lost (RFC 8985 section 6.2).
+#[test]
+fn a_loss_among_few_is_noticed_by_time() {
+    ordinary(|peer| {
+        sending(peer, 3);
+        assert_eq!(peer.give(sack(0, &[(1, 3)])), NOTHING);
+        let sent = peer.wait(RTT / 2);
+        assert_eq!(sent.len(), 1, "{sent:?}");
+        assert!(sent[0].starts_with("10 ms") || sent[0].starts_with("11 ms"), "{sent:?}");
+        assert!(sent[0].ends_with(&segment(0)), "{sent:?}");
+    });
+}
+
+/// What is merely late within that time is not sent again.
+#[test]
+fn what_is_overtaken_is_not_sent_again() {
+    ordinary(|peer| {
+        sending(peer, 3);
+        assert_eq!(peer.give(sack(0, &[(1, 3)])), NOTHING);
+        pass(peer, RTT / 10);
+        assert_eq!(peer.give(sack(3, &[])), NOTHING);
+        assert_eq!(peer.wait(Duration::from_secs(5)), NOTHING);
+        assert_eq!(count(peer, Count::SegmentsRetransmitted), 0);
+    });
+}
+
+/// Once segments were seen to overtake each other, three beyond one prove nothing before a quarter
+/// of the round trip has passed.
+#[test]
+fn a_path_that_reorders_is_given_time() {
+    ordinary(|peer| {
+        sending(peer, 40);
+        peer.give(sack(0, &[(1, 2)]));
+        peer.give(sack(2, &[]));
+        pass(peer, RTT);
+        let sent = peer.give(sack(2, &[(3, 8)]));
+        assert!(!sent.contains(&segment(2)), "{sent:?}");
+        let sent = peer.wait(RTT / 2);
+        assert!(sent.iter().any(|line| line.ends_with(&segment(2))), "{sent:?}");
+    });
+}
+
+/// The original NewReno and RFC 6675 wait for the timer here.
+#[test]
+fn what_is_lost_again_is_noticed() {
+    ordinary(|peer| {
+        sending(peer, 40);
+        peer.give(sack(0, &[(1, 2)]));
+        peer.give(sack(0, &[(1, 3)]));
+        let sent = peer.give(sack(0, &[(1, 4)]));
+        assert_eq!(sent, [segment(0)]);
+        let mut latest = 0;
+        for n in 5..10 {
+            pass(peer, Duration::from_millis(1));
+            for line in peer.give(sack(0, &[(1, n)])) {
+                assert_ne!(line, segment(0), "not so soon");
+                latest = line.split(['+', ' ']).nth(1).unwrap().parse().unwrap();
+            }
+        }
+        assert!(latest > start(11), "text sent after the retransmission");
+        pass(peer, RTT);
+        let sent = peer.give(ack(1, 1).sacks(&[(latest, latest + MSS), (start(1), start(9))]));
+        assert!(sent.contains(&segment(0)), "{sent:?}");
+        assert_eq!(count(peer, Count::RetransmissionTimeouts), 0);
+    });
+}
+
+/// RFC 9937: the window is halved by sending for every second segment delivered.
+#[test]
+fn the_window_is_reduced_in_proportion() {
+    ordinary(|peer| {
+        sending(peer, 100);
+        for n in 1..=5 {
+            peer.give(sack(2 * n, &[]));
+        }
+        pass(peer, RTT);
+        for n in 6..=10 {
+            peer.give(sack(2 * n, &[]));
+        }
+        let acked = 20;
+        pass(peer, RTT);
+        let before = cwnd(peer);
+        let flight = i64::from(before) / MSS;
+        assert_eq!(flight, 30, "slow start");
+        peer.give(sack(acked, &[(acked + 1, acked + 4)]));
+        let mut sent = 0;
+        for n in 5..flight {
+            sent += peer.give(sack(acked, &[(acked + 1, acked + n)])).len();
+        }
+        assert!((11..=14).contains(&sent), "{sent} for {} delivered", flight - 5);
+        peer.give(sack(acked + flight + 3, &[]));
+        let after = cwnd(peer);
+        assert!(after.abs_diff(before / 2) <= 2 * 1460, "{before} {after}");
+    });
+}
+
+/// Whoever sends acknowledgements without a block says nothing (RFC 6675 section 2).
+#[test]
+fn duplicates_without_blocks_are_no_news() {
+    ordinary(|peer| {
+        sending(peer, 20);
+        for _ in 0..20 {
+            assert_eq!(peer.give(ack(1, 1)), NOTHING);
+        }
+    });
+}
+
+/// Bad input: blocks that say what cannot be are passed over.
+#[test]
+fn blocks_of_nonsense_are_passed_over() {
+    ordinary(|peer| {
+        sending(peer, 10);
+        for blocks in [
+            [(start(3), start(2))],
+            [(start(4), start(4))],
+            [(start(9), start(40))],
+            [(start(-40), start(2))],
+            [(start(1 << 20), start(1 << 21))],
+        ] {
+            assert_eq!(peer.give(ack(1, 1).sacks(&blocks)), NOTHING, "{blocks:?}");
+        }
+        assert_eq!(peer.give(sack(10, &[])), NOTHING);
+        assert_eq!(peer.host.stack.usage().active, 0, "folded");
+    });
+}
+
+/// RFC 8985 section 7: the last segment is lost and nothing comes after it.
+#[test]
+fn the_tail_is_probed() {
+    ordinary(|peer| {
+        sending(peer, 3);
+        peer.give(sack(2, &[]));
+        let sent = peer.wait(Duration::from_millis(400));
+        let wanted = ["200 ms", "201 ms"];
+        assert!(sent.iter().any(|line| wanted.iter().any(|ms| line.starts_with(ms))), "{sent:?}");
+    });
+    ordinary(|peer| {
+        sending(peer, 4);
+        peer.give(sack(1, &[]));
+        let before = cwnd(peer);
+        let sent = peer.wait(Duration::from_millis(120));
+        assert_eq!(sent.len(), 1, "{sent:?}");
+        assert!(sent[0].starts_with("8") && sent[0].contains("A 4381+1460"), "{sent:?}");
+        assert_eq!(count(peer, Count::TailProbes), 1);
+        assert_eq!(peer.give(sack(1, &[(3, 4)])), [segment(1)], "what was lost before it");
+        assert!(cwnd(peer) < before);
+        assert_eq!(count(peer, Count::RetransmissionTimeouts), 0);
+    });
+}
+
+#[test]
+fn a_probe_is_new_text_if_there_is_some() {
+    ordinary(|peer| {
+        sending(peer, 20);
+        let sent = peer.wait(Duration::from_millis(60));
+        assert_eq!(sent.len(), 1, "{sent:?}");
+        assert!(sent[0].ends_with(&segment(10)), "beyond the window: {sent:?}");
+    });
+    with(TcpConfig { tail_loss_probe: false, ..TcpConfig::default() }, |peer| {
+        sending(peer, 20);
+        assert_eq!(peer.wait(Duration::from_millis(60)), NOTHING);
+    });
+}
+
+/// RFC 8985 section 7.4: a probe that came twice has mended nothing.
+#[test]
+fn a_probe_that_was_not_needed_costs_nothing() {
+    let after_probe = |duplicate: bool| {
+        let mut result = (0, 0);
+        ordinary(|peer| {
+            sending(peer, 4);
+            let before = cwnd(peer);
+            assert_eq!(peer.wait(Duration::from_millis(60)).len(), 1);
+            peer.send(&[b'x'; 1460]);
+            peer.turn();
+            let blocks: &[(i64, i64)] = if duplicate { &[(3, 4)] } else { &[] };
+            peer.give(sack(4, blocks));
+            peer.give(sack(5, &[]));
+            result = (before, cwnd(peer));
+        });
+        result
+    };
+    let (before, after) = after_probe(true);
+    assert!(after >= before, "{before} {after}");
+    let (before, after) = after_probe(false);
+    assert!(after < before, "a loss was mended: {before} {after}");
+}
+
+/// RFC 2018 section 8: after a timeout nothing is believed of a peer that gives up what it had.
+#[test]
+fn what_a_peer_gives_up_goes_again() {
+    ordinary(|peer| {
+        sending(peer, 4);
+        peer.give(sack(0, &[(1, 2)]));
+        peer.wait(RTT / 2);
+        assert_eq!(peer.give(sack(1, &[])), NOTHING, "it had that one, or so it said");
+        let mut sent = peer.wait(Duration::from_millis(400));
+        for n in 2..=4 {
+            sent.extend(peer.give(sack(n, &[])));
+        }
+        assert!(sent.iter().any(|line| line.ends_with(&segment(1))), "{sent:?}");
+        assert_eq!(count(peer, Count::SacksReneged), 1);
+        assert_eq!(peer.host.stack.usage().active, 0, "folded");
+    });
+}
+
+/// After a timeout, what the peer has is not sent again.
+#[test]
+fn a_timeout_spares_what_has_arrived() {
+    with(TcpConfig { rack: false, tail_loss_probe: false, ..TcpConfig::default() }, |peer| {
+        sending(peer, 10);
+        assert_eq!(peer.give(sack(0, &[(2, 4)])), NOTHING);
+        let mut sent = peer.wait(Duration::from_millis(300));
+        assert_eq!(sent.len(), 1, "{sent:?}");
+        for n in [1, 4, 5, 6, 7, 8, 9] {
+            let blocks: &[(i64, i64)] = if n == 1 { &[(2, 4)] } else { &[] };
+            sent.extend(peer.give(sack(n, blocks)));
+        }
+        let again = |n| sent.iter().filter(|line| line.ends_with(&segment(n))).count();
+        assert_eq!([0, 1, 2, 3, 4].map(again), [1, 1, 0, 0, 1], "{sent:?}");
+    });
+}
+
+fn stamped(peer: &mut Peer<'_>) -> u32 {
+    open(peer, syn_with_sack().stamps(1000, 0));
+    peer.send(&vec![b'x'; 20 * 1448]);
+    assert_eq!(peer.turn().len(), 10);
+    peer.last_got().options.timestamps.expect("agreed").value
+}
+
+/// RFC 3522, RFC 4015: the acknowledgement echoes the original, so the timer fired too early.
+#[test]
+fn a_timeout_for_nothing_is_taken_back() {
+    let after_timeout = |original: bool| {
+        let mut result = (0, 0);
+        ordinary(|peer| {
+            let value = stamped(peer);
+            let before = cwnd(peer);
+            peer.wait(Duration::from_secs(1));
+            assert!(count(peer, Count::RetransmissionTimeouts) >= 1);
+            let again = peer.last_got().options.timestamps.expect("agreed").value;
+            assert!(again > value);
+            let echo = if original { value } else { again };
+            peer.give(ack(1, 1 + 1448).stamps(1001, echo));
+            result = (before, cwnd(peer));
+        });
+        result
+    };
+    let (before, after) = after_timeout(true);
+    assert!(after >= before, "{before} {after}");
+    let (before, after) = after_timeout(false);
+    assert!(after < before / 2, "{before} {after}");
+}
+
+/// RFC 3708: all that was sent again came twice.
+#[test]
+fn a_recovery_for_nothing_is_taken_back() {
+    ordinary(|peer| {
+        sending(peer, 20);
+        let before = cwnd(peer);
+        peer.give(sack(0, &[(1, 4)]));
+        peer.give(sack(0, &[(1, 9)]));
+        assert!(cwnd(peer) < before);
+        peer.give(sack(10, &[]));
+        assert!(cwnd(peer) < before);
+        peer.give(sack(10, &[(0, 1)]));
+        assert!(cwnd(peer) >= before, "{before} {}", cwnd(peer));
+        assert_eq!(count(peer, Count::RecoveriesUndone), 1);
+    });
+}
+
+/// However a peer cuts it up, the scoreboard has an end.
+#[test]
+fn a_scoreboard_has_an_end() {
+    ordinary(|peer| {
+        open(peer, syn_with_sack().options(|options| options.mss = Some(48)));
+        peer.send(&vec![b'x'; 1 << 17]);
+        let mut acked = 1;
+        for _ in 0..6 {
+            while !peer.turn().is_empty() {}
+            pass(peer, Duration::from_millis(5));
+            let end = sent_end(peer);
+            while acked < end {
+                acked = end.min(acked + 96);
+                peer.give(ack(1, acked).window(u16::MAX));
+            }
+        }
+        while !peer.turn().is_empty() {}
+        assert!(cwnd(peer) > 20_000, "{}", cwnd(peer));
+        let queue = peer.host.stack.usage().chunks;
+        for n in 0..6000 {
+            let at = acked + 2 + 4 * n;
+            let blocks = [(at, at + 1), (at + 2, at + 3)];
+            peer.give(ack(1, acked).window(u16::MAX).sacks(&blocks));
+        }
+        let chunks = peer.host.stack.usage().chunks;
+        assert!(chunks <= queue + 512, "{queue} {chunks}");
+        for _ in 0..10_000 {
+            acked = acked.max(sent_end(peer));
+            pass(peer, Duration::from_millis(50));
+            peer.give(ack(1, acked).window(u16::MAX));
+            if acked == 1 + (1 << 17) {
+                break;
+            }
+        }
+        assert_eq!(peer.host.stack.usage().active, 0, "folded");
+        peer.host.stack.abort(peer.host.group, peer.cd(), peer.now).expect("there");
+        assert_eq!(peer.host.stack.usage().chunks, 0);
+    });
+}
