@@ -252,7 +252,7 @@ fn the_tail_is_probed() {
         sending(peer, 4);
         peer.give(sack(1, &[]));
         let before = cwnd(peer);
-        let sent = peer.wait(Duration::from_millis(120));
+        let sent = peer.wait(Duration::from_millis(130));
         assert_eq!(sent.len(), 1, "{sent:?}");
         assert!(sent[0].starts_with("8") && sent[0].contains("A 4381+1460"), "{sent:?}");
         assert_eq!(count(peer, Count::TailProbes), 1);
