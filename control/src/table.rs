@@ -3,8 +3,11 @@
 use serde_json::Value;
 use xtcp_ring::message::Row;
 
+/// Characters of a line that people can still follow; a wider table is one paragraph for each row.
+const WIDE: usize = 320;
+
 /// The rows under their headings; numbers to the right. Columns come in the order in which rows
-/// first have them.
+/// first have them. A table that would be very wide is written as one paragraph for each row.
 #[must_use]
 pub fn render(rows: &[Row]) -> String {
     let mut headings: Vec<&str> = Vec::new();
@@ -14,6 +17,9 @@ pub fn render(rows: &[Row]) -> String {
         }
     }
     let columns = headings.iter().map(|heading| Column::new(heading, rows)).collect::<Vec<_>>();
+    if columns.iter().map(|column| column.width + 2).sum::<usize>() > WIDE {
+        return rows.iter().map(render_one).collect::<Vec<_>>().join("\n");
+    }
     let mut text = String::new();
     for line in 0..=rows.len() {
         let cells = columns.iter().map(|column| column.cell(line));
@@ -92,6 +98,14 @@ x           12345       -      -
     fn one_row_stands_upright() {
         let rows = rows(r#"[{"state":"running","workers":2,"addresses":["a","b"]}]"#);
         assert_eq!(render_one(&rows[0]), "state      running\nworkers    2\naddresses  a, b\n");
+    }
+
+    #[test]
+    fn a_very_wide_table_is_paragraphs() {
+        let wide = format!(r#"[{{"name":"{}","n":1}},{{"name":"x","n":22}}]"#, "w".repeat(WIDE));
+        let text = render(&rows(&wide));
+        let second = text.split("\n\n").nth(1).expect("two paragraphs");
+        assert_eq!(second, "name  x\nn     22\n");
     }
 
     #[test]

@@ -81,13 +81,7 @@ impl Applications {
         &mut self,
         new: NewEndpoint,
         stack: &mut Stack<'static>,
-        now: Instant,
     ) -> Result<PoolId, (Misuse, &'static mut [u8])> {
-        // A full table is found out without the memory.
-        match stack.open_pool(Default::default()) {
-            Ok(probe) => drop(stack.close_pool(probe, now)),
-            Err((misuse, _)) => return Err((misuse, new.receive)),
-        }
         let pool = stack.open_pool(new.receive)?;
         let NewEndpoint { number, channel, ringer, receive_from, .. } = new;
         let line = NewLine { number, channel, ringer };
@@ -224,7 +218,8 @@ impl Applications {
         done
     }
 
-    /// Tells the applications what has happened, and wakes those whose sleep is over. Says how many notices there were.
+    /// Tells the applications what has happened, and wakes those whose sleep is over. Says how many
+    /// notices there were.
     pub(crate) fn publish(
         &mut self,
         stack: &mut Stack<'static>,

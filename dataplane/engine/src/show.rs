@@ -4,7 +4,7 @@ use serde_json::Value;
 use xtcp_ring::message::{self, Drain, GroupOptions, Notify, Row, Topic};
 use xtcp_stack::handle::Gd;
 use xtcp_stack::wire::ethernet::MacAddr;
-use xtcp_stack::{ConnectionInfo, GroupCounts, GroupInfo};
+use xtcp_stack::{ConnectionInfo, GroupCounts, GroupInfo, PoolInfo};
 
 use crate::endpoints::{Departure, Endpoint, Presence};
 use crate::engine::Engine;
@@ -39,41 +39,58 @@ pub(crate) fn rows(engine: &Engine, topic: Topic, limit: u32) -> Result<Vec<Row>
 }
 
 fn pools(engine: &Engine, snapshots: &[Snapshot]) -> Vec<Row> {
-    let of_endpoint = |endpoint: &Endpoint| {
-        let record = &endpoint.record;
-        let figures = || {
-            snapshots.iter().zip(&endpoint.pools).flat_map(|(snapshot, pool)| {
-                snapshot.pools.iter().filter(|info| info.pool == *pool)
-            })
-        };
-        let groups =
-            engine.groups().filter(|group| group.record.endpoint == record.endpoint).count();
-        row([
-            ("pool", record.pool.into()),
-            ("application", record.application.clone().into()),
-            ("pid", record.pid.into()),
-            ("endpoint", record.endpoint.into()),
-            ("state", state(endpoint).into()),
-            ("waits for a successor (ms)", {
-                endpoint.waits_until().map_or(Value::Null, |until| {
-                    until
-                        .since(engine.clock.now())
-                        .as_millis()
-                        .try_into()
-                        .unwrap_or(u64::MAX)
-                        .into()
-                })
-            }),
-            ("groups", groups.into()),
-            ("connections", figures().map(|info| u64::from(info.connections)).sum::<u64>().into()),
-            ("receive (bytes)", record.receive_bytes.into()),
-            ("receive for payload (bytes)", {
-                figures().map(|info| info.receive_bytes).sum::<usize>().into()
-            }),
-            ("receive used (bytes)", figures().map(|info| info.receive_used).sum::<usize>().into()),
-        ])
+    engine.endpoints().map(|endpoint| pool(engine, snapshots, endpoint)).collect()
+}
+
+/// All that a pool has, of its own and of what all share. Sums over the workers; each has its part.
+fn pool(engine: &Engine, snapshots: &[Snapshot], endpoint: &Endpoint) -> Row {
+    let record = &endpoint.record;
+    let at_workers: Vec<&PoolInfo> = snapshots
+        .iter()
+        .zip(&endpoint.pools)
+        .flat_map(|(snapshot, pool)| snapshot.pools.iter().filter(|info| info.pool == *pool))
+        .collect();
+    let sum = |figure: fn(&PoolInfo) -> u64| -> Value {
+        at_workers.iter().map(|info| figure(info)).sum::<u64>().into()
     };
-    engine.endpoints().map(of_endpoint).collect()
+    let groups = engine.groups().filter(|group| group.record.endpoint == record.endpoint).count();
+    let level = at_workers.iter().map(|info| info.level).max_by_key(|level| *level as u8);
+    let waits_ms = endpoint.waits_until().map_or(Value::Null, |until| {
+        u64::try_from(until.since(engine.clock.now()).as_millis()).unwrap_or(u64::MAX).into()
+    });
+    row([
+        ("pool", record.pool.into()),
+        ("application", record.application.clone().into()),
+        ("pid", record.pid.into()),
+        ("endpoint", record.endpoint.into()),
+        ("state", state(endpoint).into()),
+        ("waits for a successor (ms)", waits_ms),
+        ("throttle", level.unwrap_or_default().name().into()),
+        ("groups", groups.into()),
+        ("connections", sum(|info| info.connections.into())),
+        ("connections most", sum(|info| info.connections_most.into())),
+        ("half open", sum(|info| info.half_open.into())),
+        ("half open most", sum(|info| info.half_open_most.into())),
+        ("ipv6 addresses", sum(|info| info.ipv6_addresses.into())),
+        ("ipv6 addresses most", sum(|info| info.ipv6_addresses_most.into())),
+        ("active", sum(|info| info.active.into())),
+        ("active most", sum(|info| info.active_most.into())),
+        ("chunks", sum(|info| info.chunks.into())),
+        ("chunks most", sum(|info| info.chunks_most.into())),
+        ("receive (bytes)", record.receive_bytes.into()),
+        ("receive for payload (bytes)", sum(|info| info.receive_bytes as u64)),
+        ("receive used (bytes)", sum(|info| info.receive_used as u64)),
+        ("receive payload (bytes)", sum(|info| info.receive_payload as u64)),
+        ("receive free (bytes)", sum(|info| info.receive_free as u64)),
+        ("transmit used (bytes)", sum(|info| info.transmit_used as u64)),
+        ("transmit payload (bytes)", sum(|info| info.transmit_payload as u64)),
+        ("transmit most (bytes)", sum(|info| info.transmit_most as u64)),
+        ("transmit free (bytes)", sum(|info| info.transmit_free as u64)),
+        ("wait for room", sum(|info| info.waiting.into())),
+        ("windows shrunk", sum(|info| info.windows_shrunk)),
+        ("acks withheld", sum(|info| info.acks_withheld)),
+        ("text hidden", sum(|info| info.text_hidden)),
+    ])
 }
 
 /// Whether an application is there, and why not.
@@ -282,14 +299,23 @@ fn workers(engine: &Engine, snapshots: &[Snapshot]) -> Vec<Row> {
             ("worker", snapshot.worker.into()),
             ("core", core.map_or(Value::Null, |core| Value::from(*core))),
             ("busy (%)", busy.into()),
+            ("pools", usage.pools.into()),
+            ("groups", usage.groups.into()),
             ("connections", usage.connections.into()),
+            ("connections max", usage.connections_max.into()),
             ("time-wait", usage.time_wait.into()),
             ("half open", usage.half_open.into()),
+            ("half open max", usage.half_open_max.into()),
+            ("ipv6 addresses", usage.ipv6_addresses.into()),
+            ("ipv6 addresses max", usage.ipv6_addresses_max.into()),
             ("active", usage.active.into()),
+            ("active max", usage.active_max.into()),
             ("chunks", usage.chunks.into()),
+            ("chunks max", usage.chunks_max.into()),
             ("tables (bytes)", tables.into()),
             ("transmit (bytes)", usage.transmit_bytes.into()),
             ("transmit used (bytes)", usage.transmit_used.into()),
+            ("transmit payload (bytes)", usage.transmit_payload.into()),
             ("rx frames", counters.rx_frames.into()),
             ("tx frames", counters.tx.frames.into()),
             ("handed over", counters.exchange.handed_over.into()),

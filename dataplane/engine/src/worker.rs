@@ -219,7 +219,7 @@ impl Worker {
         let stack = &mut self.stack;
         match (ask, &mut self.work) {
             (Ask::OpenEndpoint(new), Work::Applications(applications)) => {
-                Tell::Pool(applications.open(*new, stack, now))
+                Tell::Pool(applications.open(*new, stack))
             }
             (Ask::OpenEndpoint(new), _) => Tell::Pool(Err((Misuse::NoSuchQueue, new.receive))),
             (Ask::CloseEndpoint(number), Work::Applications(applications)) => {

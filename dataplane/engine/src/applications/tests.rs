@@ -15,6 +15,7 @@ use super::*;
 use crate::test_world::{LISTEN, World, group, memory};
 
 mod draining;
+mod sharing;
 mod waking;
 
 const LAYOUT: EndpointLayout =
@@ -76,8 +77,8 @@ impl Scene {
             receive: ExclusiveMapping::map(&receive).unwrap().into_static_bytes(),
             receive_from: 0,
         };
-        let (stack, now) = (&mut self.world.server, self.world.now);
-        self.applications.open(new, stack, now).unwrap();
+        let stack = &mut self.world.server;
+        self.applications.open(new, stack).unwrap();
         // Applications and the stack number groups differently.
         let gd = Gd::new(15 - number, 77);
         let at_stack = self.applications.open_group(number, gd, config, wake, stack).unwrap();

@@ -1,266 +1,38 @@
 //! The program as `xtcpd`, applications and operators meet it, over a net_ring port.
 
-use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
-use std::time::Duration;
+#[path = "../../../../ffi/ring/tests/samples/commands.rs"]
+mod commands;
+#[path = "../../../../ffi/ring/tests/mutants/mod.rs"]
+mod mutants;
+mod orders;
+mod stage;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, Signal, kill_process};
+use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::process::Command;
+
+use rustix::process::Signal;
 use xtcp_ring::layout::{kind, op};
 use xtcp_ring::message::{
-    Accept, Acknowledge, Answer, Command as Order, EndpointRecord, Family, GroupOptions, State,
-    Topic, VERSION,
+    Answer, Command as Order, EndpointRecord, Refusal, State, Topic, VERSION,
 };
-use xtcp_ring::{
-    ApplicationChannel, EndpointLayout, Mapping, PageSize, Seqpacket, SharedMemory, Submission,
-    bell,
-};
+use xtcp_ring::{ApplicationChannel, EndpointLayout, SharedMemory, Submission};
 
-const WORKERS: u8 = 2;
-
-const LAYOUT: EndpointLayout =
-    EndpointLayout { workers: WORKERS, submissions: 16, notices: 16, arena_bytes: 4096 };
-
-const RECEIVE: u64 = 1 << 20;
-
-/// How long anything may take; nothing here comes near it.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A dataplane process and its directory, both gone when this is dropped.
-struct Dataplane {
-    child: Child,
-    said: BufReader<ChildStderr>,
-    run_dir: PathBuf,
-    owns_dir: bool,
-}
-
-impl Dataplane {
-    /// Starts one for `xtcpd` and waits until it listens.
-    fn for_control(test: &str) -> Self {
-        let mut dataplane = Self::start(run_dir(test), true, "--control");
-        dataplane.hears("waiting for xtcpd");
-        dataplane
-    }
-
-    fn start(run_dir: PathBuf, owns_dir: bool, options: &str) -> Self {
-        let eal = "-l 0 --no-pci --no-huge -m 160 --vdev=net_ring0 --";
-        let common = "--ip 10.9.0.1/24 --workers-cores 0,1 --connections 100 --transmit-bytes 1M";
-        let words = format!("{eal} {common} --name t --run-dir {} {options}", run_dir.display());
-        let mut child = Command::new(env!("CARGO_BIN_EXE_xtcp-dataplane"))
-            .args(words.split_whitespace())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let said = BufReader::new(child.stderr.take().unwrap());
-        Self { child, said, run_dir, owns_dir }
-    }
-
-    /// Waits for a line on standard error that has these words.
-    fn hears(&mut self, words: &str) -> String {
-        let mut all = String::new();
-        loop {
-            let mut line = String::new();
-            let read = self.said.read_line(&mut line).unwrap();
-            assert!(read > 0, "it ended without saying `{words}`:\n{all}");
-            if line.contains(words) {
-                return line;
-            }
-            all.push_str(&line);
-        }
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.run_dir.join("t/dataplane.sock")
-    }
-
-    fn connect(&self) -> Xtcpd {
-        Xtcpd(Seqpacket::connect(&self.socket(), Some(PATIENCE)).unwrap())
-    }
-
-    fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
-        kill_process(pid, signal).unwrap();
-    }
-
-    /// Waits for its end; says the status and what it still said.
-    fn ended(&mut self) -> (ExitStatus, String) {
-        let mut rest = String::new();
-        self.said.read_to_string(&mut rest).unwrap();
-        (self.child.wait().unwrap(), rest)
-    }
-}
-
-impl Drop for Dataplane {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if self.owns_dir {
-            let _ = fs::remove_dir_all(&self.run_dir);
-        }
-    }
-}
-
-fn run_dir(test: &str) -> PathBuf {
-    std::env::temp_dir().join(format!("xtcp-dataplane-{test}-{}", std::process::id()))
-}
-
-/// What `xtcpd` is to a dataplane.
-struct Xtcpd(Seqpacket);
-
-impl Xtcpd {
-    fn ask(&self, order: &Order, files: &[&OwnedFd]) -> Answer {
-        let files: Vec<_> = files.iter().map(AsFd::as_fd).collect();
-        self.0.send(order, &files).unwrap();
-        self.0.recv().unwrap().0
-    }
-
-    fn refusal(&self, order: &Order, files: &[&OwnedFd]) -> String {
-        match self.ask(order, files) {
-            Answer::Refused { reason, .. } => reason,
-            other => panic!("{order:?} was answered by {other:?}"),
-        }
-    }
-
-    fn done(&self, order: &Order, files: &[&OwnedFd]) {
-        assert_eq!(self.ask(order, files), Answer::Done, "{order:?}");
-    }
-
-    fn state(&self) -> State {
-        match self.ask(&Order::Hello { version: VERSION }, &[]) {
-            Answer::Welcome { state, workers, .. } => {
-                assert_eq!(workers, WORKERS);
-                state
-            }
-            other => panic!("Hello was answered by {other:?}"),
-        }
-    }
-
-    /// Endpoints and groups of a running dataplane.
-    fn running(&self) -> (Vec<u16>, Vec<u32>) {
-        let State::Running { endpoints, groups, .. } = self.state() else {
-            panic!("it has no memory")
-        };
-        let numbers = endpoints.iter().map(|record| record.endpoint);
-        (numbers.collect(), groups.iter().map(|group| group.gd).collect())
-    }
-
-    fn brings_memory(&self) {
-        let State::Fresh { tables_bytes_per_worker } = self.state() else { panic!("it has some") };
-        let memory: Vec<SharedMemory> = tables_bytes_per_worker
-            .iter()
-            .map(|bytes| shared("tables", usize::try_from(*bytes).unwrap()))
-            .collect();
-        let files: Vec<OwnedFd> = memory.iter().map(file).collect();
-        let tables_bytes = memory.iter().map(|memory| memory.len() as u64).collect();
-        self.done(&Order::Memory { tables_bytes }, &files.iter().collect::<Vec<_>>());
-    }
-}
-
-fn shared(name: &str, bytes: usize) -> SharedMemory {
-    SharedMemory::create(name, bytes, PageSize::Ordinary).unwrap()
-}
-
-fn file(memory: &SharedMemory) -> OwnedFd {
-    memory.fd().try_clone_to_owned().unwrap()
-}
-
-/// An application, and what `xtcpd` made for it.
-struct App {
-    record: EndpointRecord,
-    endpoint: SharedMemory,
-    receive: SharedMemory,
-    bell: OwnedFd,
-    /// The dataplane's end, until it is sent.
-    lifeline: OwnedFd,
-    /// The application's own end.
-    life: OwnedFd,
-    mapping: Mapping,
-}
-
-impl App {
-    fn new(number: u16) -> Self {
-        let endpoint = shared("endpoint", LAYOUT.total_bytes());
-        let mapping = Mapping::writable(&endpoint).unwrap();
-        LAYOUT.prepare(&mapping).unwrap();
-        let (lifeline, life) = rustix::pipe::pipe().unwrap();
-        let record = EndpointRecord {
-            endpoint: number,
-            pool: number,
-            application: format!("app{number}"),
-            pid: 4711,
-            uid: 0,
-            key: 1,
-            layout: LAYOUT,
-            receive_bytes: RECEIVE,
-            successor_ms: 0,
-            hostile_ms: 0,
-        };
-        let receive = shared("receive", usize::try_from(RECEIVE).unwrap());
-        Self { record, endpoint, receive, bell: bell::pair().unwrap().0, lifeline, life, mapping }
-    }
-
-    fn attach(self, xtcpd: &Xtcpd) -> Attached {
-        let order = Order::OpenEndpoint(self.record.clone());
-        let (endpoint, receive) = (file(&self.endpoint), file(&self.receive));
-        xtcpd.done(&order, &[&endpoint, &receive, &self.bell, &self.lifeline]);
-        // Our copies would keep the lifeline and the bell alive.
-        let Self { receive, life, mapping, .. } = self;
-        Attached { receive, life, mapping }
-    }
-}
-
-/// An application at work.
-struct Attached {
-    receive: SharedMemory,
-    life: OwnedFd,
-    mapping: Mapping,
-}
-
-impl Attached {
-    /// Waits until the dataplane has let go of us.
-    fn is_cut_off(&self) {
-        let mut polled = [PollFd::new(&self.life, PollFlags::empty())];
-        let limit = Timespec { tv_sec: 30, tv_nsec: 0 };
-        assert_eq!(poll(&mut polled, Some(&limit)).unwrap(), 1, "still attached");
-        assert!(polled[0].revents().contains(PollFlags::ERR));
-    }
-}
-
-fn group(name: &str, port: u16) -> GroupOptions {
-    GroupOptions {
-        name: name.to_owned(),
-        port,
-        family: Family::Dual,
-        accept: Accept::Automatic,
-        acknowledge: Acknowledge::OnReceive,
-        window_max: 65_536,
-        nagle: false,
-        ..GroupOptions::new("group", 7)
-    }
-}
-
-fn open_group(xtcpd: &Xtcpd, endpoint: u16, port: u16) -> u32 {
-    let options = group("group", port);
-    match xtcpd.ask(&Order::OpenGroup { endpoint, options }, &[]) {
-        Answer::Group { gd } => gd,
-        other => panic!("OpenGroup was answered by {other:?}"),
-    }
-}
+use stage::{App, Dataplane, LAYOUT, RECEIVE, WORKERS, file, group, open_group, run_dir, shared};
 
 #[test]
 fn xtcpd_brings_memory_and_applications_and_finds_them_again() {
     let dataplane = Dataplane::for_control("take-over");
     let xtcpd = dataplane.connect();
     let other = VERSION + 1;
-    assert!(xtcpd.refusal(&Order::Hello { version: other }, &[]).contains("version"));
+    let refused = xtcpd.refused(&Order::Hello { version: other }, &[]);
+    assert_eq!(refused.refusal, Refusal::Version, "{refused}");
     let early = Order::Show { topic: Topic::Workers, limit: 0 };
-    assert!(xtcpd.refusal(&early, &[]).contains("no memory"));
+    let refused = xtcpd.refused(&early, &[]);
+    assert!(refused.reason.contains("no memory"), "{refused}");
+    assert_eq!(refused.refusal, Refusal::NotNow);
     let short = shared("tables", 4096);
     let files = [&file(&short), &file(&short)];
     let too_small = Order::Memory { tables_bytes: vec![4096, 4096] };
@@ -290,23 +62,39 @@ fn what_cannot_be_is_refused_in_a_sentence() {
     let record = || fresh.record.clone();
     let one_worker = EndpointLayout { workers: 1, ..LAYOUT };
     let odd = EndpointLayout { submissions: 3, ..LAYOUT };
-    for (order, files, words) in [
-        (open(App::new(0).record), &files[..], "open already"),
-        (open(record()), &files[..3], "four files"),
-        (open(EndpointRecord { endpoint: 64, ..record() }), &files[..], "64 at most"),
-        (open(EndpointRecord { layout: one_worker, ..record() }), &files[..], "1 workers"),
-        (open(EndpointRecord { layout: odd, ..record() }), &files[..], "power of two"),
-        (open(EndpointRecord { receive_bytes: 4096, ..record() }), &files[..], "announced"),
-        (Order::OpenGroup { endpoint: 9, options: group("g", 1) }, &[], "no endpoint 9"),
-        (Order::OpenGroup { endpoint: 0, options: group("g", 0) }, &[], "port"),
-        (Order::CloseGroup { endpoint: 1, gd }, &[], "no group"),
-        (Order::CloseGroup { endpoint: 0, gd: gd + 1 }, &[], "no group"),
-        (Order::CloseEndpoint { endpoint: 1 }, &[], "no endpoint"),
-        (Order::Describe { endpoint: 0, cd: 1 << 40 | 1 }, &[], "no connection"),
-        (Order::Describe { endpoint: 0, cd: u64::MAX }, &[], "no connection"),
+    let close = |connection: &str| Order::CloseConnection {
+        connection: connection.to_owned(),
+        reset: false,
+    };
+    use Refusal::{Full, InUse, Invalid, NotThere};
+    let large = EndpointRecord { endpoint: 64, ..record() };
+    let short = EndpointRecord { layout: one_worker, ..record() };
+    for (order, files, kind, words) in [
+        (open(App::new(0).record), &files[..], InUse, "open already"),
+        (open(record()), &files[..3], Invalid, "four files"),
+        (open(large), &files[..], Full, "64 at most"),
+        (open(short), &files[..], Invalid, "1 workers"),
+        (open(EndpointRecord { layout: odd, ..record() }), &files[..], Invalid, "power of two"),
+        (
+            open(EndpointRecord { receive_bytes: 4096, ..record() }),
+            &files[..],
+            Invalid,
+            "announced",
+        ),
+        (Order::OpenGroup { endpoint: 9, options: group("g", 1) }, &[], NotThere, "no endpoint 9"),
+        (Order::OpenGroup { endpoint: 0, options: group("g", 0) }, &[], Invalid, "`port` is 0"),
+        (Order::CloseGroup { endpoint: 1, gd }, &[], NotThere, "no group"),
+        (Order::CloseGroup { endpoint: 0, gd: gd + 1 }, &[], NotThere, "no group"),
+        (Order::CloseEndpoint { endpoint: 1 }, &[], NotThere, "no endpoint"),
+        (Order::Describe { endpoint: 0, cd: 1 << 40 | 1 }, &[], NotThere, "no connection"),
+        (Order::Describe { endpoint: 0, cd: u64::MAX }, &[], NotThere, "no connection"),
+        (close("0/1.1"), &[], NotThere, "no connection cd 0/1.1"),
+        (close("2/1.1"), &[], NotThere, "no connection cd 2/1.1"),
+        (close("one"), &[], Invalid, "write it as"),
     ] {
-        let reason = xtcpd.refusal(&order, files);
-        assert!(reason.contains(words), "{order:?}: {reason}");
+        let refused = xtcpd.refused(&order, files);
+        assert!(refused.reason.contains(words), "{order:?}: {refused}");
+        assert_eq!(refused.refusal, kind, "{order:?}: {refused}");
     }
     xtcpd.done(&Order::CloseGroup { endpoint: 0, gd }, &[]);
     xtcpd.done(&Order::CloseEndpoint { endpoint: 0 }, &[]);
@@ -325,13 +113,16 @@ fn every_table_can_be_shown() {
     open_group(&xtcpd, 0, 7);
     for (topic, rows, column) in [
         (Topic::Pools, 1, "receive used (bytes)"),
+        (Topic::Pools, 1, "throttle"),
         (Topic::Groups, 1, "acknowledge"),
+        (Topic::GroupCounters, 5, "meaning"),
         (Topic::Connections, 0, ""),
         (Topic::Ports, 1, "rx frames"),
         (Topic::Workers, 2, "busy (%)"),
         (Topic::Counters, 5, "all"),
     ] {
-        let limit = if topic == Topic::Counters { 5 } else { 0 };
+        let counters = [Topic::Counters, Topic::GroupCounters].contains(&topic);
+        let limit = if counters { 5 } else { 0 };
         match xtcpd.ask(&Order::Show { topic, limit }, &[]) {
             Answer::Shown { rows: shown } => {
                 assert_eq!(shown.len(), rows, "{topic:?}");
