@@ -81,9 +81,18 @@ extern int xtcp_finalize(void);
 /* ---- Groups --------------------------------------------------------------------------------- */
 
 /*
- * Opens a group in the first pool; from now on clients can connect to the port. domain is PF_INET or
- * PF_INET6, type SOCK_STREAM, protocol 0 (or IPPROTO_TCP). Returns the group's number.
- *   -EAFNOSUPPORT     another domain; PF_UNIX is not served yet
+ * Opens a group in the first pool; from now on clients can connect to the port. domain is PF_INET,
+ * PF_INET6 or PF_UNIX, type SOCK_STREAM, protocol 0 (or IPPROTO_TCP). Returns the group's number. A
+ * group of the same port and domain that a predecessor left, see xtcp_resumed_groups, is the one that
+ * is meant.
+ *
+ * PF_UNIX: a group of local clients, on a UNIX stream socket at RUN_DIR/INSTANCE/APPLICATION-PORT.sock
+ * (xtcp_open_group_ex: or another path). The library serves them itself in the calls of this header;
+ * everything here is as with TCP, except: connect(2) succeeds at once; what is not acknowledged is
+ * given again, but does not outlive this process; xtcp_close does not wait for the client. A file that
+ * a killed server left is replaced, one that somebody listens at is not (-EADDRINUSE). Who may connect
+ * is said by the file's permissions: what the umask leaves.
+ *   -EAFNOSUPPORT     another domain
  *   -ESOCKTNOSUPPORT  another type
  *   -EPROTONOSUPPORT  another protocol
  *   -EINVAL           port 0
@@ -100,14 +109,15 @@ extern int xtcp_close_group(int gd);
  * Accepts the group's next client: its handshake is completed by this. A client that is not accepted
  * in time (the appliance's `accept_timeout_ms`) is refused by the appliance. Does not wait. Returns
  * the connection's number; it can be sent to at once: 4096 bytes may wait for the handshake's end.
- *   -EAGAIN  nobody wants to connect now
- *   -EMFILE  no memory for more connections' numbers
+ *   -EAGAIN     nobody wants to connect now
+ *   -EMFILE     no memory for more connections' numbers
+ *   -ESHUTDOWN  the group is drained, see xtcp_drain_group
  */
 extern int xtcp_accept(int gd);
 
 /*
  * The client's IPv4 address and port. Asks xtcpd: not for every request. Returns 0.
- *   -EAFNOSUPPORT  the client is an IPv6 one: xtcp_pars_ex
+ *   -EAFNOSUPPORT  the client is an IPv6 one, or a local one: xtcp_pars_ex
  */
 extern int xtcp_pars(int gd, int cd, struct sockaddr_in *sa);
 
@@ -141,6 +151,7 @@ extern int xtcp_close(int gd, int cd);
  *   -ECONNRESET    with *cd: the client has reset the connection
  *   -ETIMEDOUT     with *cd: the client does not acknowledge any more; the connection is down
  *   -ECONNABORTED  with *cd: the handshake was not completed, or the appliance gave it up
+ *   -ESHUTDOWN     the group is drained and everything was received, see xtcp_drain_group
  *   -EINVAL        len is 0
  * After the three with *cd the connection is gone and its number names nothing any more. After other
  * errors *cd is 0.
@@ -239,6 +250,8 @@ struct xtcp_option {
  *   application, instance, run_dir   as in the environment
  *   backlog_max    most bytes that wait here for one client that reads slowly (1048576)
  *   backlogs_max   most bytes that wait here for all of them (67108864)
+ *   local_bytes    receive buffer for clients of PF_UNIX groups, and as much for what they have not
+ *                  read; made when the first is opened (4194304)
  *   timeout_ms     how long xtcpd may take to answer (10000)
  */
 extern int xtcp_open_pool(size_t buffer_pool_size, const struct xtcp_option *options);
@@ -249,6 +262,8 @@ extern int xtcp_close_pool(int pd);
 /*
  * Opens a group in a pool (0: the first), see xtcp_open_group. Options:
  *   name                  the name operators see (`inet-7777`)
+ *   path                  of the socket, PF_UNIX only. With it only name, priority, accept,
+ *                         accept_timeout_ms (5000) and window_max have a meaning
  *   dual_stack            1: PF_INET6 takes IPv4 clients, too (0)
  *   address               only this of the appliance's addresses; may be given several times (all of
  *                         the domain). Of groups on one port those that name the address a client
@@ -287,6 +302,51 @@ extern int xtcp_close_pool(int pd);
 extern int xtcp_open_group_ex(int pd, int domain, int type, int protocol, uint16_t port,
                               const struct xtcp_option *options);
 
+/* How xtcp_drain_group ends connections. */
+#define XTCP_WHEN_IDLE 0 /* those with nothing under way, by FIN; the others when that is so of them */
+#define XTCP_BY_CLOSE 1  /* all, by FIN after what is queued */
+#define XTCP_BY_RESET 2  /* all, by RST */
+
+/*
+ * Takes no more clients for a group and brings its connections to their end, at most per_second of
+ * them a second (0: as fast as it goes). Returns 0 at once. xtcp_recv tells the end of each; when none
+ * is left, and all was received, the group is readable once more and xtcp_recv and xtcp_accept return
+ * -ESHUTDOWN from then on. xtcp_close_group it then.
+ *   -EINVAL  manner is none of the three
+ */
+extern int xtcp_drain_group(int gd, unsigned per_second, int manner);
+
+/* ---- Successors ----------------------------------------------------------------------------- */
+
+/*
+ * A server that died, at any point, is followed by the next that makes a pool under its name as the
+ * same user, if the appliance is configured so (`successor = "keep"`). It has the groups and
+ * connections at once: requests that were not acknowledged are given again by xtcp_recv, from the
+ * first unacknowledged byte on. A connection that ended meanwhile is not told of at all. What the
+ * predecessor had asked for and the appliance had seen is done; nothing else is.
+ */
+struct xtcp_group {
+    int gd;
+    uint16_t port;
+    uint16_t priority;
+    char name[68];
+};
+
+XTCP_STATIC_ASSERT(sizeof(struct xtcp_group) == 76, "as the library has it");
+
+/* Tells up to count of the groups that a predecessor left in a pool (0: the first), which are open
+ * here now. Returns how many there are; 0: none, or there was no predecessor. */
+extern int xtcp_resumed_groups(int pd, struct xtcp_group *groups, int count);
+
+/* How many connections it left; -EAGAIN until all were told of. */
+extern int xtcp_resumed_connections(int pd);
+
+/* The number of the group's next connection that a predecessor left, each once, so that it can be sent
+ * to before it says anything. xtcp_recv may have told it already.
+ *   -EAGAIN  more may come
+ *   -ENOENT  that was all */
+extern int xtcp_next_resumed(int gd);
+
 /* ---- Connections ---------------------------------------------------------------------------- */
 
 /* Refuses the group's next client with a reset. Returns 0; -EAGAIN as xtcp_accept. */
@@ -295,9 +355,14 @@ extern int xtcp_refuse(int gd);
 /* Resets a connection; what waits for its client is thrown away. Otherwise as xtcp_close. */
 extern int xtcp_abort(int gd, int cd);
 
-/* The client's and the appliance's addresses and ports, of either family; either may be NULL. */
+/* The client's and the appliance's addresses and ports, of either family; either may be NULL. Those of
+ * a local client are AF_UNIX, without a name, and with the socket's path. */
 extern int xtcp_pars_ex(int gd, int cd, struct sockaddr_storage *remote,
                         struct sockaddr_storage *local);
+
+/* The process of a local client when it connected, and the user it ran as; either may be NULL.
+ *   -EAFNOSUPPORT  the client is not a local one */
+extern int xtcp_peer(int gd, int cd, int *process, unsigned *user);
 
 /*
  * The appliance's handle of a connection: 64 bits that xtcpctl shows and that no other connection of
@@ -362,6 +427,19 @@ struct xtcp_sending {
  * succeeded.
  */
 extern int xtcp_send_batch(struct xtcp_sending *sendings, int count);
+
+/*
+ * Does all of count sendings or none, even if the process dies meanwhile: a message received from one
+ * client and sent to another is acknowledged and sent, or neither. Waits until the appliance has
+ * decided, some microseconds. A connection may occur several times; flags are 0. All connections are
+ * of one pool and of one worker of the appliance (it may have one), and not both local and not. Returns
+ * 0, and the results are as xtcp_send's; or a failure, which is every result, and nothing was done.
+ *   -EXDEV     several pools or workers
+ *   -EMSGSIZE  more connections (32) or bytes than go at once
+ *   -EINVAL, -EAGAIN, -EPIPE  as xtcp_send, of the first that is in the way
+ *   -ENETDOWN  the dataplane is gone; it may have been done before
+ */
+extern int xtcp_transact(struct xtcp_sending *sendings, int count);
 
 XTCP_STATIC_ASSERT(sizeof(struct xtcp_option) == 16, "as the library has it");
 XTCP_STATIC_ASSERT(sizeof(struct xtcp_piece) == 16, "as the library has it");

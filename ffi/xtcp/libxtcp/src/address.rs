@@ -1,7 +1,10 @@
 //! Socket addresses as C has them.
 
+use std::ffi::c_char;
 use std::mem;
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// An IPv4 address and port.
 pub(crate) fn v4(address: SocketAddrV4) -> libc::sockaddr_in {
@@ -41,7 +44,29 @@ pub(crate) fn storage(address: SocketAddr) -> libc::sockaddr_storage {
     storage
 }
 
+/// A path, as far as there is room for it, or no name.
+pub(crate) fn unix(path: Option<&Path>) -> libc::sockaddr_storage {
+    let mut address =
+        libc::sockaddr_un { sun_family: family(libc::AF_UNIX), sun_path: [0; UNIX_PATH] };
+    let bytes = path.map_or(&[][..], |path| path.as_os_str().as_bytes());
+    // The last place stays a 0: it is a string.
+    for (place, byte) in address.sun_path.iter_mut().take(UNIX_PATH - 1).zip(bytes) {
+        *place = c_char::from_ne_bytes([*byte]);
+    }
+    // SAFETY: the type is plain numbers, for which all zeros is a value.
+    let mut storage: libc::sockaddr_storage = unsafe { mem::zeroed() };
+    let place: *mut libc::sockaddr_storage = &mut storage;
+    // SAFETY: a sockaddr_storage is as large and as aligned as any other address.
+    unsafe { place.cast::<libc::sockaddr_un>().write(address) };
+    storage
+}
+
+/// Bytes of a `sun_path`.
+const UNIX_PATH: usize = 108;
+
 const _: () = {
+    assert!(size_of::<libc::sockaddr_un>() <= size_of::<libc::sockaddr_storage>());
+    assert!(align_of::<libc::sockaddr_un>() <= align_of::<libc::sockaddr_storage>());
     assert!(size_of::<libc::sockaddr_in6>() <= size_of::<libc::sockaddr_storage>());
     assert!(align_of::<libc::sockaddr_in6>() <= align_of::<libc::sockaddr_storage>());
 };

@@ -1,12 +1,13 @@
 //! What is beyond the specification. What each function does is said in `xtcp.h`.
 
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::{c_char, c_int, c_uint, c_void};
 
-use library::numbered::{Errno, FIRST_POOL, Failure, NoRoom, Pools};
+use library::numbered::{Errno, FIRST_POOL, Failure, NoRoom, Pools, Sending};
+use library::{Drain, Manner};
 
 use crate::calls::{RECEIVE_MAX, send, status};
 pub use crate::pointers::XtcpOption;
-use crate::pointers::{each_option, list, need, write};
+use crate::pointers::{bytes, each_option, list, need, write};
 use crate::thread::{answer, last_error, notice_forks, with_pools};
 use crate::{address, setup, thread};
 
@@ -32,6 +33,21 @@ pub struct XtcpReceived {
     pub(crate) pieces: *const XtcpPiece,
     pub(crate) piece_count: usize,
 }
+
+/// Bytes of a name, with the 0 behind it.
+const NAME: usize = 68;
+
+/// A group that a predecessor left; `struct xtcp_group`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct XtcpGroup {
+    pub(crate) gd: c_int,
+    pub(crate) port: u16,
+    pub(crate) priority: u16,
+    pub(crate) name: [c_char; NAME],
+}
+
+const _: () = assert!(size_of::<XtcpGroup>() == 76);
 
 /// The arguments of a send, and what it returned; `struct xtcp_sending`.
 #[repr(C)]
@@ -125,6 +141,13 @@ pub unsafe extern "C" fn xtcp_pars_ex(
     local: *mut libc::sockaddr_storage,
 ) -> c_int {
     with_pools(|pools| {
+        if let Some((path, _)) = pools.local_peer(gd, cd)? {
+            // SAFETY: the caller promises a place for it, if it wants it.
+            unsafe { write(remote, address::unix(None)) };
+            // SAFETY: as above.
+            unsafe { write(local, address::unix(Some(&path))) };
+            return Ok(0);
+        }
         let info = pools.describe(gd, cd)?;
         // SAFETY: the caller promises a place for it, if it wants it.
         unsafe { write(remote, address::storage(info.remote)) };
@@ -132,6 +155,125 @@ pub unsafe extern "C" fn xtcp_pars_ex(
         unsafe { write(local, address::storage(info.local)) };
         Ok(0)
     })
+}
+
+/// Tells the process and the user at the other end of a local connection.
+///
+/// # Safety
+/// `process` and `user` are NULL or point to an `int` and an `unsigned`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn xtcp_peer(
+    gd: c_int,
+    cd: c_int,
+    process: *mut c_int,
+    user: *mut c_uint,
+) -> c_int {
+    with_pools(|pools| {
+        let Some((_, peer)) = pools.local_peer(gd, cd)? else {
+            let what = "the client is not a local one; xtcp_pars_ex tells its address";
+            return Err(Failure::Argument { errno: Errno::AFNOSUPPORT, what });
+        };
+        // SAFETY: the caller promises a place for it, if it wants it.
+        unsafe { write(process, peer.process) };
+        // SAFETY: as above.
+        unsafe { write(user, peer.user) };
+        Ok(0)
+    })
+}
+
+/// Brings a group's connections to their end.
+#[unsafe(no_mangle)]
+pub extern "C" fn xtcp_drain_group(gd: c_int, per_second: c_uint, manner: c_int) -> c_int {
+    with_pools(|pools| {
+        let manner = match manner {
+            0 => Manner::WhenIdle,
+            1 => Manner::Close,
+            2 => Manner::Reset,
+            _ => {
+                let what = "manner is XTCP_WHEN_IDLE, XTCP_BY_CLOSE or XTCP_BY_RESET";
+                return Err(Failure::Argument { errno: Errno::INVAL, what });
+            }
+        };
+        pools.drain_group(gd, &Drain { per_second, manner }).map(|()| 0)
+    })
+}
+
+/// Tells the groups that a predecessor left.
+///
+/// # Safety
+/// `groups` is NULL or points to `count` elements.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn xtcp_resumed_groups(
+    pd: c_int,
+    groups: *mut XtcpGroup,
+    count: c_int,
+) -> c_int {
+    with_pools(|pools| {
+        // SAFETY: the caller promises so many.
+        let places = unsafe { list(groups, count) }?;
+        let left = pools.resumed_groups(pd)?;
+        for (place, (gd, left)) in places.iter_mut().zip(&left) {
+            let mut name = [0; NAME];
+            for (place, byte) in name.iter_mut().take(NAME - 1).zip(left.name.bytes()) {
+                *place = c_char::from_ne_bytes([byte]);
+            }
+            *place = XtcpGroup { gd: *gd, port: left.port, priority: left.priority.into(), name };
+        }
+        Ok(c_int::try_from(left.len()).unwrap_or(c_int::MAX))
+    })
+}
+
+/// Tells how many connections a predecessor left.
+#[unsafe(no_mangle)]
+pub extern "C" fn xtcp_resumed_connections(pd: c_int) -> c_int {
+    with_pools(|pools| {
+        let count = pools.resumed_connections(pd)?;
+        Ok(c_int::try_from(count).unwrap_or(c_int::MAX))
+    })
+}
+
+/// Tells the number of the next connection that a predecessor left.
+#[unsafe(no_mangle)]
+pub extern "C" fn xtcp_next_resumed(gd: c_int) -> c_int {
+    with_pools(|pools| pools.next_resumed(gd))
+}
+
+/// Acknowledges and sends on several connections, all or nothing.
+///
+/// # Safety
+/// `sendings` is NULL or points to `count` elements, each with a buffer that is NULL or as long as
+/// it says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn xtcp_transact(sendings: *mut XtcpSending, count: c_int) -> c_int {
+    with_pools(|pools| {
+        // SAFETY: the caller promises so many.
+        let sendings = unsafe { list(sendings, count) }?;
+        // SAFETY: the caller promises their buffers.
+        let done = unsafe { transact(pools, sendings) };
+        let errno = done.as_ref().err().map(|failure| -failure.errno().raw_os_error());
+        for sending in sendings {
+            let len = c_int::try_from(sending.len).unwrap_or(c_int::MAX);
+            sending.result = errno.unwrap_or(len);
+        }
+        done.map(|()| 0)
+    })
+}
+
+/// # Safety
+/// Each buffer is NULL or as long as it says.
+unsafe fn transact(pools: &mut Pools, sendings: &[XtcpSending]) -> Result<(), Failure> {
+    let mut all = Vec::with_capacity(sendings.len());
+    for XtcpSending { gd, cd, flags, ackd, buf, len, .. } in sendings {
+        if *flags != 0 {
+            let what = "flags are 0 in a transaction";
+            return Err(Failure::Argument { errno: Errno::INVAL, what });
+        }
+        let acknowledged = u64::try_from(*ackd).unwrap_or(u64::MAX);
+        // SAFETY: the caller promises so many bytes.
+        let bytes = unsafe { bytes(*buf, *len) }?;
+        all.push(Sending { gd: *gd, cd: *cd, acknowledged, bytes });
+    }
+    pools.transact(&all)
 }
 
 /// Tells the appliance's handle of a connection.

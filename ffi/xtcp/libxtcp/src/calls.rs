@@ -53,6 +53,10 @@ pub extern "C" fn xtcp_accept(gd: c_int) -> c_int {
 pub unsafe extern "C" fn xtcp_pars(gd: c_int, cd: c_int, sa: *mut libc::sockaddr_in) -> c_int {
     with_pools(|pools| {
         need(sa, "sa is NULL")?;
+        if pools.local_peer(gd, cd)?.is_some() {
+            let what = "the client is a local one; xtcp_pars_ex and xtcp_peer tell of it";
+            return Err(Failure::Argument { errno: Errno::AFNOSUPPORT, what });
+        }
         let SocketAddr::V4(remote) = pools.describe(gd, cd)?.remote else {
             let what = "the client has an IPv6 address; xtcp_pars_ex tells it";
             return Err(Failure::Argument { errno: Errno::AFNOSUPPORT, what });

@@ -50,22 +50,24 @@ pub(crate) fn group(
     let (family, name) = match domain {
         libc::PF_INET => (Family::V4, "inet"),
         libc::PF_INET6 => (Family::V6, "inet6"),
-        libc::PF_UNIX => {
-            let what = "PF_UNIX groups are not served yet; open a PF_INET or PF_INET6 one";
-            return refuse(Errno::AFNOSUPPORT, what);
-        }
-        _ => return refuse(Errno::AFNOSUPPORT, "domain is PF_INET or PF_INET6"),
+        libc::PF_UNIX => (Family::Dual, "unix"),
+        _ => return refuse(Errno::AFNOSUPPORT, "domain is PF_INET, PF_INET6 or PF_UNIX"),
     };
     if kind != libc::SOCK_STREAM {
         return refuse(Errno::SOCKTNOSUPPORT, "type is SOCK_STREAM");
     }
-    if ![0, libc::IPPROTO_TCP].contains(&protocol) {
+    let is_local = domain == libc::PF_UNIX;
+    if protocol != 0 && (is_local || protocol != libc::IPPROTO_TCP) {
         return refuse(Errno::PROTONOSUPPORT, "protocol is 0");
     }
     if port == 0 {
         return refuse(Errno::INVAL, "port is 1 to 65535");
     }
-    Ok(GroupOptions { family, ..GroupOptions::new(&format!("{name}-{port}"), port) })
+    let name = format!("{name}-{port}");
+    if is_local {
+        return Ok(GroupOptions { port, ..GroupOptions::unix(&name, "") });
+    }
+    Ok(GroupOptions { family, ..GroupOptions::new(&name, port) })
 }
 
 /// A C program's time.
@@ -103,7 +105,8 @@ mod tests {
         let (inet, inet6, stream) = (libc::PF_INET, libc::PF_INET6, libc::SOCK_STREAM);
         assert_eq!(asked(inet, stream, 0, 7), Ok(("inet-7".to_owned(), Family::V4, 7)));
         assert_eq!(asked(inet6, stream, 6, 9), Ok(("inet6-9".to_owned(), Family::V6, 9)));
-        assert_eq!(asked(libc::PF_UNIX, stream, 0, 7), Err(Errno::AFNOSUPPORT));
+        assert_eq!(asked(libc::PF_UNIX, stream, 0, 7).unwrap().0, "unix-7");
+        assert_eq!(asked(libc::PF_UNIX, stream, 6, 7), Err(Errno::PROTONOSUPPORT));
         assert_eq!(asked(-1, stream, 0, 7), Err(Errno::AFNOSUPPORT));
         assert_eq!(asked(inet, libc::SOCK_DGRAM, 0, 7), Err(Errno::SOCKTNOSUPPORT));
         assert_eq!(asked(inet, stream, 17, 7), Err(Errno::PROTONOSUPPORT));

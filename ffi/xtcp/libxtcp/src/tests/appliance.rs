@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use xtcp_ring::layout::{flag, kind, op};
-use xtcp_ring::message::{ConnectionInfo, Family, GroupOptions, Reply, Request};
+use xtcp_ring::message::{ConnectionInfo, Family, GroupOptions, GroupRecord, Reply, Request};
 use xtcp_ring::{
     DataplaneChannel, EndpointLayout, Listener, Mapping, Notice, PageSize, Ringer, Seqpacket,
     SharedMemory, bell,
@@ -50,6 +50,8 @@ struct Session {
     gd: u32,
     stage: Stage,
     sent: u64,
+    /// What was sent, from the first byte on.
+    text: Vec<u8>,
     acknowledged: u64,
     received: Vec<u8>,
     /// Segments with bytes that came, and of these the ones with an acknowledgement.
@@ -77,6 +79,8 @@ struct World {
     opened: u32,
     /// Nothing is taken from the rings.
     stalled: bool,
+    /// What an application leaves is its successor's.
+    keeps: bool,
 }
 
 struct Shared {
@@ -153,6 +157,7 @@ impl Appliance {
                 gd,
                 stage,
                 sent: 0,
+                text: Vec::new(),
                 acknowledged: 0,
                 received: Vec::new(),
                 answers: 0,
@@ -177,6 +182,7 @@ impl Appliance {
         let session = world.sessions.get_mut(&client.0).expect("a client");
         let (endpoint, offset) = (session.endpoint, session.sent);
         session.sent += bytes.len() as u64;
+        session.text.extend_from_slice(bytes);
         let endpoint = &mut world.endpoints[endpoint];
         let at = endpoint.next;
         rustix::io::pwrite(endpoint.receive.fd(), bytes, at).expect("the receive memory");
@@ -254,6 +260,11 @@ impl Appliance {
     /// The worker takes nothing from the rings, or does again.
     pub(crate) fn stall(&self, stalled: bool) {
         self.world().stalled = stalled;
+    }
+
+    /// What an application leaves from now on is its successor's.
+    pub(crate) fn keep(&self) {
+        self.world().keeps = true;
     }
 
     /// The dataplane dies.
@@ -401,9 +412,16 @@ fn converse(socket: &Seqpacket, shared: &Shared) {
         let mut world = shared.world.lock().expect("no test has panicked there");
         let reply = match request {
             Request::Attach { application, .. } => {
-                let (made, reply, files) = attach(application);
-                endpoint = Some(world.endpoints.len());
+                let (made, mut reply, files) = attach(application);
+                let number = world.endpoints.len();
+                endpoint = Some(number);
                 world.endpoints.push(made);
+                if world.keeps {
+                    let left = inherit(&mut world, number);
+                    if let Reply::Attached { resumed, .. } = &mut reply {
+                        *resumed = left;
+                    }
+                }
                 let files: Vec<_> = files.iter().map(AsFd::as_fd).collect();
                 socket.send(&reply, &files).expect("the application listens");
                 shared.changed.notify_all();
@@ -415,7 +433,8 @@ fn converse(socket: &Seqpacket, shared: &Shared) {
             },
             Request::OpenGroup(options) => {
                 world.opened += 1;
-                let gd = 1 << 16 | world.opened;
+                let open = find_group(&world, options.port).filter(|_| world.keeps);
+                let gd = open.unwrap_or(1 << 16 | world.opened);
                 world.groups.insert(gd, (endpoint.expect("attached"), options));
                 Reply::Group { gd }
             }
@@ -433,6 +452,10 @@ fn converse(socket: &Seqpacket, shared: &Shared) {
                     reason: "no such connection".to_owned(),
                 },
             },
+            Request::DrainGroup { gd, .. } => {
+                drain_group(&mut world, gd);
+                Reply::Done
+            }
             Request::Detach => Reply::Done,
             other => panic!("{other:?}"),
         };
@@ -442,6 +465,57 @@ fn converse(socket: &Seqpacket, shared: &Shared) {
             return;
         }
     }
+}
+
+/// Gives an application what its predecessor left: groups, open connections, and what they sent.
+fn inherit(world: &mut World, heir: usize) -> Option<Vec<GroupRecord>> {
+    let name = world.endpoints[heir].application.clone();
+    let former = world.endpoints[..heir].iter().rposition(|one| one.application == name)?;
+    let mut left = Vec::new();
+    for (gd, (owner, options)) in world.groups.iter_mut().filter(|(_, (of, _))| *of == former) {
+        *owner = heir;
+        left.push(GroupRecord { gd: *gd, endpoint: 0, options: options.clone() });
+    }
+    let of_former = |session: &Session| session.endpoint == former && session.stage == Stage::Open;
+    let mut open: Vec<u64> =
+        world.sessions.iter().filter(|(_, one)| of_former(one)).map(|(cd, _)| *cd).collect();
+    open.sort_unstable();
+    for cd in open {
+        let session = world.sessions.get_mut(&cd).expect("just found");
+        session.endpoint = heir;
+        let offset = session.acknowledged;
+        let rest = session.text[usize::try_from(offset).expect("small")..].to_vec();
+        tell(world, cd, Notice { kind: kind::OPENED, ..Notice::default() });
+        if !rest.is_empty() {
+            let endpoint = &mut world.endpoints[heir];
+            let at = endpoint.next;
+            rustix::io::pwrite(endpoint.receive.fd(), &rest, at).expect("the receive memory");
+            endpoint.next += rest.len() as u64 + 1;
+            let len = rest.len().try_into().expect("one segment");
+            tell(world, cd, Notice { kind: kind::DATA, len, offset, at, ..Notice::default() });
+        }
+    }
+    let channel = &mut world.endpoints[heir].channel;
+    let complete = Notice { kind: kind::RESUMED, ..Notice::default() };
+    channel.notices.push(&complete).expect("room for a notice");
+    channel.notices.publish();
+    Some(left)
+}
+
+/// Ends a group's connections at once, and says that none is left.
+fn drain_group(world: &mut World, gd: u32) {
+    let of_group = |session: &Session| session.gd == gd && session.stage == Stage::Open;
+    let open: Vec<u64> =
+        world.sessions.iter().filter(|(_, one)| of_group(one)).map(|(cd, _)| *cd).collect();
+    for cd in open {
+        world.sessions.get_mut(&cd).expect("just found").stage = Stage::Closed;
+        tell(world, cd, Notice { kind: kind::CLOSED, ..Notice::default() });
+    }
+    let endpoint = &mut world.endpoints[world.groups[&gd].0];
+    let drained = Notice { kind: kind::DRAINED, gd, ..Notice::default() };
+    endpoint.channel.notices.push(&drained).expect("room for a notice");
+    endpoint.channel.notices.publish();
+    endpoint.ringer.ring_if_parked();
 }
 
 fn describe(world: &World, session: &Session, cd: u64) -> ConnectionInfo {
