@@ -168,6 +168,10 @@ impl Stack<'_> {
         let packet = ipv6::Packet::parse(frame.payload)?;
         let (src, dst) = (IpAddr::V6(packet.src), IpAddr::V6(packet.dst));
         if let Fragment::Part { identification, offset, more } = packet.fragment {
+            if packet.protocol == icmpv6::PROTOCOL {
+                // Neighbour discovery must not come in pieces (RFC 6980), errors do not.
+                return Err(Stop::IpFragment);
+            }
             let (protocol, ecn, bytes) = (packet.protocol, packet.ecn, packet.payload);
             let part = Part { src, dst, identification, protocol, offset, more, ecn, bytes };
             return self.on_fragment(&part, (frame.src, class), out).map(|()| None);

@@ -127,6 +127,9 @@ impl<'m> Reassembly<'m> {
         counters: &mut Counters,
         now: Instant,
     ) -> Result<Option<Whole>, Stop> {
+        if self.datagrams.is_empty() {
+            return Err(Stop::IpFragment);
+        }
         let len = part.bytes.len();
         let end = usize::from(part.offset) + len;
         if len == 0 || part.more && len % 8 != 0 {

@@ -20,7 +20,7 @@ const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const SERVER_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
 const CLIENT_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
 const SERVER_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
-const CLIENT_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+pub(crate) const CLIENT_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 
 /// The client's initial sequence number: every test goes around the circle.
 pub(crate) const ISN: u32 = 0xffff_fff8;
@@ -290,10 +290,16 @@ impl<'m> Peer<'m> {
 
     /// Gives the stack a frame as it is; what it answers at once.
     pub(crate) fn give_frame(&mut self, frame: &[u8]) -> Vec<String> {
+        let frames = self.exchange(frame);
+        frames.iter().filter_map(|frame| self.read(frame)).collect()
+    }
+
+    /// Gives the stack a frame as it is; the frames it sends at once, unread.
+    pub(crate) fn exchange(&mut self, frame: &[u8]) -> Vec<Vec<u8>> {
         let mut wire = self.wire();
         self.host.frame(frame, &mut wire, self.now);
         self.host.flush(&mut wire, self.now);
-        self.take(&wire)
+        wire.frames
     }
 
     /// An ICMP error of this type, code and word about a packet of `len` bytes that the stack has
@@ -322,7 +328,7 @@ impl<'m> Peer<'m> {
     }
 
     /// The head of a packet of the stack's, as an ICMP error quotes it.
-    fn quote(&self, seq: i64, len: u16) -> Vec<u8> {
+    pub(crate) fn quote(&self, seq: i64, len: u16) -> Vec<u8> {
         let (dscp, ecn, flow_label, identification) = (0, 0, 0, 0);
         let (ttl, hop_limit, protocol) = (64, 64, tcp::PROTOCOL);
         let mut packet = vec![0; ipv6::HEADER + 8];
@@ -480,7 +486,8 @@ impl<'m> Peer<'m> {
         wire.frames.iter().filter_map(|frame| self.read(frame)).collect()
     }
 
-    fn frame_of(&self, seg: &Seg) -> Vec<u8> {
+    /// A segment in its frame.
+    pub(crate) fn frame_of(&self, seg: &Seg) -> Vec<u8> {
         let (isn, iss) = self.numbers_of(self.port);
         let mut options = seg.options;
         for &(left, right) in &seg.sacks {
@@ -509,7 +516,8 @@ impl<'m> Peer<'m> {
         self.frame_with(tcp::PROTOCOL, &segment)
     }
 
-    fn frame_with(&self, protocol: u8, payload: &[u8]) -> Vec<u8> {
+    /// A packet of this protocol in its frame.
+    pub(crate) fn frame_with(&self, protocol: u8, payload: &[u8]) -> Vec<u8> {
         let payload_len = u16::try_from(payload.len()).expect("it fits");
         let (dscp, ecn, flow_label, identification) = (0, 0, 0, 0);
         let (ttl, hop_limit) = (64, 255);
