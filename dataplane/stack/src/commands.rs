@@ -76,7 +76,7 @@ impl<'m> Stack<'m> {
         if config.port != 0 {
             self.listen(index);
         }
-        self.review_sweep();
+        self.begin_sweep();
         Ok(self.groups[at].gd(index))
     }
 

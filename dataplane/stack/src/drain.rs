@@ -11,6 +11,7 @@ use crate::error::Misuse;
 use crate::event::{Event, Reason};
 use crate::handle::Gd;
 use crate::stack::Stack;
+use crate::sweep::WITHOUT_RECORD;
 use crate::tcp::state::State;
 use crate::time::Instant;
 
@@ -39,7 +40,7 @@ impl Stack<'_> {
         self.unlisten(index);
         self.groups[usize::from(index)].drain(per_second, manner, now);
         self.check_drained(index);
-        self.review_sweep();
+        self.begin_sweep();
         Ok(())
     }
 
@@ -102,9 +103,9 @@ impl Stack<'_> {
         });
         match ended {
             Ok(()) => self.groups[usize::from(of)].note_drained_one(self.now),
-            Err(stop) => self.counters.stop(stop),
+            Err(_) => return self.now + WITHOUT_RECORD,
         }
-        self.now + LOOK_AGAIN
+        Instant::NEVER
     }
 
     /// Whether everything sent and received on an open connection is done with.

@@ -25,6 +25,9 @@ const LOOKS: u32 = 512;
 /// Time from one step to the next.
 const STEP: Duration = Duration::from_millis(1);
 
+/// Time until a connection is looked at again that needed an active record when none was free.
+pub(crate) const WITHOUT_RECORD: Duration = Duration::from_millis(100);
+
 /// Where the walk stands.
 #[derive(Debug)]
 pub(crate) struct Sweep {
@@ -50,16 +53,20 @@ impl Sweep {
 }
 
 impl Stack<'_> {
-    /// Groups were opened or closed, or drain: whether a walk is wanted, and how often.
+    /// A group was opened, or drains: the walk begins now.
+    pub(crate) fn begin_sweep(&mut self) {
+        (self.sweep.due, self.sweep.next) = (self.now, self.now);
+        self.review_sweep();
+    }
+
+    /// The groups are others: whether a walk is wanted, and how often.
     pub(crate) fn review_sweep(&mut self) {
         let watched = || self.groups.iter().filter(|group| group.is_watched());
         let shortest = watched().filter_map(crate::group::Group::shortest_idle_ms).min();
         let wanted = watched().next().is_some();
         self.sweep.shortest = shortest.map_or(Duration::MAX, |ms| Duration::from_millis(ms.into()));
-        self.sweep.due = self.now;
-        self.sweep.next = if wanted { self.now } else { Instant::NEVER };
         if !wanted {
-            self.sweep.at = NONE;
+            (self.sweep.at, self.sweep.next) = (NONE, Instant::NEVER);
         }
     }
 
@@ -122,10 +129,8 @@ impl Stack<'_> {
         let again = self.now + group.keep_interval().max(STEP);
         let is_asked = rec.active().is_some_and(|active| self.actives[active as usize].has(ASKING));
         if !is_asked && self.may_ask_peers(usize::from(group.pool)) {
-            let asked = self.with_connection(index, |tcb| tcb.ask());
-            if let Err(stop) = asked {
-                self.counters.stop(stop);
-            }
+            // Without a record for it the peer is asked another time.
+            let _ = self.with_connection(index, |tcb| tcb.ask());
         }
         again
     }
@@ -162,9 +167,6 @@ impl Stack<'_> {
             tcb.act.reason = Reason::Idle as u16;
             tcb.end();
         });
-        if let Err(stop) = closed {
-            self.counters.stop(stop);
-        }
-        self.now + STEP
+        if closed.is_ok() { Instant::NEVER } else { self.now + WITHOUT_RECORD }
     }
 }

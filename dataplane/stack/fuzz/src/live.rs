@@ -15,8 +15,8 @@ use xtcp_stack::wire::ethernet::{self, EtherType, Frame, MacAddr};
 use xtcp_stack::wire::tcp::{self, Flags, Segment};
 use xtcp_stack::wire::{arp, icmpv6, ipv4, ipv6};
 use xtcp_stack::{
-    Accept, Acknowledge, Cd, Checksum, Count, Event, Family, Gd, GroupConfig, Instant, Misuse,
-    PoolId, QueueId, RxFrame, Stack, State, Transmit,
+    Accept, Acknowledge, Cd, Checksum, Count, Event, Family, Gd, GroupConfig, Instant, KeepAlive,
+    Manner, Misuse, PoolId, QueueId, RxFrame, Stack, State, Transmit,
 };
 
 const OUR_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
@@ -36,6 +36,9 @@ const TURNS_MAX: usize = 600;
 const STEPS_MAX: usize = 20_000;
 /// Longer than TIME-WAIT and every other time the stack waits by itself.
 const LONG: Duration = Duration::from_secs(24 * 3600);
+
+const KEEP_ALIVE: KeepAlive =
+    KeepAlive { idle: Duration::from_secs(30), interval: Duration::from_secs(5), probes: 3 };
 
 /// Runs one input to its end and tears everything down. `look` is shown every frame sent.
 pub fn run(input: &[u8], look: impl Fn(&[u8])) {
@@ -103,6 +106,11 @@ fn group_config(at: usize) -> GroupConfig {
         acknowledge,
         window_max,
         nagle: at != 1,
+        priority: [1, 3, 0, 2][at],
+        hold_limit: if at == 0 { 4000 } else { 0 },
+        keep_alive: (at == 1).then_some(KEEP_ALIVE),
+        idle_timeout: if at == 2 { Duration::from_secs(20) } else { Duration::ZERO },
+        user_timeout: if at == 3 { Duration::from_secs(30) } else { Duration::ZERO },
         ..GroupConfig::default()
     }
 }
@@ -254,6 +262,7 @@ impl<'m, 'l> World<'m, 'l> {
             24 | 25 => self.tick(choices),
             26 => self.deliver_and_send(usize::from(choices.byte() % 4)),
             27 if choices.below(8) == 0 => self.groups_come_and_go(choices),
+            27 if choices.below(8) == 0 => self.drain(choices),
             28 if choices.below(3) == 0 => self.connect(choices),
             29 if choices.below(3) == 0 => {
                 let mac = MacAddr([2, 0, 0, 0, 0, choices.byte()]);
@@ -669,7 +678,7 @@ impl<'m, 'l> World<'m, 'l> {
                         .expect("held");
                 }
             }
-            Event::Drained { group } => panic!("nobody drains {group:?}"),
+            Event::Drained { group } => self.on_drained(group),
         }
     }
 
@@ -793,6 +802,24 @@ impl<'m, 'l> World<'m, 'l> {
         self.deliver();
     }
 
+    /// A group sends its connections away, fast or slowly or not at all.
+    fn drain(&mut self, choices: &mut Choices<'_>) {
+        let group = self.groups[choices.below(PORTS.len())];
+        let rate = u32::from(choices.byte()) * u32::from(choices.byte());
+        let manner = [Manner::WhenIdle, Manner::Close, Manner::Reset][choices.below(3)];
+        self.stack.drain_group(group, rate, manner, self.now).expect("open");
+    }
+
+    /// All of its connections were told to be gone; another group takes its place.
+    fn on_drained(&mut self, group: Gd) {
+        assert!(self.known.values().all(|known| known.group != group), "one of them is left");
+        let info = self.stack.groups().find(|info| info.group == group).expect("open");
+        assert_eq!((info.connections, info.draining), (0, true));
+        let at = self.groups.iter().position(|known| *known == group).expect("ours");
+        self.stack.close_group(group, self.now).expect("open");
+        self.groups[at] = self.stack.open_group(self.pool, QUEUE, &group_config(at)).expect("room");
+    }
+
     fn connect(&mut self, choices: &mut Choices<'_>) {
         let at = choices.below(CLIENTS);
         let group = self.groups[choices.below(self.groups.len())];
@@ -808,6 +835,10 @@ impl<'m, 'l> World<'m, 'l> {
     /// Nobody says anything any more: whatever waits for a peer comes to an end by itself, and what
     /// remains waits for the application alone.
     fn outlast_the_peers(&mut self) {
+        for info in self.stack.groups().filter(|info| info.draining).collect::<Vec<_>>() {
+            // Whoever waits for its application is looked at again and again.
+            self.stack.drain_group(info.group, 0, Manner::WhenIdle, self.now).expect("open");
+        }
         let end = self.now + LONG;
         for _ in 0..STEPS_MAX {
             let Some(next) = self.stack.poll_timeout().filter(|next| *next < end) else { break };
