@@ -9,6 +9,7 @@ use core::time::Duration;
 use crate::config::Manner;
 use crate::error::Misuse;
 use crate::event::{Event, Reason};
+use crate::group::Group;
 use crate::handle::Gd;
 use crate::stack::Stack;
 use crate::sweep::WITHOUT_RECORD;
@@ -64,7 +65,7 @@ impl Stack<'_> {
         if self.drained_untold == 0 {
             return None;
         }
-        let of_queue = |group: &crate::group::Group| group.is_open() && group.queue == queue;
+        let of_queue = |group: &Group| group.is_open() && group.queue == queue;
         for (at, group) in self.groups.iter_mut().enumerate() {
             if of_queue(group) && group.takes_tell_drained() {
                 self.drained_untold -= 1;
@@ -72,6 +73,7 @@ impl Stack<'_> {
                 return Some(Event::Drained { group });
             }
         }
+        debug_assert!(self.groups.iter().any(Group::tells_drained), "it is looked for in vain");
         None
     }
 
