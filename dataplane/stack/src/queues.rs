@@ -2,7 +2,9 @@
 //!
 //! Each queue has a list per priority, and the highest with somebody on it is served first. So that
 //! nobody waits for ever, one event in [`FAIR`] is for the priorities in turn, whatever waits
-//! above: of [`PRIORITIES`] times [`FAIR`] events each of them gets at least one.
+//! above: of [`PRIORITIES`] times [`FAIR`] events each of them gets at least one. Within a priority a
+//! connection is told [`RUN`] events at most before the next one has its turn: a client that sends
+//! faster than its application reads keeps nobody from being heard.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -21,12 +23,17 @@ const LEVELS: usize = PRIORITIES as usize;
 /// One event in so many is a lower priority's, if it waits.
 const FAIR: u32 = 64;
 
+/// Events one connection is told in a row while others of its priority wait.
+const RUN: u8 = 16;
+
 /// One event queue.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub(crate) struct Queue {
     /// By priority: connections with something to tell.
     lists: [List; LEVELS],
+    /// By priority: events given of the first connection on the list since it came to be that.
+    runs: [u8; LEVELS],
     /// The next connection to look at for a successor, or `NONE`.
     pub(crate) untold: u32,
     /// Events given, around the circle.
@@ -62,12 +69,26 @@ impl Stack<'_> {
             let active = self.queues[queue].lists[level].head;
             let index = self.actives[active as usize].connection;
             if let Some(event) = self.next_event(index, active) {
-                let turn = &mut self.queues[queue].turn;
-                *turn = turn.wrapping_add(1);
+                self.note_given(queue, level);
                 return Some(event);
             }
             self.take_from_event_list(queue, level);
             self.settle(index);
+        }
+    }
+
+    /// An event of the first connection of a list was given: others may have their turn.
+    fn note_given(&mut self, queue: usize, level: usize) {
+        let List { head, tail } = self.queues[queue].lists[level];
+        let queue_of = &mut self.queues[queue];
+        queue_of.turn = queue_of.turn.wrapping_add(1);
+        queue_of.runs[level] += 1;
+        if queue_of.runs[level] == RUN {
+            queue_of.runs[level] = 0;
+            if head != tail {
+                self.take_from_event_list(queue, level);
+                self.put_on_event_list(self.actives[head as usize].connection, head);
+            }
         }
     }
 
@@ -130,6 +151,7 @@ impl Stack<'_> {
 
     /// Takes the first connection off one of a queue's lists.
     fn take_from_event_list(&mut self, queue: usize, level: usize) {
+        self.queues[queue].runs[level] = 0;
         let list = &mut self.queues[queue].lists[level];
         let act = &mut self.actives[list.head as usize];
         act.clear(ON_EVENT_LIST);
@@ -145,6 +167,7 @@ impl Stack<'_> {
         for level in 0..LEVELS {
             let Some(queue) = self.queues.get_mut(usize::from(queue)) else { return };
             let mut active = core::mem::take(&mut queue.lists[level]).head;
+            queue.runs[level] = 0;
             while active != NONE {
                 let act = &mut self.actives[active as usize];
                 let (index, next) = (act.connection, act.event_next);

@@ -87,6 +87,47 @@ fn a_higher_priority_overtakes_a_lower_one() {
     });
 }
 
+/// A client that sends faster than it is read does not keep its neighbours from being heard.
+#[test]
+fn connections_of_a_priority_take_turns() {
+    with_group(&ordinary_group(PORT), |peer| {
+        let mut connections = Vec::new();
+        for port in [4000, 4001, 4002] {
+            peer.use_port(port);
+            peer.open();
+            connections.push(peer.cd());
+        }
+        let mut sent = 0;
+        let mut flood = |peer: &mut Peer<'_>| {
+            peer.use_port(4000);
+            peer.give(data(1 + sent, 1, &[b'x'; 1460]));
+            sent += 1460;
+        };
+        for _ in 0..40 {
+            flood(peer);
+        }
+        for port in [4001, 4002] {
+            peer.use_port(port);
+            peer.give(data(1, 1, b"me, too"));
+        }
+        let mut order = Vec::new();
+        for _ in 0..20 {
+            let Some(Event::Data { group, connection, len, offset, .. }) =
+                peer.host.stack.poll_event(QUEUE)
+            else {
+                panic!("somebody always waits")
+            };
+            let (end, now) = (offset + u64::from(len), peer.now);
+            peer.host.stack.commit(group, connection, end, false, now).expect("given");
+            order.push(connections.iter().position(|known| *known == connection));
+            flood(peer);
+        }
+        let first = |who| order.iter().position(|one| *one == Some(who));
+        assert_eq!((first(1), first(2)), (Some(16), Some(17)), "{order:?}");
+        assert_eq!(order[18..], [Some(0), Some(0)], "and then it goes on");
+    });
+}
+
 /// A priority beyond the highest is the highest.
 #[test]
 fn priorities_end_at_the_highest() {
