@@ -434,6 +434,8 @@ pub enum CloseReason {
     Aborted,
     /// The handshake was not completed in time.
     Refused,
+    /// Nothing came or went for the group's idle timeout, and both sides closed.
+    Idle,
 }
 
 impl CloseReason {
@@ -445,13 +447,14 @@ impl CloseReason {
             Self::TimedOut => closed::DOWN,
             Self::Aborted => closed::ABORTED,
             Self::Refused => closed::NOT_ACCEPTED,
+            Self::Idle => closed::IDLE,
         }
     }
 
     pub(crate) fn from_code(code: u8) -> Option<Self> {
-        [Self::Closed, Self::Reset, Self::TimedOut, Self::Aborted, Self::Refused]
-            .get(usize::from(code))
-            .copied()
+        [Self::Closed, Self::Reset, Self::TimedOut, Self::Aborted, Self::Refused, Self::Idle]
+            .into_iter()
+            .find(|reason| reason.code() == code)
     }
 }
 
@@ -463,6 +466,7 @@ impl fmt::Display for CloseReason {
             Self::TimedOut => "the client does not acknowledge any more",
             Self::Aborted => "aborted",
             Self::Refused => "the handshake was not completed in time",
+            Self::Idle => "idle for too long",
         })
     }
 }

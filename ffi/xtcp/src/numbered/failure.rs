@@ -85,7 +85,10 @@ impl Failure {
             Self::Gone { reason, .. } => match reason {
                 CloseReason::Reset => Errno::CONNRESET,
                 CloseReason::TimedOut => Errno::TIMEDOUT,
-                CloseReason::Closed | CloseReason::Aborted | CloseReason::Refused => {
+                CloseReason::Closed
+                | CloseReason::Aborted
+                | CloseReason::Refused
+                | CloseReason::Idle => {
                     Errno::CONNABORTED
                 }
             },
