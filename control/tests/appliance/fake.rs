@@ -127,6 +127,7 @@ impl Fake {
                 "die" => process::exit(3),
                 "hang-up" => return None,
                 "nonsense" => Answer::Done,
+                "full" => Refused::full("the fake has too many groups").into(),
                 "refuse" => Refused::in_use("the port is taken by the fake").into(),
                 _ => {
                     let gd = self.next_gd;
@@ -281,6 +282,7 @@ impl Fake {
                         ("pool", json!(record.pool)),
                         ("application", json!(record.application)),
                         ("receive (bytes)", json!(record.receive_bytes)),
+                        ("hostile (ms)", json!(record.hostile_ms)),
                     ])
                 })
                 .collect(),

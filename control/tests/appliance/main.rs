@@ -1,6 +1,11 @@
 //! xtcpd and xtcpctl with a fake dataplane: attach, take over, supervise, refuse, clean up.
 
 mod fake;
+#[path = "../../../ffi/ring/tests/mutants/mod.rs"]
+mod mutants;
+mod orders;
+#[path = "../../../ffi/ring/tests/samples/requests.rs"]
+mod requests;
 mod stage;
 
 use std::fs;
@@ -13,7 +18,8 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 use xtcp_ring::message::{
-    Accept, Acknowledge, Family, GroupOptions, Reply, Request, Topic, VERSION,
+    Accept, Acknowledge, Drain, Family, GroupOptions, Manner, Refusal, Refused, Reply, Request,
+    Topic, VERSION,
 };
 use xtcp_ring::{
     ApplicationChannel, EndpointLayout, Mapping, ReadOnlyMapping, Seqpacket, SharedMemory, Sleeper,
@@ -48,8 +54,12 @@ fn ask(link: &Seqpacket, request: &Request) -> (Reply, Vec<OwnedFd>) {
 }
 
 fn refusal(link: &Seqpacket, request: &Request) -> String {
+    refused(link, request).reason
+}
+
+fn refused(link: &Seqpacket, request: &Request) -> Refused {
     match ask(link, request) {
-        (Reply::Refused { reason, .. }, _) => reason,
+        (Reply::Refused { refusal, reason }, _) => Refused { refusal, reason },
         (other, _) => panic!("{request:?} was answered by {other:?}"),
     }
 }
@@ -133,8 +143,52 @@ fn an_application_attaches_opens_a_group_and_reads_in_place() {
 }
 
 #[test]
-fn what_is_refused_and_why() {
+fn what_is_refused_to_who_is_no_application_and_why() {
     let stage = Stage::new("[applications]\nreceive_max = \"2MiB\"\n");
+    let _appliance = stage.start();
+    let link = stage.connect();
+    let first =
+        "this connection is no application: attach first (again, if the dataplane was restarted)";
+    use Refusal::{Invalid, Misplaced, NotNow, NotThere, Version};
+    let drain = Drain { per_second: 1, manner: Manner::Close };
+    let table = [
+        (Request::Detach, Misplaced, first),
+        (Request::OpenGroup(options("main")), Misplaced, first),
+        (Request::CloseGroup { gd: 1 }, Misplaced, first),
+        (Request::DrainGroup { gd: 1, drain }, Misplaced, first),
+        (Request::Describe { cd: 1 }, Misplaced, first),
+        (
+            Request::Attach { version: 99, application: "x".into(), receive_bytes: 0 },
+            Version,
+            "this appliance speaks version 3, not 99: build both alike",
+        ),
+        (attach("", 0), Invalid, "an application's name has 1 to 64 letters"),
+        (attach("../x", 0), Invalid, "an application's name has 1 to 64 letters"),
+        (attach(&"x".repeat(65), 0), Invalid, "an application's name has 1 to 64 letters"),
+        (attach("x", 1), Invalid, "1 bytes of receive memory are not to be had: ask for "),
+        (
+            attach("x", u64::MAX),
+            Invalid,
+            "18446744073709551615 bytes of receive memory are not to be had",
+        ),
+        (
+            Request::Resume { version: VERSION, endpoint: 0, key: 0 },
+            NotThere,
+            "there is no such endpoint (any more); attach again",
+        ),
+        (attach("unsealed", 0), NotNow, "the dataplane has not sealed the receive memory"),
+    ];
+    for (request, kind, reason) in table {
+        let refused = refused(&link, &request);
+        assert!(refused.reason.starts_with(reason), "{request:?}: {refused}");
+        assert_eq!(refused.refusal, kind, "{request:?}: {refused}");
+    }
+    assert_eq!(stage.status()["applications"], 0);
+}
+
+#[test]
+fn what_is_refused_to_an_application_and_why() {
+    let stage = Stage::new("");
     let _appliance = stage.start();
     let link = stage.connect();
     let group = |change: &dyn Fn(&mut GroupOptions)| {
@@ -142,52 +196,33 @@ fn what_is_refused_and_why() {
         change(&mut options);
         Request::OpenGroup(options)
     };
-    let first =
-        "this connection is no application: attach first (again, if the dataplane was restarted)";
-    let table = [
-        (Request::Detach, first),
-        (group(&|_| {}), first),
-        (Request::CloseGroup { gd: 1 }, first),
-        (Request::Describe { cd: 1 }, first),
-        (
-            Request::Attach { version: 99, application: "x".into(), receive_bytes: 0 },
-            "this appliance speaks version 3, not 99: build both alike",
-        ),
-        (attach("", 0), "an application's name has 1 to 64 letters"),
-        (attach("../x", 0), "an application's name has 1 to 64 letters"),
-        (attach(&"x".repeat(65), 0), "an application's name has 1 to 64 letters"),
-        (attach("x", 1), "1 bytes of receive memory are not to be had: ask for "),
-        (attach("x", u64::MAX), "18446744073709551615 bytes of receive memory are not to be had"),
-        (
-            Request::Resume { version: VERSION, endpoint: 0, key: 0 },
-            "there is no such endpoint (any more); attach again",
-        ),
-        (attach("unsealed", 0), "the dataplane has not sealed the receive memory"),
-    ];
-    for (request, reason) in table {
-        let refused = refusal(&link, &request);
-        assert!(refused.starts_with(reason), "{request:?}: {refused}");
-    }
-    assert_eq!(stage.status()["applications"], 0);
+    use Refusal::{Full, InUse, Invalid, Misplaced, NotThere};
+    let drain = Drain { per_second: 1, manner: Manner::Close };
     let _application = attached(&link, "good");
     let table = [
-        (attach("twice", 0), "this connection is an application already; detach first"),
-        (group(&|options| options.port = 0), "`port` is 0: give 1 to 65535"),
-        (group(&|options| options.name.clear()), "a group's name has 1 to 64 letters"),
+        (attach("twice", 0), Misplaced, "this connection is an application already; detach first"),
+        (group(&|options| options.port = 0), Invalid, "`port` is 0: give 1 to 65535"),
+        (group(&|options| options.name.clear()), Invalid, "a group's name has 1 to 64 letters"),
         (
             group(&|options| options.window_max = 1 << 30),
+            Invalid,
             "a window of 1073741824 bytes is not to be had",
         ),
         (
             group(&|options| options.accept = Accept::ByApplication { timeout_ms: 100_000 }),
+            Invalid,
             "an accept time of 100000 ms is too long: 60000 at most",
         ),
-        (group(&|options| options.name = "refuse".into()), "the port is taken by the fake"),
-        (Request::CloseGroup { gd: 1 }, "there is no group 1 of this application"),
+        // What the dataplane finds out keeps its kind.
+        (group(&|options| options.name = "refuse".into()), InUse, "the port is taken by the fake"),
+        (group(&|options| options.name = "full".into()), Full, "the fake has too many groups"),
+        (Request::CloseGroup { gd: 1 }, NotThere, "there is no group 1 of this application"),
+        (Request::DrainGroup { gd: 1, drain }, NotThere, "there is no group 1 of this application"),
     ];
-    for (request, reason) in table {
-        let refused = refusal(&link, &request);
-        assert!(refused.starts_with(reason), "{request:?}: {refused}");
+    for (request, kind, reason) in table {
+        let refused = refused(&link, &request);
+        assert!(refused.reason.starts_with(reason), "{request:?}: {refused}");
+        assert_eq!(refused.refusal, kind, "{request:?}: {refused}");
     }
     let (reply, _) = ask(&link, &group(&|_| {}));
     let Reply::Group { gd } = reply else { panic!("{reply:?}") };
@@ -448,7 +483,7 @@ fn xtcpctl_shows_tables_and_json() {
     let (code, text) = stage.xtcpctl(&["show", "pools"]);
     assert_eq!(code, Some(0));
     let lines: Vec<_> = text.lines().collect();
-    assert_eq!(lines[0], "pool  application  receive (bytes)");
+    assert_eq!(lines[0], "pool  application  receive (bytes)  hostile (ms)");
     assert!(lines[1].starts_with("   0  chat "), "{text}");
     assert_eq!(stage.xtcpctl(&["show", "connections"]), (Some(0), "no connections\n".into()));
     let (_, text) = stage.xtcpctl(&["show", "pools", "--json"]);

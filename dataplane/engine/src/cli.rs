@@ -10,7 +10,7 @@ use core::time::Duration;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Parser, ValueEnum};
-use xtcp_stack::config::{ADDRESSES_MAX, Address, TcpConfig, Throttle};
+use xtcp_stack::config::{ADDRESSES_MAX, Address, BadThrottle, TcpConfig, Throttle};
 
 /// Frames a burst can hold, at most.
 pub const BURST_MAX: u16 = 32;
@@ -186,12 +186,7 @@ impl ThrottleOptions {
             hide_below: self.hide_below.unwrap_or(default.hide_below),
             pool_share: self.pool_share.unwrap_or(default.pool_share),
         };
-        let Throttle { shrink_below, withhold_below, hide_below, .. } = throttle;
-        let steps = [shrink_below, withhold_below, hide_below];
-        let steps: Vec<u8> = steps.into_iter().filter(|percent| *percent > 0).collect();
-        if !steps.is_sorted_by(|earlier, later| earlier >= later) {
-            return Err(CliError::ThrottleOrder(throttle));
-        }
+        throttle.check().map_err(CliError::Throttle)?;
         Ok(throttle)
     }
 }
@@ -638,7 +633,7 @@ pub enum CliError {
     /// `--rto-min-ms` above `--rto-max-ms`.
     RtoBounds,
     /// The throttle's steps are not one after another.
-    ThrottleOrder(Throttle),
+    Throttle(BadThrottle),
 }
 
 impl fmt::Display for CliError {
@@ -704,12 +699,9 @@ impl fmt::Display for CliError {
             Self::RtoBounds => {
                 f.write_str("--rto-min-ms is above --rto-max-ms; lower it or raise the other")
             }
-            Self::ThrottleOrder(Throttle { shrink_below, withhold_below, hide_below, .. }) => write!(
-                f,
-                "--shrink-below {shrink_below}, --withhold-below {withhold_below} and --hide-below \
-                 {hide_below} come in this order when memory gets scarce; none can be above the one \
-                 before, but 0 turns one off"
-            ),
+            Self::Throttle(bad) => {
+                write!(f, "--shrink-below, --withhold-below, --hide-below: {bad}")
+            }
         }
     }
 }
@@ -791,7 +783,7 @@ mod tests {
             ("-- --ip 10.0.0.1/24 --rto-min-ms 60000 --rto-max-ms 1000", "--rto-min-ms", "lower"),
             ("-- --ip 10.0.0.1/24 --hide-below 101", "--hide-below", "0..=100"),
             ("-- --ip 10.0.0.1/24 --pool-share 0", "--pool-share", "1..=100"),
-            ("-- --ip 10.0.0.1/24 --hide-below 21", "--hide-below 21", "0 turns one off"),
+            ("-- --ip 10.0.0.1/24 --hide-below 21", "--hide-below", "0 leaves a step out"),
             ("-- --ip 10.0.0.1/24 --delayed-ack-ms 500", "--delayed-ack-ms", "1..=499"),
             ("-- --ip 10.0.0.1/24 --name ../x", "--name", "1 to 64"),
             ("-- --ip 10.0.0.1/24 --connection 3", "--connection", "--connections"),
