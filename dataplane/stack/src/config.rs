@@ -236,6 +236,11 @@ pub struct TcpConfig {
     pub half_open_max: u32,
     /// When handshakes go by cookie, in groups that accept by themselves.
     pub syn_cookies: SynCookies,
+    /// Least time between two challenges of one connection (RFC 5961 section 7).
+    pub challenge_interval: Duration,
+    /// Resets sent to one address, or IPv6 network of 64 bits, in a second for segments of no
+    /// connection. 0: no limit.
+    pub resets_per_second: u16,
     /// No ICMP error makes IPv4 packets smaller than this, in bytes: 68 to the link's MTU. (IPv6
     /// has 1280.)
     pub path_mtu_min: u16,
@@ -266,6 +271,8 @@ impl Default for TcpConfig {
             send_queue_max: 4 << 20,
             half_open_max: 65_536,
             syn_cookies: SynCookies::WhenFull,
+            challenge_interval: Duration::from_millis(100),
+            resets_per_second: 1000,
             path_mtu_min: 552,
             path_mtu_age: Duration::from_secs(600),
         }

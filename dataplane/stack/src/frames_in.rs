@@ -267,13 +267,12 @@ impl Stack<'_> {
         }
         let listener = self.listener(arrival.segment.dst_port, arrival.local, arrival.hash);
         let Some(group) = listener else {
-            self.send_reset(arrival, out);
-            return Err(Stop::NoConnection);
+            return Err(self.reset(arrival, Stop::NoConnection, out));
         };
         if flags.contains(Flags::ACK) {
             let outcome = self.on_ack_of_cookie(arrival, group);
-            if matches!(outcome, Err(Stop::NoConnection | Stop::CookieForged)) {
-                self.send_reset(arrival, out);
+            if let Err(stop @ (Stop::NoConnection | Stop::CookieForged)) = outcome {
+                return Err(self.reset(arrival, stop, out));
             }
             return outcome;
         }
@@ -375,6 +374,16 @@ impl Stack<'_> {
         };
         self.reply(arrival.from, arrival.remote, arrival.local, &header, out);
         self.counters.count(Count::BareAcks);
+    }
+
+    /// Answers a segment of no connection by RST, within its sender's ration.
+    fn reset(&mut self, arrival: &Arrival<'_>, stop: Stop, out: &mut impl Transmit) -> Stop {
+        let per_second = self.tcp.resets_per_second;
+        if !self.rations.take(arrival.remote, per_second, &self.secret, self.now) {
+            return Stop::ResetRationed;
+        }
+        self.send_reset(arrival, out);
+        stop
     }
 
     /// RST for a segment of no connection (RFC 9293 section 3.10.7.1).

@@ -45,6 +45,7 @@
 //! | `transaction` | several commands that act together or not at all |
 //! | `successor` | an application that has gone, and the next of its name |
 //! | `half_open`, `cookies` | handshakes: how many, and without a record |
+//! | `rations` | answers to segments of no connection |
 //! | `reports` | what ICMP says of our segments |
 //! | `lifecycle` | records made, folded, freed |
 //! | `listen` | which group gets a client |
@@ -77,6 +78,7 @@ mod listen;
 pub mod memory;
 pub mod net;
 mod queues;
+mod rations;
 mod reports;
 mod secret;
 mod shares;

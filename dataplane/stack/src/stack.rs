@@ -10,6 +10,7 @@ use crate::memory::{Carver, MemoryTooSmall, bytes_of};
 use crate::net::reassembly::{Datagram, Reassembly};
 use crate::net::{Interface, NeighbourRecord, ParkedFrame};
 use crate::queues::Queue;
+use crate::rations::{RATIONS, Rations};
 use crate::secret::Secret;
 use crate::shares::Shares;
 use crate::sweep::Sweep;
@@ -54,6 +55,7 @@ pub struct Stack<'m> {
     pub(crate) timers: Wheel<'m>,
     pub(crate) chunks: Chunks<'m>,
     pub(crate) paths: NarrowPaths<'m>,
+    pub(crate) rations: Rations<'m>,
     pub(crate) transmit: Buffer<'m, POOLS_MAX>,
     pub(crate) shares: Shares,
 
@@ -147,6 +149,7 @@ impl<'m> Stack<'m> {
             + bytes_of::<Active>(config.active_max as usize + 1)
             + bytes_of::<Chunk>(config.chunks_max as usize + 1)
             + bytes_of::<Narrow>(NARROW_MAX)
+            + bytes_of::<u32>(RATIONS)
             + bytes_of::<NeighbourRecord>(config.neighbours_max as usize)
             + bytes_of::<ParkedFrame>(PARKED)
             + bytes_of::<Datagram>(usize::from(config.net.reassemblies_max))
@@ -196,6 +199,7 @@ impl<'m> Stack<'m> {
             timers: Wheel::new(carver.take(Wheel::SLOTS)?, now),
             chunks: Chunks::new(carver.take(config.chunks_max as usize + 1)?),
             paths: NarrowPaths::new(carver.take(NARROW_MAX)?),
+            rations: Rations::new(carver.take(RATIONS)?),
             transmit: Buffer::new(transmit),
             shares: Shares {
                 connections: Quota::new(config.connections_max),

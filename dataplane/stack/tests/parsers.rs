@@ -231,6 +231,11 @@ proptest! {
     }
 
     #[test]
+    fn any_script_is_survived_by_packets_in_pieces(script in vec(any::<u8>(), 0..2_000)) {
+        laws::reassembly(&script);
+    }
+
+    #[test]
     fn any_script_is_survived_by_the_network_layer(script in vec(any::<u8>(), 0..2_000)) {
         laws::interface(&script);
     }

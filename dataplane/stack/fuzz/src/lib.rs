@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use xtcp_stack::config::{ADDRESSES_MAX, Address, Config, TcpConfig};
 use xtcp_stack::counters::Counters;
+use xtcp_stack::net::reassembly::{Datagram, Part, Reassembly};
 use xtcp_stack::net::{Interface, NeighbourRecord, ParkedFrame, Resolved};
 use xtcp_stack::time::Instant;
 use xtcp_stack::wire::arp;
@@ -88,6 +89,9 @@ fn ipv4_packet(bytes: &[u8]) {
 
 /// A packet lies within its frame; what it says is read again after it is written.
 pub fn ipv6(bytes: &[u8]) {
+    if let Ok((_, upper)) = ipv6::upper_layer(bytes.first().copied().unwrap_or(60), bytes) {
+        assert!(bytes.ends_with(upper));
+    }
     let Ok(packet) = ipv6::Packet::parse(bytes) else { return };
     let end = ipv6::HEADER + usize::from(u16::from_be_bytes([bytes[4], bytes[5]]));
     assert!(bytes[ipv6::HEADER..end].ends_with(packet.payload));
@@ -243,6 +247,66 @@ fn sealed(bytes: &[u8], at: usize, range: Range<usize>, partial: u32) -> Vec<u8>
 /// The header length an IPv4 packet claims.
 fn header_len(bytes: &[u8], at: usize) -> usize {
     bytes.get(at).map_or(0, |first| usize::from(first & 0x0f) * 4)
+}
+
+/// Packets the reassembly target puts together at once.
+const DATAGRAMS: usize = 4;
+
+/// Packets in pieces under a script: whatever comes, in whatever order, nothing lies beyond its
+/// bounds, a packet that is whole was sent so by somebody, and none is told twice.
+///
+/// Each step is a fragment: sender and packet, offset in units of 8 with the bit that more follow,
+/// length, and how much time passes before. Its bytes follow from sender, packet and place, or,
+/// now and then, contradict them.
+pub fn reassembly(script: &[u8]) {
+    let mut datagrams: Vec<_> = (0..DATAGRAMS).map(|_| Datagram::new_zeroed()).collect();
+    let capacity = Reassembly::capacity_for(1500);
+    let mut bytes = vec![0xee; DATAGRAMS * capacity];
+    let mut reassembly = Reassembly::new(&mut datagrams, &mut bytes, 1500);
+    let mut counters = Counters::new();
+    let mut now = Instant::from_millis(1);
+    for step in script.chunks_exact(5) {
+        let [who, place, more, len, wait] = *step else { return };
+        let who = who % 8;
+        now = now + Duration::from_millis(u64::from(wait) * u64::from(wait));
+        let contradicts = more & 0x30 == 0x30;
+        let offset = (u16::from(place) % 192) * 8;
+        let len = usize::from(len) * if more & 2 == 0 { 8 } else { 1 };
+        let piece: Vec<u8> = (0..len)
+            .map(|at| piece_byte(who, usize::from(offset) + at) ^ u8::from(contradicts))
+            .collect();
+        let part = Part {
+            src: IpAddr::from([10, 77, 0, who]),
+            dst: IpAddr::from([10, 77, 0, 2]),
+            identification: u32::from(who),
+            protocol: 6,
+            offset,
+            more: more & 1 == 1,
+            ecn: more >> 6,
+            bytes: &piece,
+        };
+        let before = reassembly.in_use(now);
+        let taken = reassembly.take(&part, &mut counters, now);
+        assert!(reassembly.in_use(now) <= DATAGRAMS && before <= DATAGRAMS);
+        let Ok(Some(whole)) = taken else { continue };
+        assert!((tcp::HEADER..=capacity).contains(&whole.len));
+        let memory = reassembly.lend();
+        let payload = reassembly.payload(&whole, memory);
+        assert_eq!(payload.len(), whole.len);
+        for (at, byte) in payload.iter().enumerate() {
+            let sent = piece_byte(who, at);
+            assert!(*byte == sent || *byte == sent ^ 1, "byte {at} is nobody's");
+        }
+        reassembly.release(&whole, memory);
+        // Its place is free: the last part again makes no packet, unless it is all of it.
+        let again = reassembly.take(&part, &mut counters, now);
+        let alone = part.offset == 0 && !part.more;
+        assert!(alone || !matches!(again, Ok(Some(_))), "a packet is told twice");
+    }
+}
+
+fn piece_byte(who: u8, at: usize) -> u8 {
+    who.wrapping_mul(31) ^ (at % 251) as u8 & 0xfe
 }
 
 /// Neighbours whose answers the network layer's target fakes.

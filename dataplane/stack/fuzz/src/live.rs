@@ -13,7 +13,7 @@ use xtcp_stack::config::{ADDRESSES_MAX, Address, Config, TcpConfig};
 use xtcp_stack::wire::checksum::PseudoHeader;
 use xtcp_stack::wire::ethernet::{self, EtherType, Frame, MacAddr};
 use xtcp_stack::wire::tcp::{self, Flags, Segment};
-use xtcp_stack::wire::{arp, icmpv6, ipv4, ipv6};
+use xtcp_stack::wire::{arp, checksum, icmpv4, icmpv6, ipv4, ipv6};
 use xtcp_stack::{
     Accept, Acknowledge, Cd, Checksum, Count, Event, Family, Gd, GroupConfig, Instant, KeepAlive,
     Manner, Misuse, PoolId, QueueId, RxFrame, Stack, State, Transmit,
@@ -268,6 +268,8 @@ impl<'m, 'l> World<'m, 'l> {
                 let mac = MacAddr([2, 0, 0, 0, 0, choices.byte()]);
                 self.introduce(choices.below(4), if mac == OUR_MAC { THEIR_MAC } else { mac });
             }
+            30 => self.complain(choices),
+            31 if choices.below(2) == 0 => self.cut(choices),
             _ => drop(self.deliver()),
         }
         if self.burst.len() >= 40 {
@@ -493,6 +495,69 @@ impl<'m, 'l> World<'m, 'l> {
             frame.splice(0..0, head);
         }
         self.burst.push((frame, Checksum::Bad));
+    }
+
+    /// An ICMP error about a segment of ours, in flight or not, of any type.
+    fn complain(&mut self, choices: &mut Choices<'_>) {
+        let at = choices.below(CLIENTS);
+        let client = &self.clients[at];
+        let (port, server_port) = (client.port, client.server_port);
+        let base = client.theirs.wrapping_sub(choices.below(1500) as u32);
+        let seq = self.near(choices, base);
+        let word = [0_u32, 68, 552, 1006, 1280, 1400, 1500, 9000][choices.below(8)];
+        let len = 40 + choices.below(1480) as u16;
+        let mut message = match Self::address(at) {
+            IpAddr::V4(_) => [[3, 4], [3, 4], [3, 3], [3, 1], [11, 0]][choices.below(5)].to_vec(),
+            IpAddr::V6(_) => [[2, 0], [2, 0], [1, 4], [1, 0], [4, 1]][choices.below(5)].to_vec(),
+        };
+        message.extend([0, 0]);
+        message.extend(word.to_be_bytes());
+        // What it quotes is a packet of ours: one to us, turned around.
+        let (src_port, dst_port, options) = (server_port, port, tcp::Options::NONE);
+        let (ack, flags, window, urgent) = (0, Flags::ACK, 0, 0);
+        let header = tcp::Header { src_port, dst_port, seq, ack, flags, window, urgent, options };
+        let mut quoted = frame_of(Self::address(at), &header, &[]).split_off(ethernet::HEADER);
+        let (length, ends) = match Self::address(at) {
+            IpAddr::V4(_) => (2, 12),
+            IpAddr::V6(_) => (4, 8),
+        };
+        quoted[length..length + 2].copy_from_slice(&len.to_be_bytes());
+        let half = if ends == 12 { 4 } else { 16 };
+        quoted[ends..ends + 2 * half].rotate_left(half);
+        quoted.truncate(quoted.len() - choices.below(14));
+        message.extend(quoted);
+        self.burst.push((icmp_frame(Self::address(at), message), Checksum::Unknown));
+    }
+
+    /// The last segment of the burst comes in two pieces, in either order, perhaps not both.
+    fn cut(&mut self, choices: &mut Choices<'_>) {
+        self.text_in_order(choices);
+        let Some((frame, _)) = self.burst.pop() else { return };
+        let head = ethernet::HEADER + ipv4::HEADER;
+        let is_v4 = frame[12..14] == [8, 0];
+        if !is_v4 || frame.len() <= head + 24 {
+            self.burst.push((frame, Checksum::Unknown));
+            return;
+        }
+        let middle = 24 + choices.below((frame.len() - head - 24).div_ceil(8)) / 8 * 8;
+        let piece = |start: usize, end: usize, more: bool| {
+            let mut piece = [&frame[..head], &frame[head + start..head + end]].concat();
+            let len = (piece.len() - ethernet::HEADER) as u16;
+            piece[16..18].copy_from_slice(&len.to_be_bytes());
+            let field = (start / 8) as u16 | if more { 0x2000 } else { 0 };
+            piece[20..22].copy_from_slice(&field.to_be_bytes());
+            piece[24..26].fill(0);
+            let sum = checksum::field(checksum::sum(&piece[ethernet::HEADER..head], 0));
+            piece[24..26].copy_from_slice(&sum.to_be_bytes());
+            piece
+        };
+        let mut pieces = vec![piece(0, middle, true), piece(middle, frame.len() - head, false)];
+        match choices.below(4) {
+            0 => pieces.reverse(),
+            1 => drop(pieces.pop()),
+            _ => {}
+        }
+        self.burst.extend(pieces.into_iter().map(|piece| (piece, Checksum::Unknown)));
     }
 
     /// A good frame with a bit turned (several may cancel out in the checksum), or cut short.
@@ -957,6 +1022,38 @@ fn frame_of(src: IpAddr, header: &tcp::Header, text: &[u8]) -> Vec<u8> {
     header.emit(segment).expect("room").copy_from_slice(text);
     tcp::set_checksum(segment, PseudoHeader::new(src, dst, tcp::PROTOCOL));
     frame
+}
+
+/// An ICMP or ICMPv6 message in its frame, its checksum right.
+fn icmp_frame(src: IpAddr, mut message: Vec<u8>) -> Vec<u8> {
+    let payload_len = u16::try_from(message.len()).expect("it fits");
+    let (dscp, ecn, flow_label, identification, ttl) = (0, 0, 0, 0, 64);
+    let (partial, mut head) = match src {
+        IpAddr::V4(_) => (0, vec![0; ethernet::HEADER + ipv4::HEADER]),
+        IpAddr::V6(src) => {
+            let pseudo = PseudoHeader::v6(src, OUR_V6, icmpv6::PROTOCOL);
+            (pseudo.sum(message.len()), vec![0; ethernet::HEADER + ipv6::HEADER])
+        }
+    };
+    let field = checksum::field(checksum::sum(&message, partial));
+    message[2..4].copy_from_slice(&field.to_be_bytes());
+    let ethertype = if src.is_ipv4() { EtherType::IPV4 } else { EtherType::IPV6 };
+    let packet = ethernet::emit(&mut head, &OUR_MAC, &THEIR_MAC, ethertype).expect("room");
+    let rest = match src {
+        IpAddr::V4(src) => {
+            let (dst, protocol) = (OUR_V4, icmpv4::PROTOCOL);
+            ipv4::Header { src, dst, protocol, ttl, dscp, ecn, identification, payload_len }
+                .emit(packet)
+        }
+        IpAddr::V6(src) => {
+            let (dst, protocol, hop_limit) = (OUR_V6, icmpv6::PROTOCOL, ttl);
+            ipv6::Header { src, dst, protocol, hop_limit, dscp, ecn, flow_label, payload_len }
+                .emit(packet)
+        }
+    };
+    assert!(rest.is_some_and(|rest| rest.is_empty()), "the headers fill it");
+    head.extend(message);
+    head
 }
 
 /// A segment of the stack's and whom it is for; I13: all of it is well formed.

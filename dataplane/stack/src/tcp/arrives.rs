@@ -1,7 +1,5 @@
 //! SEGMENT ARRIVES (RFC 9293 section 3.10.7): the RFC's checks, in the RFC's order.
 
-use core::time::Duration;
-
 use super::Tcb;
 use super::record::{
     ACK_NOW, FIN_SEEN, FIN_TAKEN, HELD, SEND_SYN, TELL_FINISHED, TELL_OPENED, TEXTED, TIMESTAMPS,
@@ -203,7 +201,7 @@ impl Tcb<'_, '_> {
     pub(super) fn challenge(&mut self) {
         let due = self.act.challenge_at();
         if due == Instant::NEVER || due <= self.now {
-            self.act.set_challenge(self.now + CHALLENGE_INTERVAL);
+            self.act.set_challenge(self.now + self.tcp.challenge_interval);
             self.act.set(ACK_NOW);
         }
     }
@@ -370,9 +368,6 @@ impl Tcb<'_, '_> {
         (self.now.as_millis() & 0xffff_ffff) as u32
     }
 }
-
-/// Time between two answers to what is answered rarely.
-const CHALLENGE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// SEG.LEN: text, and one each for SYN and FIN.
 pub(crate) fn sequence_length(seg: &Segment<'_>) -> u32 {

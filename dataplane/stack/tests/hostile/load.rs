@@ -40,7 +40,10 @@ fn a_flood_of_forged_cookies_opens_nothing() {
             assert!(peer.give(ack(n * 7919, n * 104_729)).len() <= 1);
         }
         assert_eq!(peer.host.stack.usage().connections, 0);
-        assert_eq!(peer.host.stack.counters().stopped(Stop::CookieForged), 10_000);
+        let stopped = |stop| peer.host.stack.counters().stopped(stop);
+        assert_eq!(stopped(Stop::CookieForged), 1000, "as many as are answered");
+        assert_eq!(stopped(Stop::ResetRationed), 9000);
+        assert_eq!(peer.host.stack.counters().counted(Count::ResetsOut), 1000);
         assert_serves(peer);
     });
 }
@@ -82,5 +85,20 @@ fn a_client_may_come_again_at_once() {
             assert_eq!(peer.events(), ["closed Reset held 0"]);
         }
         peer.host.assert_nothing_held();
+    });
+}
+
+/// RFC 5961 section 7, CVE-2016-5696: what one address is answered tells nothing of another's.
+#[test]
+fn resets_are_rationed_for_each_sender_alone() {
+    let tcp = TcpConfig { resets_per_second: 10, ..TcpConfig::default() };
+    dut_with(&Config { tcp, ..config(0, 2) }, |peer| {
+        let mut answers = 0;
+        for n in 0..100 {
+            answers += peer.give(ack(n, n)).len();
+        }
+        assert_eq!(answers, 10);
+        peer.use_ipv6();
+        assert_eq!(peer.give(ack(1, 1)).len(), 1, "another sender has its own");
     });
 }

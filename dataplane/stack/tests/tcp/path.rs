@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use xtcp_stack::wire::tcp::SackBlock;
 use xtcp_stack::{Config, Count, GroupConfig, SoftError, State, Stop, TcpConfig};
 
 use super::{NOTHING, PORT, client, xtcp};
@@ -169,6 +170,28 @@ fn a_narrow_path_is_believed_and_tried_again() {
         assert_eq!((mss(peer), counted(peer, Count::PathMtuRaised)), (1460, 1));
         peer.send(&[b'z'; 1460]);
         assert_eq!(peer.turn(), ["PA 5401+1460 ack 1"]);
+    });
+}
+
+/// What has arrived beyond the hole is not sent again for being too big.
+#[test]
+fn a_narrow_path_is_found_while_losses_are_mended() {
+    ordinary(|peer| {
+        peer.open_with(syn().options(|options| options.sack_permitted = true));
+        peer.send(&[b'x'; 4000]);
+        assert_eq!(peer.turn().len(), 3);
+        let iss = peer.iss();
+        let known = SackBlock { left: iss.wrapping_add(1461), right: iss.wrapping_add(2921) };
+        peer.give(ack(1, 1).options(|options| options.sack.push(known)));
+        let mut again = peer.complain(too_big(1000), 1, 1500);
+        assert_eq!(again.first().map(String::as_str), Some("A 1+960 ack 1"));
+        again.extend(peer.give(ack(1, 961).options(|options| options.sack.push(known))));
+        again.extend(peer.wait(Duration::from_secs(3)));
+        assert!(again.iter().all(|line| !line.contains("+1460")), "{again:?}");
+        peer.give(ack(1, 4001));
+        assert_eq!(peer.host.stack.usage().transmit_used, 0);
+        peer.give(data(1, 4001, b"alive"));
+        assert_eq!(peer.events(), ["data 0+5 alive"]);
     });
 }
 
