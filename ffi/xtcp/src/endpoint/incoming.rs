@@ -187,7 +187,7 @@ impl Endpoint {
     fn on_send_refused(&mut self, notice: &Notice) -> Result<(), String> {
         let Notice { cd, gd, .. } = *notice;
         let connection = Connection { gd, cd };
-        if !self.has_group(connection.group()) || self.gone.contains_key(&cd) {
+        if self.usable(connection).is_err() {
             return Ok(());
         }
         let reason = RefusalReason::from_code(notice.reason);
@@ -302,6 +302,7 @@ impl Endpoint {
                 if self.gone.remove(&cd).unwrap_or(false) {
                     self.give_up(connection(cd));
                 }
+                self.ended.insert(cd);
                 Some(Next::Closed(connection(cd), reason))
             }
             Item::Data { cd, offset, piece } => self.on_data(connection(cd), offset, piece),

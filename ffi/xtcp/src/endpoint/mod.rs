@@ -5,6 +5,7 @@
 //! acknowledged (where its bytes lie, 8 bytes a piece), bytes a worker refused, and handles of
 //! connections whose end the application has not been told yet.
 
+mod ended;
 mod incoming;
 mod local;
 mod outgoing;
@@ -25,6 +26,7 @@ use crate::lane::Lane;
 use crate::local::Local;
 use crate::request::{Given, Piece};
 
+use ended::Ended;
 use queues::Queues;
 pub(crate) use queues::{OVERTAKES_MAX, PRIORITIES};
 use together::Together;
@@ -158,6 +160,8 @@ pub(crate) struct Endpoint {
     /// Connections whose `Closed` is in a queue, and whether bytes of theirs were given and not
     /// acknowledged: a worker keeps them as they are until they are given up.
     gone: HashMap<u64, bool>,
+    /// Connections whose `Closed` was given.
+    ended: Ended,
     /// Accepted connections whose handshake is not complete, and their groups. What is sent to them
     /// waits.
     opening: HashMap<u64, u32>,
@@ -198,6 +202,7 @@ impl Endpoint {
             in_hand: None,
             ending: HashMap::new(),
             gone: HashMap::new(),
+            ended: Ended::default(),
             opening: HashMap::new(),
             backlogs: HashMap::new(),
             turns: VecDeque::new(),

@@ -179,8 +179,8 @@ impl Endpoint {
         if self.broken.is_some() {
             return Err(SendError::Broken);
         }
-        if (!self.gone.is_empty() && self.gone.contains_key(&to.cd)) || !self.has_group(to.group())
-        {
+        let is_gone = !self.gone.is_empty() && self.gone.contains_key(&to.cd);
+        if is_gone || self.ended.contains(to.cd) || !self.has_group(to.group()) {
             return Err(SendError::Closed);
         }
         Ok(())

@@ -88,9 +88,7 @@ impl Failure {
                 CloseReason::Closed
                 | CloseReason::Aborted
                 | CloseReason::Refused
-                | CloseReason::Idle => {
-                    Errno::CONNABORTED
-                }
+                | CloseReason::Idle => Errno::CONNABORTED,
             },
             Self::TooMany => Errno::MFILE,
             Self::Interrupted => Errno::INTR,

@@ -11,14 +11,14 @@ use super::*;
 use crate::numbered::{FIRST_POOL, NoRoom, NumberSet, Pools, What};
 use crate::{
     Accept, CloseReason, Deferred, Drain, Error, GroupOptions, GroupSet, Manner, Refusal,
-    TransactionError,
+    SendError, TransactionError,
 };
 
 /// A directory that is gone at the end of the test.
-struct Place(PathBuf);
+pub(super) struct Place(PathBuf);
 
 impl Place {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("xtcp-local-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&path).expect("a directory");
         Self(path)
@@ -28,13 +28,13 @@ impl Place {
         self.0.join("server.sock")
     }
 
-    fn connect(&self) -> UnixStream {
+    pub(super) fn connect(&self) -> UnixStream {
         let stream = UnixStream::connect(self.socket()).expect("somebody listens");
         stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
         stream
     }
 
-    fn options(&self) -> GroupOptions {
+    pub(super) fn options(&self) -> GroupOptions {
         GroupOptions::unix("local", self.socket())
     }
 }
@@ -132,6 +132,7 @@ fn a_local_client_is_served_as_any_other() {
     let mut rest = Vec::new();
     client.read_to_end(&mut rest).unwrap();
     assert_eq!(rest, b"bye");
+    assert_eq!(application.send(connection, b"x"), Err(SendError::Closed));
     application.close_group(group).unwrap();
     assert!(!place.socket().exists());
 }

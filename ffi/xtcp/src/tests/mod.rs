@@ -17,6 +17,7 @@ use crate::{Application, Attach, Connection, Event, Group, Inbox, Request};
 mod attaching;
 mod hostile;
 mod local;
+mod model;
 mod numbered;
 mod receiving;
 mod sending;

@@ -395,6 +395,30 @@ fn select_leaves_the_ready_and_counts_them() {
 }
 
 #[test]
+fn select_prefers_the_higher_priority_but_not_for_ever() {
+    let (application, inbox, mut fake) = attached();
+    application.shared().endpoint.borrow_mut().add_group(Group(GD + 1), 3);
+    let mut pools = Pools::new();
+    pools.add(FIRST_POOL, application, inbox);
+    let low = pools.add_group(FIRST_POOL, Group(GD), 1).unwrap();
+    let high = pools.add_group(FIRST_POOL, Group(GD + 1), 3).unwrap();
+    fake.data(connection(0, 1), 0, b"x");
+    fake.data(Connection { gd: GD + 1, ..connection(0, 2) }, 0, b"x");
+    let mut found = Vec::new();
+    for _ in 0..17 {
+        let mut set = NumberSet::default();
+        (set.insert(low), set.insert(high));
+        pools.select(Some(&mut set), None, None).unwrap();
+        found.push((set.contains(low), set.contains(high)));
+    }
+    assert!(found[..16].iter().all(|ready| *ready == (false, true)), "{found:?}");
+    assert_eq!(found[16], (true, true));
+    let mut only = NumberSet::default();
+    only.insert(low);
+    assert_eq!(pools.select(Some(&mut only), None, None).unwrap(), 1);
+}
+
+#[test]
 fn a_handshake_that_completes_makes_no_group_ready() {
     let (mut pools, gd, mut fake) = pools();
     let mut set = NumberSet::default();

@@ -6,11 +6,12 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{RefusalReason, SendError};
+use xtcp_ring::layout::refused;
 
-/// The stack's numbers for refusals.
-const STALE: u8 = 1;
-const NO_BUFFER: u8 = 7;
-const QUEUE_FULL: u8 = 8;
+/// What the tests call the reasons for refusals.
+const STALE: u8 = refused::GONE;
+const NO_BUFFER: u8 = refused::NO_BUFFER;
+const QUEUE_FULL: u8 = refused::BEHIND;
 
 /// The refusal that comes next.
 fn refusal(inbox: &mut Inbox) -> (Connection, usize, RefusalReason) {
@@ -290,4 +291,81 @@ proptest! {
             sent.iter().map(|(cd, stream)| (cd, stream.len(), streams.get(cd).map(Vec::len)))
                 .collect::<Vec<_>>());
     }
+}
+
+/// The fate of the first answer is not known when the second is given: it waits, and the
+/// acknowledgement with it.
+#[test]
+fn an_answer_that_waits_leaves_with_its_acknowledgement() {
+    let (_application, mut inbox, mut fake) = attached();
+    let a = connection(0, 1);
+    fake.data(a, 0, b"one");
+    with_request(&mut inbox, |mut request| request.answer(3, b"1").unwrap());
+    inbox.turn().unwrap();
+    fake.data(a, 3, b"two");
+    with_request(&mut inbox, |mut request| request.answer(3, b"2").unwrap());
+    inbox.turn().unwrap();
+    let first = fake.workers[0].take();
+    assert_eq!(first.len(), 1, "{first:?}");
+    assert_eq!((first[0].acknowledged(), first[0].bytes.as_slice()), (Some(3), &b"1"[..]));
+    let second = settle(&mut inbox, &mut fake);
+    assert_eq!(second.len(), 1, "{second:?}");
+    assert_eq!((second[0].acknowledged(), second[0].bytes.as_slice()), (Some(6), &b"2"[..]));
+}
+
+/// A client that does not read is not to keep what it sent unacknowledged.
+#[test]
+fn an_acknowledgement_does_not_wait_for_bytes_that_were_refused() {
+    let (_application, mut inbox, mut fake) = attached();
+    let a = connection(0, 1);
+    fake.data(a, 0, b"one");
+    with_request(&mut inbox, |mut request| request.answer(3, b"1").unwrap());
+    inbox.turn().unwrap();
+    let refused = fake.workers[0].peek().unwrap();
+    fake.data(a, 3, b"two");
+    with_request(&mut inbox, |mut request| request.answer(3, b"2").unwrap());
+    fake.workers[0].refuse(&refused, QUEUE_FULL);
+    fake.workers[0].channel.submissions.release();
+    inbox.turn().unwrap();
+    let asked = fake.workers[0].take();
+    let acknowledged = asked.iter().find_map(Asked::acknowledged);
+    assert_eq!(acknowledged, Some(6), "{asked:?}");
+}
+
+#[test]
+fn what_is_sent_before_the_handshake_is_complete_waits_for_it() {
+    let (application, mut inbox, mut fake) = attached();
+    let a = connection(0, 1);
+    fake.workers[0].tell_of(kind::ACCEPTABLE, a);
+    let mut batch = inbox.receive().unwrap();
+    let Some(Event::Acceptable(client)) = batch.next_event() else { panic!("no client") };
+    client.accept().unwrap();
+    application.send(a, b"wel").unwrap();
+    application.send(a, b"come").unwrap();
+    assert_eq!(application.send(a, &[0; 4096]), Err(SendError::Behind { waiting: 7 }));
+    application.close(a).unwrap();
+    assert_eq!(ops(&settle(&mut inbox, &mut fake)), [(op::ACCEPT, a.cd)]);
+    fake.workers[0].tell_of(kind::OPENED, a);
+    let asked = settle(&mut inbox, &mut fake);
+    assert_eq!(asked.len(), 1);
+    assert_eq!(asked[0].bytes, b"welcome");
+    assert_eq!(asked[0].submission.flags, flag::CLOSE_AFTER);
+}
+
+#[test]
+fn a_stale_handle_is_an_error_whatever_is_done_with_it() {
+    let (application, mut inbox, mut fake) = attached();
+    let a = connection(0, 1);
+    let closed = Notice { kind: kind::CLOSED, gd: a.gd, cd: a.cd, ..Notice::default() };
+    fake.workers[0].tell(closed);
+    assert_eq!(seen(&mut inbox).len(), 1);
+    assert_eq!(application.send(a, b"x"), Err(SendError::Closed));
+    assert_eq!(application.close(a), Err(SendError::Closed));
+    assert_eq!(application.abort(a), Err(SendError::Closed));
+    let mut transaction = application.transaction();
+    transaction.send(a, b"x");
+    assert!(transaction.commit().is_err());
+    let next = Connection { cd: a.cd + (1 << 40), ..a };
+    application.send(next, b"y").unwrap();
+    assert_eq!(ops(&settle(&mut inbox, &mut fake)), [(SEND, next.cd)]);
 }

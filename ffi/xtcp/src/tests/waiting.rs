@@ -143,3 +143,60 @@ fn the_end_of_a_drained_group_is_told_once_when_every_worker_has_said_so() {
     fake.workers[1].tell(drained(1));
     assert_eq!(seen(&mut inbox), []);
 }
+
+/// Two pools of one thread, slept on together; each has its own groups and handles.
+#[test]
+fn a_thread_sleeps_on_several_pools_at_once() {
+    let mut pools = [attached(), attached()];
+    let sleep = |pools: &mut [(Application, Inbox, Fake); 2]| {
+        let armed: Vec<bool> = pools.iter_mut().map(|(_, inbox, _)| inbox.arm().unwrap()).collect();
+        assert_eq!(armed, [true, true]);
+    };
+    for which in [1, 0, 1] {
+        sleep(&mut pools);
+        let offset = pools[which].2.next[0];
+        let [(_, one, _), (_, two, _)] = &mut pools;
+        let mut files = [PollFd::new(one, PollFlags::IN), PollFd::new(two, PollFlags::IN)];
+        assert_eq!(
+            poll(&mut files, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 })),
+            Ok(0)
+        );
+        let from = connection(0, offset as u32);
+        pools[which].2.data(from, 0, b"x");
+        let [(_, one, _), (_, two, _)] = &mut pools;
+        let mut files = [PollFd::new(one, PollFlags::IN), PollFd::new(two, PollFlags::IN)];
+        assert_eq!(poll(&mut files, None), Ok(1));
+        let rung = files.iter().position(|file| !file.revents().is_empty());
+        assert_eq!(rung, Some(which));
+        assert_eq!(seen(&mut pools[which].1), [Seen::Request(from, 0, b"x".to_vec())]);
+        assert_eq!(seen(&mut pools[1 - which].1), []);
+    }
+}
+
+/// A handle of one pool is nothing to another, of this thread or the next.
+#[test]
+fn threads_have_pools_of_their_own() {
+    let threads: Vec<_> = (0..3_u32)
+        .map(|number| {
+            thread::spawn(move || {
+                let (application, mut inbox, mut fake) = attached();
+                let group = Group(GD + 1 + number);
+                application.shared().endpoint.borrow_mut().add_group(group, 1);
+                let mine = Connection { gd: group.0, ..connection(0, number) };
+                for turn in 0..100_u64 {
+                    fake.data(mine, turn, &[number as u8]);
+                    with_request(&mut inbox, |mut request| {
+                        assert_eq!(&*request.contiguous(), [number as u8]);
+                        request.acknowledge(1).unwrap();
+                    });
+                    assert_eq!(settle(&mut inbox, &mut fake).len(), 1);
+                }
+                for other in (0..3).filter(|other| *other != number) {
+                    let foreign = Connection { gd: GD + 1 + other, ..connection(0, other) };
+                    assert_eq!(application.send(foreign, b"x"), Err(crate::SendError::Closed));
+                }
+            })
+        })
+        .collect();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+}
