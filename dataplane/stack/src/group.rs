@@ -5,7 +5,7 @@ use core::time::Duration;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::buffer::Buffer;
-use crate::config::{Accept, Acknowledge, Family, GroupConfig, Manner, PRIORITIES};
+use crate::config::{Accept, Acknowledge, Congestion, Family, GroupConfig, Manner, PRIORITIES};
 use crate::group_counts::GroupCounts;
 use crate::handle::{Gd, PoolId, QueueId};
 use crate::stack::List;
@@ -104,6 +104,7 @@ const DRAINING: u8 = 8;
 const DRAINED: u8 = 16;
 /// And the application is to be told.
 const TELL_DRAINED: u8 = 32;
+const CUBIC: u8 = 64;
 
 impl Group {
     /// Fills the record; its generation goes on.
@@ -123,6 +124,9 @@ impl Group {
         }
         if config.nagle {
             flags |= NAGLE;
+        }
+        if config.congestion == Congestion::Cubic {
+            flags |= CUBIC;
         }
         let idle_timeout_ms = ms_if_any(config.idle_timeout).min(WATCHED_MS_MAX);
         let (keep_idle_ms, keep_interval_ms, keep_probes) = match config.keep_alive {
@@ -218,6 +222,11 @@ impl Group {
     /// When the stack acknowledges by itself what arrives now.
     pub(crate) fn acknowledge_by(&self, now: Instant) -> Option<Instant> {
         (self.deadline_ms != 0).then(|| now + Duration::from_millis(self.deadline_ms.into()))
+    }
+
+    /// Whether its connections follow RFC 9438 instead of RFC 5681.
+    pub(crate) const fn is_cubic(&self) -> bool {
+        self.flags & CUBIC != 0
     }
 
     pub(crate) const fn nagle(&self) -> bool {

@@ -6,85 +6,41 @@ mod sim;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use sim::app::{App, Habit, Stream};
-use sim::link::{Link, Weather, any_weather};
+use sim::app::{Habit, Stream};
+use sim::link::{Weather, any_weather};
+use sim::net::Net;
 use sim::rng::Rng;
-use sim::{
-    Host, Memory, RECEIVE_BYTES, Wire, assert_well_formed, config, for_each_seed, ordinary_group,
-    v4, v6, xtcp_group,
-};
-use xtcp_stack::{GroupConfig, Instant, Reason};
+use sim::{Memory, RECEIVE_BYTES, config, for_each_seed, ordinary_group, v4, v6, xtcp_group};
+use xtcp_stack::{Congestion, GroupConfig, Reason, TcpConfig};
 
 const PORT: u16 = 7;
 
-/// A client's host, a server's host, and what is between them.
-struct Net<'m> {
-    hosts: [Host<'m>; 2],
-    apps: [App; 2],
-    links: [Link; 2],
-    now: Instant,
-}
-
-impl<'m> Net<'m> {
-    fn new(
-        memory: &'m mut [Memory; 2],
-        (seed, weather): (u64, Weather),
-        server: &GroupConfig,
-        habit: Habit,
-    ) -> Self {
-        let [client_memory, server_memory] = memory;
-        Self {
-            hosts: [
-                Host::new(client_memory, &config(0, 1), &ordinary_group(0)),
-                Host::new(server_memory, &config(1, 2), server),
-            ],
-            apps: [App::new(Habit::Prompt, seed ^ 1), App::new(habit, seed ^ 2)],
-            links: [Link::new(weather, seed ^ 3), Link::new(weather, seed ^ 4)],
-            now: Instant::from_millis(1_000),
-        }
+/// What a TCP chooses, by seed: half of them as by default.
+fn personality(seed: u64) -> (TcpConfig, Congestion) {
+    let mut rng = Rng::new(!seed);
+    let mut is = |one_in: u64| rng.below(one_in) == 0;
+    let congestion = if is(2) { Congestion::Cubic } else { Congestion::NewReno };
+    if is(2) {
+        return (TcpConfig::default(), congestion);
     }
-
-    /// Everything that happens at this instant.
-    fn step(&mut self) {
-        for side in 0..2 {
-            let mut wire = Wire::default();
-            while let Some(frame) = self.links[1 - side].arrived(self.now) {
-                self.hosts[side].frame(&frame, &mut wire, self.now);
-            }
-            self.apps[side].run(&mut self.hosts[side], self.now);
-            self.hosts[side].flush(&mut wire, self.now);
-            self.apps[side].run(&mut self.hosts[side], self.now);
-            self.hosts[side].flush(&mut wire, self.now);
-            for frame in wire.frames {
-                assert_well_formed(&frame);
-                self.links[side].send(frame, self.now);
-            }
-        }
-    }
-
-    /// Runs until nothing is left to happen, or until `limit`.
-    fn run(&mut self, limit: Duration) {
-        let end = self.now + limit;
-        loop {
-            self.step();
-            let timeouts = self.hosts.iter().filter_map(|host| host.stack.poll_timeout());
-            let arrivals = self.links.iter().filter_map(Link::next_arrival);
-            let restless = self.apps.iter().any(App::is_restless);
-            let nudge = restless.then(|| self.now + Duration::from_millis(5));
-            let Some(next) = timeouts.chain(arrivals).chain(nudge).min() else { return };
-            assert!(next > self.now, "time goes on");
-            self.now = next;
-            if self.now > end {
-                return;
-            }
-        }
-    }
+    let tcp = TcpConfig {
+        sack: !is(3),
+        timestamps: !is(3),
+        rack: !is(3),
+        tail_loss_probe: !is(3),
+        duplicate_threshold: if is(4) { 5 } else { 3 },
+        ..TcpConfig::default()
+    };
+    (tcp, congestion)
 }
 
 /// Opens `count` connections, streams in both directions, and waits until all is over.
 fn exchange(seed: u64, weather: Weather, server: &GroupConfig, habit: Habit, count: u64) -> u64 {
     let mut memory = [0, 1].map(|n| Memory::for_host(&config(n, n + 1), RECEIVE_BYTES));
-    let mut net = Net::new(&mut memory, (seed, weather), server, habit);
+    let (tcp, congestion) = personality(seed);
+    let client = GroupConfig { congestion, ..ordinary_group(0) };
+    let server = GroupConfig { congestion, ..*server };
+    let mut net = Net::new(&mut memory, (seed, weather), (tcp, &client, &server), habit);
     let sizes = move |port: u16| {
         let mut rng = Rng::new(seed ^ u64::from(port) << 20);
         let mut size = || {

@@ -1,4 +1,4 @@
-//! Congestion control: RFC 5681 with NewReno's recovery (RFC 6582), byte counting (RFC 3465),
+//! Congestion control: RFC 5681 (or CUBIC, in `cubic`) with NewReno's recovery (RFC 6582), byte counting (RFC 3465),
 //! limited transmit (RFC 3042) and an initial window of ten segments (RFC 6928).
 
 use super::Tcb;
@@ -32,6 +32,7 @@ impl Tcb<'_, '_> {
         let idle = self.flight() == 0 && self.silence_exceeds_rto();
         if idle {
             self.act.cwnd = self.act.cwnd.min(self.initial_window());
+            self.restart_cubic();
         }
     }
 
@@ -52,6 +53,7 @@ impl Tcb<'_, '_> {
         let (cwnd, before) = (self.act.cwnd, self.flight() + acked);
         if before.saturating_mul(2) < cwnd {
             // The window was not used: it proves nothing (RFC 7661).
+            self.restart_cubic();
             return;
         }
         // After a timeout an acknowledgement may cover what had arrived long before (RFC 3465
@@ -60,6 +62,9 @@ impl Tcb<'_, '_> {
         let counted = acked.min(most);
         let grown = if cwnd < self.act.ssthresh {
             counted
+        } else if self.group.is_cubic() {
+            self.act.cwnd = self.cubic_window(acked).min(CWND_MAX);
+            return;
         } else {
             let share = u64::from(mss) * u64::from(counted) / u64::from(cwnd.max(1));
             u32::try_from(share).unwrap_or(mss).max(1)
@@ -118,8 +123,11 @@ impl Tcb<'_, '_> {
         self.act.dup_acks = 0;
     }
 
-    /// RFC 5681 section 3.1, equation (4).
-    pub(super) fn threshold_after_loss(&self, flight: u32) -> u32 {
+    /// RFC 5681 section 3.1, equation (4), or CUBIC's.
+    pub(super) fn threshold_after_loss(&mut self, flight: u32) -> u32 {
+        if self.group.is_cubic() {
+            return self.cubic_threshold(flight);
+        }
         (flight / 2).max(2 * self.segment_size())
     }
 

@@ -3,6 +3,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use super::cubic::Cubic;
 use super::recovery::Recovery;
 use super::seq::SeqNum;
 use super::state::State;
@@ -251,7 +252,8 @@ pub(crate) struct Active {
     pub(crate) wait_prev: u32,
     /// What is in flight and how its losses are mended.
     pub(crate) recovery: Recovery,
-    reserved: [u32; 16],
+    pub(crate) cubic: Cubic,
+    reserved: [u32; 12],
 }
 
 const _: () = assert!(size_of::<Active>() == 384);

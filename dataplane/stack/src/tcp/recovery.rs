@@ -233,6 +233,7 @@ impl Tcb<'_, '_> {
         act.ssthresh = act.ssthresh.max(act.recovery.prior_ssthresh);
         act.recover = self.rec.snd_una;
         act.recovery.clear(UNDO);
+        self.undo_cubic();
         self.unmark_lost();
     }
 

@@ -6,6 +6,7 @@
 
 pub(crate) mod app;
 pub(crate) mod link;
+pub(crate) mod net;
 pub(crate) mod other;
 pub(crate) mod peer;
 pub(crate) mod rng;

@@ -9,6 +9,7 @@ mod sim;
 mod closing;
 mod congestion;
 mod cookies;
+mod cubic;
 mod handshake;
 mod hostile;
 mod limits;

@@ -1,0 +1,96 @@
+//! How much gets through, by loss, round trip and congestion control: a table that is kept, so that
+//! whoever changes it sees what he did.
+//!
+//! `XTCP_TABLE=write` writes it anew.
+
+mod sim;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use sim::app::{Habit, Stream};
+use sim::link::Weather;
+use sim::net::Net;
+use sim::{Memory, config, ordinary_group, v4};
+use xtcp_stack::{Congestion, GroupConfig, TcpConfig};
+
+const PORT: u16 = 7;
+/// Bytes of each transfer.
+const BYTES: u64 = 2 << 20;
+/// Runs per cell.
+const RUNS: u64 = 3;
+/// 20 Mbit/s.
+const RATE: u64 = 2_500_000;
+const RECEIVE_BYTES: usize = 32 << 20;
+
+/// How a column's TCP mends losses and grows its window.
+const COLUMNS: [(&str, bool, bool, Congestion); 4] = [
+    ("newreno", false, false, Congestion::NewReno),
+    ("+ sack", true, false, Congestion::NewReno),
+    ("+ rack", true, true, Congestion::NewReno),
+    ("cubic", true, true, Congestion::Cubic),
+];
+
+/// Lost frames per million.
+const LOSSES: [u32; 4] = [0, 1_000, 10_000, 50_000];
+/// Round trips in milliseconds.
+const ROUND_TRIPS: [u64; 3] = [10, 50, 200];
+
+/// A server sends; kilobits per second from its first segment to the last byte at the client.
+fn goodput(seed: u64, weather: Weather, tcp: TcpConfig, congestion: Congestion) -> u64 {
+    let mut memory = [0, 1].map(|n| Memory::for_host(&config(n, n + 1), RECEIVE_BYTES));
+    let client = GroupConfig { window_max: 8 << 20, ..ordinary_group(0) };
+    let server = GroupConfig { congestion, ..ordinary_group(PORT) };
+    let mut net = Net::new(&mut memory, (seed, weather), (tcp, &client, &server), Habit::Prompt);
+    net.apps[1].arriving = Some(Box::new(move |_| Stream::new((1, 2), BYTES, 1)));
+    let remote = SocketAddr::new(v4(2), PORT);
+    let group = net.hosts[0].group;
+    let connection = net.hosts[0].stack.connect(group, remote, net.now).expect("room");
+    net.apps[0].streams.insert(connection, Stream::new((2, 1), 1, BYTES));
+    let start = net.now;
+    net.run_until(Duration::from_secs(3_600), |net| {
+        net.apps[0].streams.get(&connection).is_none_or(|stream| stream.received == BYTES)
+    });
+    let micros = u64::try_from(net.now.since(start).as_micros()).expect("short");
+    BYTES * 8 * 1_000 / micros
+}
+
+fn table() -> String {
+    let mut text = "Mbit/s of 20, one connection, 2 MiB, a queue of 50 ms\n\n".to_owned();
+    text += "loss %  rtt ms";
+    for (name, ..) in COLUMNS {
+        write!(text, "  {name:>8}").expect("room");
+    }
+    text.push('\n');
+    for loss in LOSSES {
+        for rtt in ROUND_TRIPS {
+            let delay = Duration::from_millis(rtt) / 2;
+            let queue = Duration::from_millis(50);
+            let weather = Weather { delay, loss, rate: RATE, queue, ..Weather::default() };
+            write!(text, "{:>6}  {rtt:>6}", f64::from(loss) / 10_000.0).expect("room");
+            for (_, sack, rack, congestion) in COLUMNS {
+                let tcp = TcpConfig { sack, rack, tail_loss_probe: rack, ..TcpConfig::default() };
+                let total: u64 =
+                    (0..RUNS).map(|seed| goodput(seed, weather, tcp, congestion)).sum();
+                let mean = total / RUNS;
+                write!(text, "  {:>5}.{:02}", mean / 1_000, mean % 1_000 / 10).expect("room");
+            }
+            text.push('\n');
+        }
+    }
+    text
+}
+
+#[test]
+fn goodput_is_what_it_was() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goodput.txt");
+    let found = table();
+    if std::env::var_os("XTCP_TABLE").is_some() {
+        fs::write(&path, &found).expect("the table can be written");
+    }
+    let kept = fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(found, kept, "left: now, right: before; XTCP_TABLE=write keeps it\n{found}");
+}

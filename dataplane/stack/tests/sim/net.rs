@@ -1,0 +1,81 @@
+//! Two hosts with applications and the links between them.
+
+use std::time::Duration;
+
+use xtcp_stack::{Config, GroupConfig, Instant, TcpConfig};
+
+use super::app::{App, Habit};
+use super::link::{Link, Weather};
+use super::{Host, Memory, Wire, assert_well_formed, config};
+
+/// A client's host, a server's host, and what is between them.
+pub(crate) struct Net<'m> {
+    pub(crate) hosts: [Host<'m>; 2],
+    pub(crate) apps: [App; 2],
+    pub(crate) links: [Link; 2],
+    pub(crate) now: Instant,
+}
+
+impl<'m> Net<'m> {
+    pub(crate) fn new(
+        memory: &'m mut [Memory; 2],
+        (seed, weather): (u64, Weather),
+        (tcp, client, server): (TcpConfig, &GroupConfig, &GroupConfig),
+        habit: Habit,
+    ) -> Self {
+        let [client_memory, server_memory] = memory;
+        Self {
+            hosts: [
+                Host::new(client_memory, &Config { tcp, ..config(0, 1) }, client),
+                Host::new(server_memory, &Config { tcp, ..config(1, 2) }, server),
+            ],
+            apps: [App::new(Habit::Prompt, seed ^ 1), App::new(habit, seed ^ 2)],
+            links: [Link::new(weather, seed ^ 3), Link::new(weather, seed ^ 4)],
+            now: Instant::from_millis(1_000),
+        }
+    }
+
+    /// Everything that happens at this instant.
+    pub(crate) fn step(&mut self) {
+        for side in 0..2 {
+            let mut wire = Wire::default();
+            while let Some(frame) = self.links[1 - side].arrived(self.now) {
+                self.hosts[side].frame(&frame, &mut wire, self.now);
+            }
+            self.apps[side].run(&mut self.hosts[side], self.now);
+            self.hosts[side].flush(&mut wire, self.now);
+            self.apps[side].run(&mut self.hosts[side], self.now);
+            self.hosts[side].flush(&mut wire, self.now);
+            for frame in wire.frames {
+                assert_well_formed(&frame);
+                self.links[side].send(frame, self.now);
+            }
+        }
+    }
+
+    /// Runs until nothing is left to happen, or until `limit`.
+    pub(crate) fn run(&mut self, limit: Duration) {
+        self.run_until(limit, |_| false);
+    }
+
+    /// Runs until this is so, until nothing is left to happen, or until `limit`.
+    pub(crate) fn run_until(&mut self, limit: Duration, over: impl Fn(&Self) -> bool) {
+        let end = self.now + limit;
+        loop {
+            self.step();
+            if over(self) {
+                return;
+            }
+            let timeouts = self.hosts.iter().filter_map(|host| host.stack.poll_timeout());
+            let arrivals = self.links.iter().filter_map(Link::next_arrival);
+            let restless = self.apps.iter().any(App::is_restless);
+            let nudge = restless.then(|| self.now + Duration::from_millis(5));
+            let Some(next) = timeouts.chain(arrivals).chain(nudge).min() else { return };
+            assert!(next > self.now, "time goes on");
+            self.now = next;
+            if self.now > end {
+                return;
+            }
+        }
+    }
+}
