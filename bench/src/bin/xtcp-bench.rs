@@ -1,27 +1,77 @@
-//! Kernel clients and a kernel server: `xtcp-bench kernel-client`, `xtcp-bench kernel-server`.
+//! Kernel clients, servers to set them against, and measurements: `xtcp-bench --help`.
 #![forbid(unsafe_code)]
 
 use std::io::{self, BufRead, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
 use xtcp_bench::client::{self, Event, Framing, Load, Plan, StepReport};
 use xtcp_bench::echo_server::EchoServer;
+use xtcp_bench::exchange::{Exchange, Place, serve_by_xtcp, serve_from_the_kernel};
+use xtcp_bench::measure::{Failure, acknowledgement, batch, wakeup};
 
-/// Loads a TCP server from kernel sockets and compares every byte of every answer.
+/// Clients, servers and measurements of XTCP. The measurements need root and a release build; each
+/// prints a report and leaves it in bench/out:
+///
+///   xtcp-bench acknowledgement      packets per exchange, XTCP against the kernel's own TCP
+///   xtcp-bench wakeup               how long a sleeping application takes to be awake
+///   xtcp-bench batch                what a request costs in batches of 1, 8, 32
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version, verbatim_doc_comment)]
 enum Arguments {
-    /// Connects many clients, runs loads on them, closes them.
+    /// Connects many clients, runs loads on them, closes them; every byte of every answer is compared.
     KernelClient(ClientArguments),
     /// Sends back what comes, from kernel sockets: something to try the clients on.
     KernelServer {
         /// Address and port to listen on.
         #[arg(long, default_value = "127.0.0.1:7777")]
         listen: SocketAddr,
+        #[command(flatten)]
+        exchange: ExchangeArguments,
     },
+    /// Answers requests of a fixed size, as an application of XTCP: the answer acknowledges.
+    XtcpServer {
+        /// Name of the appliance's instance.
+        #[arg(long, default_value = "xtcp")]
+        instance: String,
+        /// Where the instances' sockets are.
+        #[arg(long, default_value = "/run/xtcp")]
+        run_dir: PathBuf,
+        /// TCP port to listen on, IPv4 and IPv6.
+        #[arg(long, default_value_t = 7777)]
+        port: u16,
+        #[command(flatten)]
+        exchange: ExchangeArguments,
+    },
+    /// Packets per exchange and retransmissions: the same exchanges of the same kernel clients with a
+    /// server over XTCP and with one over the kernel's own TCP, over the same veth, from a capture.
+    Acknowledgement(acknowledgement::Options),
+    /// How long it takes until a parked application thread is awake: from the bell, and from a kernel
+    /// client's send, with groups that notify at once and ones that wait for more.
+    Wakeup(wakeup::Options),
+    /// What a request costs in the application library and over the rings, by the size of its batch.
+    Batch(batch::Options),
+}
+
+#[derive(Clone, Copy, Debug, clap::Args)]
+struct ExchangeArguments {
+    /// Requests have so many bytes and are answered when they have come in full; without this,
+    /// a kernel-server sends back whatever comes, at once.
+    #[arg(long)]
+    exchange: Option<usize>,
+    /// Milliseconds from a request to its answer.
+    #[arg(long, default_value_t = 0, requires = "exchange")]
+    after_ms: u64,
+}
+
+impl ExchangeArguments {
+    fn exchange(self) -> Option<Exchange> {
+        let after = Duration::from_millis(self.after_ms);
+        self.exchange.filter(|bytes| *bytes > 0).map(|bytes| Exchange { bytes, after })
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -61,8 +111,16 @@ struct ClientArguments {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse() {
-        Arguments::KernelClient(arguments) => run_client(&arguments),
-        Arguments::KernelServer { listen } => run_server(listen),
+        Arguments::KernelClient(arguments) => run_client(&arguments).map_err(Failure::from),
+        Arguments::KernelServer { listen, exchange } => {
+            run_server(listen, exchange.exchange()).map_err(Failure::from)
+        }
+        Arguments::XtcpServer { instance, run_dir, port, exchange } => {
+            run_application(&Place { instance, run_dir, port }, exchange.exchange())
+        }
+        Arguments::Acknowledgement(options) => acknowledgement::run(&options).map(succeeded),
+        Arguments::Wakeup(options) => wakeup::run(&options).map(succeeded),
+        Arguments::Batch(options) => batch::run(&options).map(succeeded),
     };
     match outcome {
         Ok(code) => code,
@@ -73,10 +131,26 @@ fn main() -> ExitCode {
     }
 }
 
-fn run_server(listen: SocketAddr) -> io::Result<ExitCode> {
+fn succeeded((): ()) -> ExitCode {
+    ExitCode::SUCCESS
+}
+
+fn run_server(listen: SocketAddr, exchange: Option<Exchange>) -> io::Result<ExitCode> {
+    if let Some(exchange) = exchange {
+        let listener = TcpListener::bind(listen)?;
+        println!("listening on {}", listener.local_addr()?);
+        serve_from_the_kernel(&listener, exchange)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let server = EchoServer::bind(listen)?;
     println!("listening on {}", server.address()?);
     server.serve()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_application(place: &Place, exchange: Option<Exchange>) -> Result<ExitCode, Failure> {
+    let exchange = exchange.ok_or("say how large requests are: --exchange 1024")?;
+    serve_by_xtcp(place, exchange, || println!("ready on port {}", place.port))?;
     Ok(ExitCode::SUCCESS)
 }
 
