@@ -248,6 +248,10 @@ successor = \"{successor}\"
     /// # Errors
     /// When it cannot be started at all.
     pub fn launch_presence(&self, port: u16) -> Result<Running, ApplianceError> {
+        self.launch_presence_with(port, 0)
+    }
+
+    fn launch_presence_with(&self, port: u16, receive_mib: u32) -> Result<Running, ApplianceError> {
         let launch = Launch::new("presence", self.programs.path("examples/presence")?)
             .argument("--instance")
             .argument(&self.name)
@@ -255,6 +259,7 @@ successor = \"{successor}\"
             .argument(self.run_dir.display().to_string())
             .argument("--port")
             .argument(port.to_string())
+            .arguments(&format!("--receive-mib {receive_mib}"))
             .log(&self.log("presence"));
         Ok(launch.start()?)
     }
@@ -273,7 +278,19 @@ successor = \"{successor}\"
     /// # Errors
     /// When it does not come up.
     pub fn start_presence(&self, port: u16) -> Result<Running, ApplianceError> {
-        let mut presence = self.launch_presence(port)?;
+        self.start_presence_with(port, 0)
+    }
+
+    /// As [`Self::start_presence`], with a receive buffer of so many MiB, so that others have some.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn start_presence_with(
+        &self,
+        port: u16,
+        receive_mib: u32,
+    ) -> Result<Running, ApplianceError> {
+        let mut presence = self.launch_presence_with(port, receive_mib)?;
         Self::wait_for_presence(&mut presence)?;
         Ok(presence)
     }

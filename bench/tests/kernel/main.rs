@@ -5,8 +5,11 @@
 
 mod demo;
 mod devices;
+mod examples;
 mod flows;
+mod hostile;
 mod killing;
 mod loss;
+mod measurements;
 mod relay;
 mod rig;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use rustix::net::{self, SendFlags};
 use xtcp_bench::machine::Impairments;
 use xtcp_bench::process::{Launch, Running};
 
@@ -62,16 +63,18 @@ impl Rng {
 
 /// Sends numbered lines of random length until told to stop, and one more that says so. Says how
 /// many.
+///
+/// Each line is a segment of its own, as the specification has its messages ("below the MTU"). A
+/// line across two segments whose second is lost would stay where it is: the relay acknowledges whole
+/// lines only, and a client whose congestion window is down to one segment sends no other than the
+/// first one that is not acknowledged.
 fn send(mut stream: TcpStream, number: usize, stop: &AtomicBool, mut rng: Rng) -> u64 {
     let mut sent = 0;
     while !stop.load(Ordering::Relaxed) {
-        let mut block = String::new();
-        for _ in 0..=rng.below(20) {
-            let filling = "x".repeat(usize::try_from(rng.below(300)).unwrap());
-            block.push_str(&format!("{number} {sent} {filling}\n"));
-            sent += 1;
-        }
-        stream.write_all(block.as_bytes()).unwrap();
+        let filling = "x".repeat(usize::try_from(rng.below(300)).unwrap());
+        let line = format!("{number} {sent} {filling}\n");
+        assert_eq!(net::send(&stream, line.as_bytes(), SendFlags::EOR), Ok(line.len()));
+        sent += 1;
     }
     stream.write_all(format!("{number} {sent} end\n").as_bytes()).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
