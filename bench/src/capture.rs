@@ -31,8 +31,17 @@ impl Capture {
         Self::start_with(&how, interface, namespace, file)
     }
 
-    /// As [`Self::start`], but keeps whole frames, so that checksums can be computed, and writes
-    /// each as soon as it is seen, so that the file can be read meanwhile.
+    /// As [`Self::start`], but writes each as soon as it is seen, so that the file can be read
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_live(interface: &str, namespace: &str, file: &Path) -> Result<Self, ProcessError> {
+        let how = format!("-s {SNAP_BYTES} -B 262144 --immediate-mode -U");
+        Self::start_with(&how, interface, namespace, file)
+    }
+
+    /// As [`Self::start_live`], but keeps whole frames, so that checksums can be computed.
     ///
     /// # Errors
     /// As [`Self::start`].

@@ -10,6 +10,7 @@ use super::{Failure, publish};
 use crate::appliance::Instance;
 use crate::capture::{Analysis, Capture, analyse};
 use crate::client::{Event, StepReport};
+use crate::clock::Deadline;
 use crate::judge::judge;
 use crate::process::{Launch, Running};
 
@@ -132,7 +133,7 @@ fn exchange(
     after_ms: u64,
 ) -> Result<Measured, Failure> {
     let file = options.out.join(format!("acknowledgement-{}-{after_ms}ms.pcap", server.name()));
-    let capture = Capture::start(FAR, stage.clients.name(), &file)?;
+    let capture = Capture::start_live(FAR, stage.clients.name(), &file)?;
     let said = Launch::new("kernel-client", std::env::current_exe()?)
         .arguments(&format!("kernel-client --json --target {SERVER}:{PORT}"))
         .arguments(&format!("--connections {}", options.connections))
@@ -144,11 +145,21 @@ fn exchange(
         }))
         .inside(stage.clients.name())
         .finish(Duration::from_secs(600))?;
+    wait_for_the_end(&file, options.connections)?;
     let dropped = capture.finish()?;
     if dropped > 0 {
         return Err(format!("the capture lost {dropped} frames; use fewer connections").into());
     }
     measured(server, after_ms, &load_report(&said)?, &file)
+}
+
+/// Waits until every connection's FINs are in the capture.
+fn wait_for_the_end(file: &Path, connections: u32) -> Result<(), Failure> {
+    let ended = Deadline::within(READY).poll(|| {
+        let analysis = analyse(file, PORT, &[]).ok()?;
+        (analysis[0].closing >= 2 * u64::from(connections)).then_some(())
+    });
+    ended.ok_or_else(|| "the capture has no end; use fewer connections".into())
 }
 
 fn load_report(said: &[String]) -> Result<StepReport, Failure> {

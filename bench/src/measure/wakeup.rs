@@ -113,13 +113,14 @@ fn from_the_bell(options: &Options) -> Result<Histogram<u64>, Failure> {
             while !stop.load(Ordering::Relaxed) {
                 let timeout = Some(Duration::from_secs(1));
                 inbox.wait(timeout).map_err(|error| error.to_string())?;
-                let answered = answer_all(&application, &mut inbox)?;
-                if answered > 0 {
-                    let awake_at = nanoseconds(began);
-                    let since = awake_at.saturating_sub(rung_at.load(Ordering::Acquire));
-                    if awake_to.send(since).is_err() {
-                        break;
-                    }
+                let mut latencies = Vec::new();
+                answer_all(&application, &mut inbox, || {
+                    let rung_at = rung_at.load(Ordering::Acquire);
+                    latencies.push(nanoseconds(began).saturating_sub(rung_at));
+                })?;
+                for latency in latencies {
+                    // Nobody listens any more only when it is over.
+                    let _ = awake_to.send(latency);
                 }
             }
             Ok(())
@@ -149,23 +150,26 @@ fn from_the_bell(options: &Options) -> Result<Histogram<u64>, Failure> {
     Ok(latency)
 }
 
-/// Answers every request in full; gives how many there were.
-fn answer_all(application: &Application, inbox: &mut Inbox) -> Result<u32, String> {
-    let mut answered = 0;
+/// Answers every request in full; `in_hand` is told of each when it is there.
+fn answer_all(
+    application: &Application,
+    inbox: &mut Inbox,
+    mut in_hand: impl FnMut(),
+) -> Result<(), String> {
     let mut batch = inbox.receive().map_err(|error| error.to_string())?;
     while let Some(event) = batch.next_event() {
         match event {
             Event::Acceptable(client) => drop(client.accept()),
             Event::Request(mut request) if request.len() >= REQUEST => {
+                in_hand();
                 request.answer(REQUEST, &[0; REQUEST]).map_err(|error| error.to_string())?;
-                answered += 1;
             }
             Event::Finished(connection) => drop(application.close(connection)),
             _ => {}
         }
     }
     application.flush();
-    Ok(answered)
+    Ok(())
 }
 
 /// What the application does when there is nothing to do.
@@ -205,12 +209,10 @@ fn from_a_client(
             if habit == Habit::Parks {
                 inbox.wait(Some(Duration::from_millis(100)))?;
             }
-            let awake_at = nanoseconds(began);
-            let answered = answer_all(&application, &mut inbox)?;
-            let since = awake_at.saturating_sub(sent_at.load(Ordering::Acquire));
-            for _ in 0..answered {
-                latency.saturating_record(since);
-            }
+            answer_all(&application, &mut inbox, || {
+                let sent_at = sent_at.load(Ordering::Acquire);
+                latency.saturating_record(nanoseconds(began).saturating_sub(sent_at));
+            })?;
         }
         client.join().map_err(|_| "the client's thread panicked")??;
         Ok::<(), Failure>(())

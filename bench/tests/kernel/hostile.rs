@@ -134,12 +134,12 @@ fn liars_are_cut_off_and_no_exchange_of_others_is_lost() {
     let mut xtcpd = appliance.start().unwrap_or_else(|error| panic!("{error}"));
     let _presence = appliance.start_presence_with(PORT, 8).unwrap();
     let load = start_load(&rig);
+    let mut read = 0;
     for (name, lie) in LIES {
         assert_eq!(cut_off_for(&appliance, name), 0);
         let mut liar = Liar::attach(&appliance);
         lie(&mut liar);
-        let read = 0;
-        xtcpd
+        (_, read) = xtcpd
             .wait_for_line(read, "that the liar is cut off", PATIENCE, |line| {
                 line.contains("`liar`") && line.contains("is cut off")
             })

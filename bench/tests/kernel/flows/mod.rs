@@ -164,7 +164,8 @@ fn set_client_timer(rig: &Rig, least_ms: u32) {
     rig.namespace.run("sysctl -qw net.ipv4.tcp_early_retrans=0").unwrap();
     for line in [
         format!("ip route replace 10.77.0.0/24 dev client rto_min {least_ms}ms"),
-        format!("ip -6 route replace fd77::/64 dev client rto_min {least_ms}ms"),
+        // The metric is the one of the route that came with the address, which this replaces.
+        format!("ip -6 route replace fd77::/64 dev client metric 256 rto_min {least_ms}ms"),
     ] {
         rig.namespace.run(&line).unwrap();
     }
