@@ -11,7 +11,7 @@ use sim::link::{Weather, any_weather};
 use sim::net::Net;
 use sim::rng::Rng;
 use sim::{Memory, RECEIVE_BYTES, config, for_each_seed, ordinary_group, v4, v6, xtcp_group};
-use xtcp_stack::{Congestion, GroupConfig, Reason, TcpConfig};
+use xtcp_stack::{Congestion, GroupConfig, KeepAlive, Reason, TcpConfig};
 
 const PORT: u16 = 7;
 
@@ -83,6 +83,21 @@ fn exchange(seed: u64, weather: Weather, server: &GroupConfig, habit: Habit, cou
     net.links[0].trace ^ net.links[1].trace
 }
 
+/// Options of a group that no stream may notice.
+fn with_any_options(seed: u64, group: GroupConfig) -> GroupConfig {
+    let seconds = Duration::from_secs;
+    let asks = KeepAlive { idle: seconds(2), interval: seconds(1), probes: 20 };
+    let mut rng = Rng::new(seed ^ 0x6772_6f75_7073);
+    GroupConfig {
+        keep_alive: rng.chance(200_000).then_some(asks),
+        hold_limit: if rng.chance(300_000) { 1 + rng.below(9_000) as u32 } else { 0 },
+        idle_timeout: if rng.chance(100_000) { seconds(900) } else { Duration::ZERO },
+        user_timeout: if rng.chance(300_000) { seconds(600) } else { Duration::ZERO },
+        traffic_class: if rng.chance(300_000) { 0xb8 } else { 0 },
+        ..group
+    }
+}
+
 fn fair() -> Weather {
     Weather { delay: Duration::from_millis(10), ..Weather::default() }
 }
@@ -106,6 +121,7 @@ fn many_connections_in_fair_weather() {
 fn streams_are_equal_in_any_weather() {
     for_each_seed(2_000, |seed| {
         let group = if seed % 2 == 0 { xtcp_group(PORT) } else { ordinary_group(PORT) };
+        let group = with_any_options(seed, group);
         exchange(seed, any_weather(seed), &group, Habit::Prompt, 1 + seed % 7);
     });
 }
@@ -114,6 +130,7 @@ fn streams_are_equal_in_any_weather() {
 fn a_sloppy_application_loses_nothing() {
     for_each_seed(1_000, |seed| {
         let group = if seed % 3 == 0 { ordinary_group(PORT) } else { xtcp_group(PORT) };
+        let group = with_any_options(seed, group);
         exchange(seed, any_weather(seed ^ 77), &group, Habit::Sloppy, 1 + seed % 3);
     });
 }
