@@ -331,14 +331,9 @@ impl Group {
         reached
     }
 
-    /// Whether its end has to be told.
-    pub(crate) const fn tells_drained(&self) -> bool {
-        self.flags & TELL_DRAINED != 0
-    }
-
     /// Whether its end has to be told; answers so once.
     pub(crate) const fn takes_tell_drained(&mut self) -> bool {
-        let tell = self.tells_drained();
+        let tell = self.flags & TELL_DRAINED != 0;
         self.flags &= !TELL_DRAINED;
         tell
     }

@@ -38,6 +38,8 @@ pub(crate) struct Queue {
     pub(crate) untold: u32,
     /// Events given, around the circle.
     turn: u32,
+    /// Groups whose draining has come to its end without the application knowing.
+    pub(crate) drained: u32,
 }
 
 impl Queue {

@@ -71,8 +71,6 @@ pub struct Stack<'m> {
     /// Index plus 1 of the first group on each port.
     pub(crate) ports: &'m mut [u16],
     pub(crate) queues: &'m mut [Queue],
-    /// Groups whose draining has come to its end without the application knowing.
-    pub(crate) drained_untold: u32,
     pub(crate) sweep: Sweep,
     pub(crate) out: List,
     pub(crate) time_wait: List,
@@ -214,7 +212,6 @@ impl<'m> Stack<'m> {
             groups: carver.take(config.groups_max as usize + 1)?,
             ports: carver.take(PORTS)?,
             queues: carver.take(config.queues_max as usize)?,
-            drained_untold: 0,
             sweep: Sweep::new(),
             out: List::default(),
             time_wait: List::default(),
