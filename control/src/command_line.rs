@@ -38,6 +38,19 @@ pub fn dataplane(config: &Config, name: &str, run_dir: &Path, hugepages: bool) -
     for gateway in port.gateway_v6.iter().map(ToString::to_string) {
         own("gateway", gateway);
     }
+    for route in &port.routes {
+        own("route", route.to_string());
+    }
+    let counts = [
+        ("vlan", port.vlan),
+        ("reassemblies", port.reassemblies),
+        ("duplicate-probes", port.duplicate_probes),
+    ];
+    for (option, count) in counts {
+        if let Some(count) = count {
+            own(option, count.to_string());
+        }
+    }
     own("mtu", port.mtu.to_string());
     own("workers-cores", list(&config.workers.cores));
     own("rxd", port.rx_descriptors.to_string());
@@ -62,10 +75,12 @@ pub fn dataplane(config: &Config, name: &str, run_dir: &Path, hugepages: bool) -
     for (key, number) in config.tcp.given.iter().chain(&config.throttle.given) {
         own(&key.replace('_', "-"), number.to_string());
     }
-    line.push("--control".into());
-    if !config.tcp.nagle {
-        line.push("--no-nagle".into());
+    if let Some(when) = config.tcp.syn_cookies {
+        own("syn-cookies", when.into());
     }
+    line.push("--control".into());
+    let switched_off = config.tcp.switched_off.iter();
+    line.extend(switched_off.map(|key| format!("--no-{}", key.replace('_', "-"))));
     line
 }
 
@@ -124,6 +139,8 @@ device = \"0000:03:00.0\"
 addresses = [\"10.0.0.1/8\", \"fd77::2/64\"]
 gateway_v4 = \"10.0.0.2\"
 gateway_v6 = \"fe80::1\"
+routes = [\"10.1.0.0/16 via 10.0.0.9\", \"fd78::/32 via fe80::9\"]
+vlan = 7
 mtu = 9000
 [workers]
 cores = [2, 3]
@@ -135,6 +152,9 @@ chunks = 3000
 [tcp]
 rto_min_ms = 100
 nagle = false
+tail_loss_probe = false
+sack = true
+syn_cookies = \"always\"
 send_queue_max = \"1MiB\"
 [throttle]
 hide_below = 0
@@ -143,11 +163,12 @@ pool_share = 80
         let line = dataplane(&config(text), "two", Path::new("/run/x"), true).join(" ");
         for part in [
             "-l 1 -a 0000:03:00.0 --in-memory --iova-mode=va --no-telemetry -m 213",
-            "--ip 10.0.0.1/8 --ip fd77::2/64 --gateway 10.0.0.2 --gateway fe80::1 --mtu 9000",
+            "--ip 10.0.0.1/8 --ip fd77::2/64 --gateway 10.0.0.2 --gateway fe80::1 \
+             --route 10.1.0.0/16,10.0.0.9 --route fd78::/32,fe80::9 --vlan 7 --mtu 9000",
             "--workers-cores 2,3",
             "--ipv6-connections 1000 --active 2000 --chunks 3000",
-            "--rto-min-ms 100 --send-queue-max 1048576 --hide-below 0 --pool-share 80 --control \
-             --no-nagle",
+            "--rto-min-ms 100 --send-queue-max 1048576 --hide-below 0 --pool-share 80 \
+             --syn-cookies always --control --no-nagle --no-tail-loss-probe",
         ] {
             assert!(line.contains(part), "{part}\n{line}");
         }

@@ -1,7 +1,9 @@
 //! The configuration file: what it can say, what is meant when it does not, and every refusal with
 //! its file and line.
 
+mod route;
 mod source;
+mod tcp;
 mod throttle;
 
 use std::fmt;
@@ -14,7 +16,9 @@ use std::str::FromStr;
 
 use toml::de::DeValue;
 
+pub use self::route::{ROUTES_MAX, Route};
 use self::source::{Section, Source};
+pub use self::tcp::Tcp;
 pub use self::throttle::Throttle;
 
 /// Own addresses, both families together.
@@ -55,6 +59,14 @@ pub struct Port {
     pub gateway_v4: Option<Ipv4Addr>,
     /// Next hop off the link, IPv6.
     pub gateway_v6: Option<Ipv6Addr>,
+    /// Ways beside the gateways, [`ROUTES_MAX`] at most.
+    pub routes: Vec<Route>,
+    /// The VLAN all frames are of.
+    pub vlan: Option<u16>,
+    /// Packets put together from fragments at once, of each worker, if that was said.
+    pub reassemblies: Option<u16>,
+    /// How often it is asked at the start who else has our addresses, if that was said.
+    pub duplicate_probes: Option<u16>,
     /// Largest IP packet, in bytes.
     pub mtu: u16,
     /// Descriptors of each receive queue.
@@ -165,20 +177,6 @@ pub enum Hugepages {
     Never,
 }
 
-/// The choices a TCP has; what is left out keeps the stack's default.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tcp {
-    /// Keys that were given and their numbers, for the dataplane's command line.
-    pub given: Vec<(&'static str, u64)>,
-    /// Nagle's algorithm.
-    pub nagle: bool,
-    /// How long a client waits for an application's accept when its group does not say, in
-    /// milliseconds.
-    pub accept_timeout_ms: u32,
-    /// Largest window a group may offer, in bytes.
-    pub window_max: u32,
-}
-
 /// What applications get.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Applications {
@@ -237,21 +235,6 @@ impl std::error::Error for ConfigError {
 /// How long a successor is waited for when the configuration does not say, in milliseconds.
 const SUCCESSOR_TIMEOUT_MS: u32 = 30_000;
 
-/// Numbers of `[tcp]` that go to the dataplane as they are, with their ranges.
-const TCP_NUMBERS: [(&str, RangeInclusive<u64>); 11] = [
-    ("rto_initial_ms", 10..=60_000),
-    ("rto_min_ms", 1..=60_000),
-    ("rto_max_ms", 1000..=600_000),
-    ("user_timeout_ms", 1000..=86_400_000),
-    ("syn_retries", 0..=15),
-    ("time_wait_ms", 0..=240_000),
-    ("fin_wait_2_ms", 0..=600_000),
-    ("initial_window", 1..=100),
-    ("delayed_ack_ms", 1..=499),
-    ("window_scale", 0..=14),
-    ("half_open_max", 1..=1 << 31),
-];
-
 impl Config {
     /// Reads a file.
     ///
@@ -292,7 +275,7 @@ impl Config {
         let workers = read_workers(top.section("workers"));
         let count = workers.cores.len() as u64;
         let memory = read_memory(top.section("memory"), port.as_ref(), count);
-        let tcp = read_tcp(top.section("tcp"));
+        let tcp = tcp::read(top.section("tcp"));
         let throttle = throttle::read(top.section("throttle"));
         let applications = read_applications(top.section("applications"), &memory, count);
         Some(Self {
@@ -345,19 +328,25 @@ fn read_port(port: Section<'_, '_>) -> Option<Port> {
     let addresses = read_addresses(&port);
     let gateway_v4 = read_gateway::<Ipv4Addr>(&port, "gateway_v4", addresses.as_deref());
     let gateway_v6 = read_gateway::<Ipv6Addr>(&port, "gateway_v6", addresses.as_deref());
-    let small = |key, range, default| {
-        port.integer(key, range).and_then(|number| u16::try_from(number).ok()).unwrap_or(default)
-    };
-    let mtu = small("mtu", 1280..=9000, 1500);
-    let rx_descriptors = small("rx_descriptors", 32..=32_768, 1024);
-    let tx_descriptors = small("tx_descriptors", 32..=32_768, 1024);
-    let burst = small("burst", 1..=32, 32);
+    let routes = route::read(&port, addresses.as_deref());
+    let small = |key, range| port.integer(key, range).and_then(|n| u16::try_from(n).ok());
+    let vlan = small("vlan", 1..=4094);
+    let reassemblies = small("reassemblies", 0..=65_535);
+    let duplicate_probes = small("duplicate_probes", 0..=10);
+    let mtu = small("mtu", 1280..=9000).unwrap_or(1500);
+    let rx_descriptors = small("rx_descriptors", 32..=32_768).unwrap_or(1024);
+    let tx_descriptors = small("tx_descriptors", 32..=32_768).unwrap_or(1024);
+    let burst = small("burst", 1..=32).unwrap_or(32);
     port.finish();
     Some(Port {
         device: device?,
         addresses: addresses?,
         gateway_v4,
         gateway_v6,
+        routes,
+        vlan,
+        reassemblies,
+        duplicate_probes,
         mtu,
         rx_descriptors,
         tx_descriptors,
@@ -519,27 +508,6 @@ fn read_memory(memory: Section<'_, '_>, port: Option<&Port>, workers: u64) -> Me
     memory.finish();
     let frames = u32::try_from(frames).unwrap_or(u32::MAX);
     Memory { hugepages, connections, ipv6_connections, active, chunks, transmit, receive, frames }
-}
-
-fn read_tcp(tcp: Section<'_, '_>) -> Tcp {
-    let mut given: Vec<_> = TCP_NUMBERS
-        .iter()
-        .filter_map(|(key, range)| Some((*key, tcp.integer(key, range.clone())?)))
-        .collect();
-    let send_queue_max = tcp.bytes("send_queue_max", 64 << 10..=1 << 30);
-    given.extend(send_queue_max.map(|bytes| ("send_queue_max", bytes)));
-    let number = |wanted: &str| given.iter().find(|(key, _)| *key == wanted).map(|(_, n)| *n);
-    let (min, max) = (number("rto_min_ms").unwrap_or(200), number("rto_max_ms").unwrap_or(60_000));
-    if min > max {
-        let what = format!("`rto_min_ms` is {min}, above `rto_max_ms` ({max}); lower it");
-        tcp.fault("rto_min_ms", what);
-    }
-    let nagle = tcp.boolean("nagle").unwrap_or(true);
-    let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
-    let accept_timeout_ms = tcp.integer("accept_timeout_ms", 1..=60_000).map_or(5000, small);
-    let window_max = tcp.bytes("window_max", 4096..=1 << 30).map_or(1 << 20, small);
-    tcp.finish();
-    Tcp { given, nagle, accept_timeout_ms, window_max }
 }
 
 fn read_applications(applications: Section<'_, '_>, memory: &Memory, workers: u64) -> Applications {

@@ -62,9 +62,11 @@ fn the_commented_defaults_are_the_defaults() {
     assert_eq!(full.memory.ipv6_connections, Some(plain.memory.connections));
     assert_eq!(full.tcp.accept_timeout_ms, plain.tcp.accept_timeout_ms);
     assert_eq!(full.tcp.window_max, plain.tcp.window_max);
-    assert_eq!(full.tcp.nagle, plain.tcp.nagle);
+    assert_eq!((full.tcp.switched_off, &plain.tcp.switched_off), (vec![], &vec![]));
+    assert_eq!((full.tcp.syn_cookies, plain.tcp.syn_cookies), (Some("when-full"), None));
+    assert_eq!((full.port.reassemblies, full.port.duplicate_probes), (Some(64), Some(0)));
     assert_eq!(plain.tcp.given, []);
-    assert_eq!(full.tcp.given.len(), 12, "every number of [tcp] is shown");
+    assert_eq!(full.tcp.given.len(), 15, "every number of [tcp] is shown");
     assert_eq!(plain.throttle.given, []);
     let shown =
         [("shrink_below", 50), ("withhold_below", 20), ("hide_below", 10), ("pool_share", 50)];
@@ -84,7 +86,7 @@ fn the_least_configuration() {
 }
 
 /// What follows the port, and what is said of it.
-const REFUSALS: [(&str, &str); 34] = [
+const REFUSALS: [(&str, &str); 35] = [
     (
         "[tcp]\nwindw_max = 4096",
         "x.toml:5: unknown key `windw_max` in [tcp]; did you mean `window_max`?",
@@ -171,6 +173,10 @@ const REFUSALS: [(&str, &str); 34] = [
         "x.toml:5: `access` in [applications] is all; it can be \"owner\" or \"group\" or \"everyone\"",
     ),
     (
+        "[tcp]\nsyn_cookies = \"often\"",
+        "x.toml:5: `syn_cookies` in [tcp] is often; it can be \"never\" or \"when-full\" or \"always\"",
+    ),
+    (
         "[applications]\nhostile = \"forgive\"",
         "x.toml:5: `hostile` in [applications] is forgive; it can be \"close\" or \"keep\"",
     ),
@@ -225,8 +231,14 @@ fn every_refusal_of_the_port() {
         (format!("{good}gateway_v4 = \"10.1.0.1\""), OFF_LINK.into()),
         (format!("{good}gateway_v4 = \"10.0.0.1\""), "x.toml:4: `gateway_v4` is 10.0.0.1, our own address; give the router's".into()),
         (format!("{good}gateway_v4 = \"fd77::1\""), "x.toml:4: `gateway_v4` in [port] is `fd77::1`, no IPv4 address".into()),
+        (format!("{good}routes = [\"10.1.0.0/16\"]"), "x.toml:4: `10.1.0.0/16` is no route; write it like 10.1.0.0/16 via 10.77.0.9".into()),
+        (format!("{good}routes = [\"10.1.0.0/40 via 10.0.0.9\"]"), "x.toml:4: `/40` is no prefix length; it can be 0 to 32".into()),
+        (format!("{good}routes = [\"10.1.0.0/16 via fe80::1\"]"), "x.toml:4: fe80::1 is not of the family of 10.1.0.0; give a router that is".into()),
+        (format!("{good}routes = [\n\"10.1.0.0/16 via 10.0.1.9\"]"), "x.toml:5: 10.0.1.9 in `routes` is in no prefix of `addresses`, so it cannot be reached; give a router on the link, or the address whose prefix holds it".into()),
+        (format!("{good}routes = [\"10.1.0.0/16 via 10.0.0.1\"]"), "x.toml:4: 10.0.0.1 in `routes` is our own address; give the router's".into()),
+        (format!("{good}vlan = 0"), "x.toml:4: `vlan` in [port] is 0; it can be 1 to 4094".into()),
         (format!("{good}mtu = 100"), "x.toml:4: `mtu` in [port] is 100; it can be 1280 to 9000".into()),
-        (format!("name = \"../x\"\n{good}"), "x.toml:2: unknown key `name` in [port]; known are device, addresses, gateway_v4, gateway_v6, mtu, rx_descriptors, tx_descriptors, burst".into()),
+        (format!("name = \"../x\"\n{good}"), "x.toml:2: unknown key `name` in [port]; known are device, addresses, gateway_v4, gateway_v6, routes, vlan, reassemblies, duplicate_probes, mtu, rx_descriptors, tx_descriptors, burst".into()),
     ];
     for (text, sentence) in table {
         let text = if text.is_empty() { text } else { format!("[port]\n{text}") };

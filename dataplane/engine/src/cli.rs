@@ -3,14 +3,23 @@
 //! Every refusal names the option and says what to do. What passes here is consistent in itself;
 //! whether the device can do it is asked in `ports`.
 
+mod net;
+mod tcp;
+mod throttle;
+
 use core::fmt;
 use core::net::IpAddr;
 use core::str::FromStr;
-use core::time::Duration;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Parser, ValueEnum};
-use xtcp_stack::config::{ADDRESSES_MAX, Address, BadThrottle, TcpConfig, Throttle};
+use xtcp_stack::config::{
+    ADDRESSES_MAX, Address, BadThrottle, NetConfig, ROUTES_MAX, TcpConfig, Throttle,
+};
+
+pub use self::net::{NetOptions, Way};
+pub use self::tcp::{Cookies, TcpOptions};
+pub use self::throttle::ThrottleOptions;
 
 /// Frames a burst can hold, at most.
 pub const BURST_MAX: u16 = 32;
@@ -146,129 +155,15 @@ pub struct Options {
           value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     pub answer_bytes: u32,
 
+    /// The link, and the ways beyond it.
+    #[command(flatten)]
+    pub net: NetOptions,
     /// What TCP is told.
     #[command(flatten)]
     pub tcp: TcpOptions,
     /// What is done before buffers run out.
     #[command(flatten)]
     pub throttle: ThrottleOptions,
-}
-
-/// The throttle's part of the command line; what is left out keeps the stack's default.
-#[derive(Clone, Debug, Default, clap::Args)]
-#[command(next_help_heading = "Throttling (0 turns a step off)")]
-pub struct ThrottleOptions {
-    /// Offered windows shrink when less is free of a pool's receive memory or of the transmit
-    /// buffer [default: 50]
-    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
-    pub shrink_below: Option<u8>,
-    /// Only applications acknowledge when less is free [default: 20]
-    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
-    pub withhold_below: Option<u8>,
-    /// Text is dropped, to come again, when less is free [default: 10]
-    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
-    pub hide_below: Option<u8>,
-    /// The most that one pool takes of what all share [default: 50]
-    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=100))]
-    pub pool_share: Option<u8>,
-}
-
-impl ThrottleOptions {
-    /// The choices for the stack.
-    ///
-    /// # Errors
-    /// A step that would come before the one it is to follow.
-    pub fn config(&self) -> Result<Throttle, CliError> {
-        let default = Throttle::default();
-        let throttle = Throttle {
-            shrink_below: self.shrink_below.unwrap_or(default.shrink_below),
-            withhold_below: self.withhold_below.unwrap_or(default.withhold_below),
-            hide_below: self.hide_below.unwrap_or(default.hide_below),
-            pool_share: self.pool_share.unwrap_or(default.pool_share),
-        };
-        throttle.check().map_err(CliError::Throttle)?;
-        Ok(throttle)
-    }
-}
-
-/// The TCP's part of the command line; what is left out keeps the stack's default.
-#[derive(Clone, Debug, Default, clap::Args)]
-#[command(next_help_heading = "TCP")]
-pub struct TcpOptions {
-    /// Retransmission timeout before the first measurement [default: 1000]
-    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(10..=60_000))]
-    pub rto_initial_ms: Option<u64>,
-    /// Lower bound of the retransmission timeout [default: 200]
-    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=60_000))]
-    pub rto_min_ms: Option<u64>,
-    /// Upper bound of the retransmission timeout [default: 60000]
-    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1000..=600_000))]
-    pub rto_max_ms: Option<u64>,
-    /// Unacknowledged for this long, a connection is down [default: 100000]
-    #[arg(long, value_name = "MS",
-          value_parser = clap::value_parser!(u64).range(1000..=86_400_000))]
-    pub user_timeout_ms: Option<u64>,
-    /// Retransmissions of SYN or SYN-ACK before the handshake is given up [default: 5]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=15))]
-    pub syn_retries: Option<u8>,
-    /// Time in TIME-WAIT [default: 60000]
-    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(0..=240_000))]
-    pub time_wait_ms: Option<u64>,
-    /// Time in FIN-WAIT-2 with nobody to read what comes [default: 60000]
-    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(0..=600_000))]
-    pub fin_wait_2_ms: Option<u64>,
-    /// Initial congestion window in segments [default: 10]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=100))]
-    pub initial_window: Option<u8>,
-    /// Delayed-acknowledgement timer of groups that acknowledge on receive [default: 40]
-    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=499))]
-    pub delayed_ack_ms: Option<u64>,
-    /// Switch Nagle's algorithm off
-    #[arg(long)]
-    pub no_nagle: bool,
-    /// Window scale to offer [default: 7]
-    #[arg(long, value_name = "SHIFT", value_parser = clap::value_parser!(u8).range(0..=14))]
-    pub window_scale: Option<u8>,
-    /// Bytes one connection may have queued for sending [default: 4MiB]
-    #[arg(long, value_name = "BYTES", value_parser = size)]
-    pub send_queue_max: Option<u64>,
-    /// Handshakes not completed, at most, per worker [default: 65536]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub half_open_max: Option<u32>,
-}
-
-impl TcpOptions {
-    /// The choices for the stack.
-    ///
-    /// # Errors
-    /// `--send-queue-max` above 4 GiB, or a lower bound above its upper one.
-    pub fn config(&self) -> Result<TcpConfig, CliError> {
-        let mut tcp = TcpConfig::default();
-        let ms = |value: &mut Duration, option: Option<u64>| {
-            if let Some(ms) = option {
-                *value = Duration::from_millis(ms);
-            }
-        };
-        ms(&mut tcp.rto_initial, self.rto_initial_ms);
-        ms(&mut tcp.rto_min, self.rto_min_ms);
-        ms(&mut tcp.rto_max, self.rto_max_ms);
-        ms(&mut tcp.user_timeout, self.user_timeout_ms);
-        ms(&mut tcp.time_wait, self.time_wait_ms);
-        ms(&mut tcp.fin_wait_2, self.fin_wait_2_ms);
-        ms(&mut tcp.delayed_ack, self.delayed_ack_ms);
-        tcp.syn_retries = self.syn_retries.unwrap_or(tcp.syn_retries);
-        tcp.initial_window = self.initial_window.unwrap_or(tcp.initial_window);
-        tcp.window_scale = self.window_scale.unwrap_or(tcp.window_scale);
-        tcp.half_open_max = self.half_open_max.unwrap_or(tcp.half_open_max);
-        tcp.nagle = tcp.nagle && !self.no_nagle;
-        if let Some(bytes) = self.send_queue_max {
-            tcp.send_queue_max = u32::try_from(bytes).map_err(|_| CliError::SendQueueMax)?;
-        }
-        if tcp.rto_min > tcp.rto_max {
-            return Err(CliError::RtoBounds);
-        }
-        Ok(tcp)
-    }
 }
 
 /// What is done with what arrives.
@@ -350,6 +245,8 @@ pub struct CommandLine {
     pub options: Options,
     /// `options.forward_mode` or its default.
     pub mode: Mode,
+    /// What the options about the link amount to.
+    pub net: NetConfig,
     /// What the TCP options amount to.
     pub tcp: TcpConfig,
     /// What the throttle's options amount to.
@@ -398,7 +295,8 @@ pub fn parse(arguments: &[String]) -> Result<CommandLine, CliError> {
     let mode = mode(&options)?;
     let tcp = options.tcp.config()?;
     let throttle = options.throttle.config()?;
-    Ok(CommandLine { eal, control_core, worker_cores, options, mode, tcp, throttle })
+    let net = options.net.config(&options.ip)?;
+    Ok(CommandLine { eal, control_core, worker_cores, options, mode, net, tcp, throttle })
 }
 
 /// Whether `argument` is one of ours and none of EAL's.
@@ -632,6 +530,10 @@ pub enum CliError {
     SendQueueMax,
     /// `--rto-min-ms` above `--rto-max-ms`.
     RtoBounds,
+    /// More routes than the stack holds.
+    TooManyRoutes(usize),
+    /// A router in no on-link prefix, or ourselves.
+    RouterOffLink(IpAddr),
     /// The throttle's steps are not one after another.
     Throttle(BadThrottle),
 }
@@ -699,6 +601,14 @@ impl fmt::Display for CliError {
             Self::RtoBounds => {
                 f.write_str("--rto-min-ms is above --rto-max-ms; lower it or raise the other")
             }
+            Self::TooManyRoutes(given) => {
+                write!(f, "--route: {given} routes are too many; {ROUTES_MAX} at most")
+            }
+            Self::RouterOffLink(ip) => write!(
+                f,
+                "--route: {ip} is in no prefix of --ip, or is our own; give a router on the link, or \
+                 the --ip whose prefix holds it"
+            ),
             Self::Throttle(bad) => {
                 write!(f, "--shrink-below, --withhold-below, --hide-below: {bad}")
             }
@@ -710,6 +620,10 @@ impl core::error::Error for CliError {}
 
 #[cfg(test)]
 mod tests {
+    use core::time::Duration;
+
+    use xtcp_stack::config::SynCookies;
+
     use super::*;
 
     fn words(line: &str) -> Vec<String> {
@@ -781,6 +695,11 @@ mod tests {
             ("-- --ip 10.0.0.1/24 --transmit-bytes 1TB", "--transmit-bytes", "64MiB"),
             ("-- --ip 10.0.0.1/24 --send-queue-max 8G", "--send-queue-max", "less than 4GiB"),
             ("-- --ip 10.0.0.1/24 --rto-min-ms 60000 --rto-max-ms 1000", "--rto-min-ms", "lower"),
+            ("-- --ip 10.0.0.1/24 --vlan 4095", "--vlan", "1..=4094"),
+            ("-- --ip 10.0.0.1/24 --route 10.1.0.0/16", "--route", "10.1.0.0/16,10.77.0.9"),
+            ("-- --ip 10.0.0.1/24 --route 10.1.0.0/16,10.0.1.1", "--route", "on the link"),
+            ("-- --ip 10.0.0.1/24 --route 10.1.0.0/16,10.0.0.1", "--route", "our own"),
+            ("-- --ip 10.0.0.1/24 --syn-cookies often", "--syn-cookies", "when-full"),
             ("-- --ip 10.0.0.1/24 --hide-below 101", "--hide-below", "0..=100"),
             ("-- --ip 10.0.0.1/24 --pool-share 0", "--pool-share", "1..=100"),
             ("-- --ip 10.0.0.1/24 --hide-below 21", "--hide-below", "0 leaves a step out"),
@@ -819,6 +738,15 @@ mod tests {
         assert_eq!(parsed.tcp.time_wait, Duration::from_millis(1));
         assert_eq!(parsed.tcp.rto_min, TcpConfig::default().rto_min);
         assert!(!parsed.tcp.nagle);
+        assert_eq!(parsed.net, NetConfig::default());
+        assert!(parsed.tcp.sack && parsed.tcp.rack && parsed.tcp.timestamps);
+        let line = "-- --ip 10.0.0.1/8 --no-sack --no-tail-loss-probe --syn-cookies always --vlan 7 \
+                    --route 10.1.0.0/16,10.0.0.2 --reassemblies 0";
+        let said = parse(&words(line)).unwrap();
+        assert!(!said.tcp.sack && !said.tcp.tail_loss_probe && said.tcp.rack);
+        assert_eq!(said.tcp.syn_cookies, SynCookies::Always);
+        assert_eq!((said.net.vlan, said.net.reassemblies_max), (Some(7), 0));
+        assert!(said.net.routes[0].is_some() && said.net.routes[1].is_none());
         assert_eq!(parsed.throttle, Throttle::default());
         let throttled = "-- --ip 10.0.0.1/8 --shrink-below 0 --hide-below 20 --pool-share 100";
         let expected =

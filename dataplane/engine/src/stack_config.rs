@@ -41,7 +41,7 @@ pub(crate) fn config(line: &CommandLine, worker: usize, mac: MacAddr, secret: [u
         groups_max: options.groups,
         queues_max: options.pools,
         throttle: line.throttle,
-        net: xtcp_stack::NetConfig::default(),
+        net: line.net,
         tcp: line.tcp,
     }
 }
