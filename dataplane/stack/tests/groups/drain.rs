@@ -246,6 +246,30 @@ fn connections_and_group_of_a_drain_can_be_ended_otherwise() {
     });
 }
 
+/// The application dies while its group drains: the drain goes on, and its successor hears of the
+/// end alone.
+#[test]
+fn a_successor_hears_of_a_drain_its_predecessor_did_not_outlive() {
+    with_group(&xtcp_group(PORT), |peer| {
+        peer.open();
+        peer.use_port(4001);
+        peer.open();
+        peer.give(data(1, 1, b"request"));
+        drain(peer, 0, Manner::WhenIdle);
+        let now = peer.now;
+        peer.host.stack.orphan_queue(QUEUE, now);
+        drain(peer, FAST, Manner::Reset);
+        let mut resets = 0;
+        let_pass(peer, Duration::from_secs(1), |_, _, segment| {
+            resets += usize::from(segment.starts_with("RA "));
+        });
+        assert_eq!(resets, 2);
+        peer.host.stack.tell_again(QUEUE);
+        assert_eq!(peer.events(), ["drained"]);
+        peer.host.assert_nothing_held();
+    });
+}
+
 /// One client of a crowd under a drain, and what it knows.
 #[derive(Default)]
 struct Client {
