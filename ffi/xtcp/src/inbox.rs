@@ -139,6 +139,25 @@ impl Inbox {
     ///
     /// Call [`Self::receive`] after the sleep, whatever ended it.
     ///
+    /// A thread with several pools sleeps on all of them like this:
+    ///
+    /// ```no_run
+    /// # fn serve(inbox: &mut xtcp::Inbox) {}
+    /// # fn f(mut one: xtcp::Inbox, mut two: xtcp::Inbox) -> Result<(), Box<dyn std::error::Error>> {
+    /// use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    /// loop {
+    ///     if one.arm()? & two.arm()? {
+    ///         let most = [one.sleep_max(), two.sleep_max()].into_iter().flatten().min();
+    ///         let most = most.map(Timespec::try_from).transpose()?;
+    ///         let mut files = [PollFd::new(&one, PollFlags::IN), PollFd::new(&two, PollFlags::IN)];
+    ///         poll(&mut files, most.as_ref())?;
+    ///     }
+    ///     serve(&mut one);
+    ///     serve(&mut two);
+    /// }
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Self::receive`].
     pub fn arm(&mut self) -> Result<bool, Error> {

@@ -49,6 +49,11 @@
 //!   so later.
 //! * [`Application::transaction`] acknowledges and sends on several connections, all or nothing.
 //! * [`Application::resumed`] tells a restarted server what it finds.
+//! * [`GroupOptions`] says what a group is like; [`GroupOptions::unix`] makes one of local clients,
+//!   on a UNIX socket; [`Application::drain_group`] brings one to its end at a limited rate.
+//! * A thread may attach several times: each [`Application`] is a pool of its own. Their inboxes are
+//!   slept on together through [`std::os::fd::AsFd`], see [`Inbox::arm`]. Threads that share the
+//!   work attach once each; nothing of one can be moved to another.
 //! * [`Error`] says that the appliance is gone or refused, [`SendError`] that one submission was
 //!   not taken.
 //!

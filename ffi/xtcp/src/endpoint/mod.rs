@@ -244,6 +244,12 @@ impl Endpoint {
         self.version = next_version();
     }
 
+    /// How many groups were looked at so far.
+    #[cfg(test)]
+    pub(crate) fn looked_at(&self) -> u64 {
+        self.queues.looked_at.get()
+    }
+
     /// A number that no endpoint has again after its groups have changed. It is not 0.
     pub(crate) fn version(&self) -> u64 {
         self.version

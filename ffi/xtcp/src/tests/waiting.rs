@@ -200,3 +200,31 @@ fn threads_have_pools_of_their_own() {
         .collect();
     threads.into_iter().for_each(|thread| thread.join().unwrap());
 }
+
+/// What select and receive look at for an event depends on the groups that are ready.
+#[test]
+fn an_event_costs_the_same_among_a_thousand_groups() {
+    let cost = |groups: u32| {
+        let (application, mut inbox, mut fake) = attached();
+        for more in 1..groups {
+            application.shared().endpoint.borrow_mut().add_group(Group(GD + more), 1);
+        }
+        let all: GroupSet = (0..groups).map(|more| Group(GD + more)).collect();
+        let from = Connection { gd: GD + groups / 2, ..connection(0, 1) };
+        let mut exchange = |offset: u64| {
+            let before = application.shared().endpoint.borrow().looked_at();
+            fake.data(from, offset, b"x");
+            assert_eq!(inbox.select(&all, &all, None).unwrap().readable.len(), 1);
+            with_request(&mut inbox, |mut request| request.answer(1, b"y").unwrap());
+            assert!(inbox.select(&all, &all, Some(Duration::ZERO)).unwrap().is_empty());
+            fake.workers[0].take();
+            application.shared().endpoint.borrow().looked_at() - before
+        };
+        // The set is looked through once.
+        exchange(0);
+        (1..20).map(exchange).sum::<u64>()
+    };
+    let one = cost(1);
+    assert_eq!(cost(1000), one);
+    assert!(one < 19 * 40, "{one} groups looked at for 19 exchanges");
+}
