@@ -2,9 +2,9 @@
 
 use core::net::{IpAddr, Ipv6Addr};
 
-use xtcp_stack::Stack;
 use xtcp_stack::config::{ADDRESSES_MAX, Address, Config};
 use xtcp_stack::wire::ethernet::MacAddr;
+use xtcp_stack::{NetConfig, Stack};
 
 use crate::cli::CommandLine;
 
@@ -41,9 +41,16 @@ pub(crate) fn config(line: &CommandLine, worker: usize, mac: MacAddr, secret: [u
         groups_max: options.groups,
         queues_max: options.pools,
         throttle: line.throttle,
-        net: line.net,
+        net: net(line.net, line.workers()),
         tcp: line.tcp,
     }
+}
+
+/// What is below TCP. Fragments say no ports and all go to one worker: put together there, the
+/// segment would be a stranger's to it, and be reset, if another has its connection.
+fn net(given: NetConfig, workers: usize) -> NetConfig {
+    let reassemblies_max = if workers > 1 { 0 } else { given.reassemblies_max };
+    NetConfig { reassemblies_max, ..given }
 }
 
 /// A worker's part of `total` things that a hash spreads: an eighth more than its even share.
