@@ -511,3 +511,95 @@ fn a_clock_that_jumps_ends_no_connection() {
         assert_alive(peer, 1, 7);
     });
 }
+
+/// N10: whoever does not answer is given up, and the application is told.
+#[test]
+fn a_peer_that_vanishes_is_down() {
+    open(|peer| {
+        peer.send(b"answer");
+        peer.turn();
+        let sent = peer.wait(Duration::from_secs(300));
+        assert!((4..=12).contains(&sent.len()), "{sent:?}");
+        assert_eq!(peer.events(), ["closed TimedOut held 0"]);
+        assert_eq!(stopped(peer, Stop::PeerDown), 1);
+        peer.host.assert_nothing_held();
+        assert_serves(peer);
+    });
+}
+
+/// N11 and N12: an end the peer does not answer is an end all the same, whoever began it.
+#[test]
+fn a_peer_that_vanishes_while_closing_leaves_nothing() {
+    for (ours_first, acknowledged) in [(true, false), (true, true), (false, false)] {
+        open(|peer| {
+            peer.connection = peer.host.stack.connections().next().map(|info| info.connection);
+            if !ours_first {
+                peer.give(fin(1, 1));
+                peer.events();
+            }
+            peer.close();
+            assert_eq!(peer.turn().len(), 1, "its FIN");
+            if acknowledged {
+                peer.give(ack(1, 2));
+            }
+            peer.wait(Duration::from_secs(300));
+            peer.events();
+            peer.host.assert_nothing_held();
+            assert_eq!(peer.host.stack.usage().connections, 0);
+            assert_serves(peer);
+        });
+    }
+}
+
+/// N38: after a restart those who knew us are told that we do not know them.
+#[test]
+fn clients_of_a_stack_that_was_restarted_are_reset() {
+    dut(|peer| {
+        let answer = ["R 5000+0"];
+        assert_answer(peer, data(1000, 5000, b"more"), &answer, Some(Stop::NoConnection));
+        assert_answer(peer, ack(999, 5000), &answer, Some(Stop::NoConnection));
+        assert_serves(peer);
+    });
+}
+
+/// N41: what a device says of checksums is believed only if it says that they are good.
+#[test]
+fn a_device_that_calls_a_checksum_bad_is_checked() {
+    use xtcp_stack::{Checksum, RxFrame};
+    dut(|peer| {
+        let good = peer.frame_of(&syn());
+        let mut bad = good.clone();
+        bad[super::TCP_V4 + 16] ^= 1;
+        for (bytes, checksum, answers) in [
+            (&bad, Checksum::Unknown, 0),
+            (&bad, Checksum::Bad, 0),
+            (&good, Checksum::Bad, 1),
+            (&good, Checksum::Unknown, 1),
+        ] {
+            let mut wire = crate::sim::Wire::default();
+            peer.host.stack.on_burst(&[RxFrame { bytes, checksum }], &mut wire, peer.now);
+            peer.host.flush(&mut wire, peer.now);
+            assert_eq!(wire.frames.len(), answers, "{checksum:?}");
+        }
+        assert_eq!(stopped(peer, Stop::TcpChecksum), 2);
+    });
+}
+
+/// N37: with no room for frames nothing acknowledged is lost, and it goes on when there is some.
+#[test]
+fn a_full_transmit_ring_loses_nothing() {
+    open(|peer| {
+        peer.room = Some(0);
+        for n in 0..100 {
+            peer.give(data(1 + 5 * n, 1, b"hello"));
+            peer.now = peer.now + Duration::from_millis(1);
+        }
+        peer.send(b"answer");
+        assert_eq!(peer.turn(), NOTHING);
+        assert!(stopped(peer, Stop::TransmitFull) > 0);
+        peer.room = None;
+        assert_eq!(peer.turn(), ["PA 1+6 ack 501"]);
+        let bytes: u32 = peer.host.stack.connections().map(|info| info.unread).sum();
+        assert_eq!(bytes, 500);
+    });
+}

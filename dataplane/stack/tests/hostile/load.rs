@@ -102,3 +102,49 @@ fn resets_are_rationed_for_each_sender_alone() {
         assert_eq!(peer.give(ack(1, 1)).len(), 1, "another sender has its own");
     });
 }
+
+/// N19: with every record taken a client is not refused but left to try again.
+#[test]
+fn a_full_table_drops_and_recovers() {
+    let tcp = TcpConfig { syn_cookies: SynCookies::Never, ..TcpConfig::default() };
+    dut_with(&Config { tcp, connections_max: 10, ..config(0, 2) }, |peer| {
+        for port in 2000..2010 {
+            peer.use_port(port);
+            peer.open();
+        }
+        peer.use_port(4000);
+        for _ in 0..3 {
+            assert_eq!(peer.give(syn()), NOTHING, "no RST");
+        }
+        assert_eq!(peer.host.stack.counters().stopped(Stop::ConnectionsFull), 3);
+        peer.use_port(2000);
+        peer.give(rst(1));
+        peer.events();
+        assert_serves(peer);
+    });
+}
+
+/// N20: what an idle client costs is what an idle record costs, however long it stays.
+#[test]
+fn slow_clients_cost_a_record_each() {
+    dut(|peer| {
+        for port in 2000..2200 {
+            peer.use_port(port);
+            peer.open();
+        }
+        for round in 0..6 {
+            peer.now = peer.now + Duration::from_secs(10);
+            for port in 2000..2200 {
+                peer.use_port(port);
+                peer.give(data(1 + round, 1, b"x"));
+                for line in peer.events() {
+                    assert!(line.starts_with("data"), "{line}");
+                }
+                peer.commit(round as u64 + 1);
+            }
+            peer.wait(Duration::from_secs(1));
+            let usage = peer.host.stack.usage();
+            assert_eq!((usage.active, usage.chunks), (0, 0), "{usage:?}");
+        }
+    });
+}
