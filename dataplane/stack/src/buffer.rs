@@ -106,8 +106,13 @@ impl<'m, const OWNERS: usize> Buffer<'m, OWNERS> {
     }
 
     /// Shares the pages among those who are there now, see [`Quota::share`].
-    pub(crate) fn share(&mut self, present: &[bool; OWNERS], percent: u8) {
-        self.quota.share(present, percent);
+    pub(crate) fn share(&mut self, present: &[bool; OWNERS], percent: u8, scarce: u8) {
+        self.quota.share(present, percent, scarce);
+    }
+
+    /// See [`Quota::has_plenty`].
+    pub(crate) fn has_plenty(&self, owner: usize) -> bool {
+        self.quota.has_plenty(slot(owner, OWNERS))
     }
 
     /// Bytes for payload when the buffer is empty.
@@ -348,7 +353,7 @@ mod tests {
         ) {
             let mut memory = Memory([0; 40 * PAGE]);
             let mut buffer = Buffer::<OWNERS>::new(&mut memory.0);
-            buffer.share(&[true; OWNERS], percent);
+            buffer.share(&[true; OWNERS], percent, 0);
             let mut held: Vec<Held> = Vec::new();
             for (owner, len, which, op) in ops {
                 if op <= 2 || held.is_empty() {
@@ -393,7 +398,7 @@ mod tests {
             }
             prop_assert_eq!((buffer.in_use(), buffer.all_payload()), (0, 0));
             prop_assert_eq!(buffer.quota.in_use(), 0);
-            buffer.share(&[true, false, false], percent);
+            buffer.share(&[true, false, false], percent, 0);
             prop_assert_eq!(buffer.room(0), buffer.capacity());
         }
     }

@@ -29,7 +29,7 @@ impl<'m> Stack<'m> {
         let Some(at) = self.pools.iter().position(Option::is_none) else {
             return Err((Misuse::TableFull, receive));
         };
-        self.pools[at] = Some(Pool::new(receive));
+        self.pools[at] = Some(Pool::new(receive, self.throttle.first_below()));
         self.share_out();
         Ok(Self::pool_id(at))
     }

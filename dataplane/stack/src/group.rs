@@ -29,8 +29,11 @@ pub(crate) struct Figures {
 }
 
 impl<'m> Pool<'m> {
-    pub(crate) fn new(receive: &'m mut [u8]) -> Self {
-        Self { receive: Buffer::new(receive), figures: Figures::default() }
+    /// A pool with this receive buffer. Below `scarce` percent free something is done.
+    pub(crate) fn new(receive: &'m mut [u8], scarce: u8) -> Self {
+        let mut receive = Buffer::new(receive);
+        receive.share(&[true], 0, scarce);
+        Self { receive, figures: Figures::default() }
     }
 }
 

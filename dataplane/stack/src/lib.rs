@@ -52,11 +52,13 @@
 //! | `queues` | what is told, by priority |
 //! | `sweep`, `drain` | idle connections looked at; groups that end theirs |
 //! | `shares` | what each pool may take, and who waits for room |
+//! | `audit` | everything counted anew |
 //! | `table`, [`buffer`] | the records and the shared buffers |
 
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod audit;
 pub mod buffer;
 mod commands;
 pub mod config;
@@ -92,6 +94,7 @@ mod transaction;
 pub mod wire;
 pub mod world;
 
+pub use audit::Discrepancy;
 pub use config::{
     Accept, Acknowledge, Address, BadThrottle, Config, Congestion, Family, GroupConfig, KeepAlive,
     Manner, NetConfig, PRIORITIES, Route, SynCookies, TcpConfig, Throttle,

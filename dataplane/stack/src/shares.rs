@@ -36,13 +36,13 @@ impl Stack<'_> {
     /// The shares anew: a pool was opened or closed.
     pub(crate) fn share_out(&mut self) {
         let present = core::array::from_fn(|at| self.pools[at].is_some());
-        let percent = self.throttle.pool_share;
+        let (percent, scarce) = (self.throttle.pool_share, self.throttle.first_below());
         let Shares { connections, ipv6_addresses, half_open, actives } = &mut self.shares;
         for quota in [connections, ipv6_addresses, half_open, actives] {
-            quota.share(&present, percent);
+            quota.share(&present, percent, scarce);
         }
-        self.transmit.share(&present, percent);
-        self.chunks.share(&present, percent);
+        self.transmit.share(&present, percent, scarce);
+        self.chunks.share(&present, percent, scarce);
     }
 
     /// What is done because a pool's buffers are scarce.

@@ -111,8 +111,8 @@ impl<'m> Chunks<'m> {
         &self.quota
     }
 
-    pub(crate) fn share(&mut self, present: &[bool; POOLS_MAX], percent: u8) {
-        self.quota.share(present, percent);
+    pub(crate) fn share(&mut self, present: &[bool; POOLS_MAX], percent: u8, scarce: u8) {
+        self.quota.share(present, percent, scarce);
     }
 
     /// The chunks a pool has or could have, and how many of them are free.

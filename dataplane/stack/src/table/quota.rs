@@ -34,27 +34,35 @@ pub(crate) struct Quota<const OWNERS: usize> {
     kept: u32,
     /// What is kept for owners who have not taken it.
     reserved: u32,
+    /// Who has no more than this has so much left that nothing is scarce, whatever others do.
+    plenty: u32,
     used: [u32; OWNERS],
 }
 
 impl<const OWNERS: usize> Quota<OWNERS> {
     /// Of `total` things, shared by nobody yet.
     pub(crate) const fn new(total: u32) -> Self {
-        Self { total, in_use: 0, most: total, kept: 0, reserved: 0, used: [0; OWNERS] }
+        Self { total, in_use: 0, most: total, kept: 0, reserved: 0, plenty: 0, used: [0; OWNERS] }
     }
 
     /// The shares anew, for those who are there now. Who has more than his keeps it until he gives
-    /// it back. `percent` 0: no shares.
-    pub(crate) fn share(&mut self, present: &[bool; OWNERS], percent: u8) {
+    /// it back. `percent` 0: no shares. Below `scarce` percent free something is done.
+    pub(crate) fn share(&mut self, present: &[bool; OWNERS], percent: u8, scarce: u8) {
         let owners = present.iter().filter(|there| **there).count();
         let others = u32::try_from(owners).unwrap_or(u32::MAX).saturating_sub(1);
         (self.most, self.kept, self.reserved) = (self.total, 0, 0);
+        let plenty_of = |sure: u32| {
+            let plenty = u64::from(sure) * u64::from(100 - scarce.min(100)) / 100;
+            u32::try_from(plenty).unwrap_or(0)
+        };
         if others == 0 || percent == 0 {
+            self.plenty = if others == 0 { plenty_of(self.total) } else { 0 };
             return;
         }
         let most = u64::from(self.total) * u64::from(percent.min(100)) / 100;
         self.most = u32::try_from(most).unwrap_or(self.total).max(1);
         self.kept = ((self.total - self.most.min(self.total)) / others).min(self.most);
+        self.plenty = plenty_of(self.kept);
         let wanting = |(used, _): (&u32, &bool)| self.kept.saturating_sub(*used);
         self.reserved =
             self.used.iter().zip(present).filter(|(_, there)| **there).map(wanting).sum();
@@ -64,6 +72,11 @@ impl<const OWNERS: usize> Quota<OWNERS> {
     pub(crate) fn part(&self, owner: usize) -> Part {
         let (used, free) = (self.used(owner), self.room(owner));
         Part { free, of: used + free }
+    }
+
+    /// Whether it takes no more than a look to see that nothing is scarce for an owner.
+    pub(crate) fn has_plenty(&self, owner: usize) -> bool {
+        self.used(owner) <= self.plenty
     }
 
     /// How many more an owner may take.
@@ -139,7 +152,7 @@ mod tests {
         ) {
             let mut quota = Quota::<OWNERS>::new(total);
             let present = core::array::from_fn(|owner| owner < owners);
-            quota.share(&present, percent);
+            quota.share(&present, percent, 50);
             for (owner, takes) in steps {
                 let owner = owner % owners;
                 if takes && quota.room(owner) > 0 {
@@ -154,6 +167,8 @@ mod tests {
                 for owner in 0..owners {
                     let promised = quota.kept.saturating_sub(quota.used(owner));
                     prop_assert!(quota.room(owner) >= promised, "{:?} of {}", quota, owner);
+                    let scarce = quota.part(owner).is_below(50);
+                    prop_assert!(!scarce || !quota.has_plenty(owner), "{:?} of {}", quota, owner);
                 }
             }
         }
@@ -168,7 +183,7 @@ mod tests {
         ) {
             let mut quota = Quota::<OWNERS>::new(total);
             for (present, takes) in rounds {
-                quota.share(&present, percent);
+                quota.share(&present, percent, 50);
                 for owner in takes {
                     if present[owner] && quota.room(owner) > 0 {
                         quota.take(owner);
@@ -189,17 +204,17 @@ mod tests {
     #[test]
     fn shares_are_as_documented() {
         let mut quota = Quota::<OWNERS>::new(100);
-        quota.share(&[true, false, false, false, false], 50);
+        quota.share(&[true, false, false, false, false], 50, 50);
         assert_eq!((quota.most(), quota.room(0)), (100, 100), "alone, it has all");
-        quota.share(&[true, false, true, false, false], 80);
+        quota.share(&[true, false, true, false, false], 80, 50);
         assert_eq!((quota.most(), quota.kept), (80, 20));
-        quota.share(&[true; OWNERS], 50);
+        quota.share(&[true; OWNERS], 50, 50);
         assert_eq!((quota.most(), quota.kept), (50, 12));
         (0..50).for_each(|_| quota.take(0));
         assert_eq!((quota.room(0), quota.room(1)), (0, 14), "two are nobody's");
         (0..12).for_each(|_| quota.take(1));
         assert_eq!(quota.room(1), 2);
-        quota.share(&[true; OWNERS], 0);
+        quota.share(&[true; OWNERS], 0, 50);
         assert_eq!(quota.room(1), 38, "no shares");
         let part = quota.part(1);
         assert_eq!(part, Part { free: 38, of: 50 });

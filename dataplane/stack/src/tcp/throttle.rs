@@ -38,7 +38,15 @@ pub(crate) fn level(throttle: &Throttle, parts: [Part; 3]) -> Level {
 
 impl Tcb<'_, '_> {
     fn level(&self) -> Level {
-        level(self.throttle, self.parts())
+        if self.has_plenty() { Level::Room } else { level(self.throttle, self.parts()) }
+    }
+
+    /// Whether a look tells that nothing is scarce, as nearly always.
+    fn has_plenty(&self) -> bool {
+        let pool = usize::from(self.group.pool);
+        self.receive.has_plenty(pool)
+            && self.transmit.has_plenty(pool)
+            && self.chunks.quota().has_plenty(pool)
     }
 
     /// What its pool has and could have: of its receive buffer, the transmit buffer, the chunks.
@@ -62,6 +70,9 @@ impl Tcb<'_, '_> {
 
     /// Whether new text is dropped now.
     pub(super) fn hides(&self) -> bool {
+        if self.has_plenty() {
+            return false;
+        }
         let below = self.throttle.hide_below;
         let [receive, transmit, chunks] = self.parts();
         let has_unread = self.act.rcv_committed != self.text_end();
@@ -72,17 +83,24 @@ impl Tcb<'_, '_> {
     /// The most the pool lets this connection be offered: no more than a part of what is free, less
     /// while its buffers are scarce, and nothing only when nothing would be taken.
     pub(super) fn pool_window(&self) -> u32 {
-        let parts = self.parts();
-        let [receive, ..] = parts;
-        if receive.free == 0 || receive.is_below(self.throttle.hide_below) {
+        let free = u32::try_from(self.receive.room(usize::from(self.group.pool)));
+        let free = free.unwrap_or(u32::MAX);
+        if free == 0 {
             return 0;
         }
-        let free = u32::try_from(self.receive.room(usize::from(self.group.pool)));
-        let mut window = free.unwrap_or(u32::MAX) / POOL_SHARE;
-        if level(self.throttle, parts) >= Level::Shrink {
-            window = window.min(self.shrunk_window(parts));
+        let window = (free / POOL_SHARE).max(self.window_floor());
+        if self.has_plenty() { window } else { window.min(self.scarce_window()) }
+    }
+
+    fn scarce_window(&self) -> u32 {
+        let parts = self.parts();
+        if parts[0].is_below(self.throttle.hide_below) {
+            return 0;
         }
-        window.max(self.window_floor())
+        if level(self.throttle, parts) == Level::Room {
+            return u32::MAX;
+        }
+        self.shrunk_window(parts).max(self.window_floor())
     }
 
     /// The group's window in proportion to how far the scarcest part is between the first threshold
@@ -104,7 +122,8 @@ impl Tcb<'_, '_> {
     }
 
     fn window_floor(&self) -> u32 {
-        self.window_step().next_multiple_of(1 << self.rec.rcv_scale())
+        let unit = 1_u32 << self.rec.rcv_scale();
+        (self.window_step() + (unit - 1)) & !(unit - 1)
     }
 
     /// Whether scarce buffers make the window smaller than the group would have it.
@@ -124,10 +143,12 @@ impl Tcb<'_, '_> {
 
     /// Whether the peer knows of no room although the group would give some.
     fn is_shut(&self) -> bool {
+        let offered = self.rec.rcv_adv.since(self.rec.rcv_nxt);
+        if offered >= u32::from(self.rec.mss) {
+            return false;
+        }
         let step = self.window_step();
-        self.rec.rcv_adv.since(self.rec.rcv_nxt) < step
-            && self.rec.state() == State::Established
-            && self.group_window() >= step
+        offered < step && self.rec.state() == State::Established && self.group_window() >= step
     }
 
     /// There is room again: what was withheld is told, and the window.

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use xtcp_stack::{Cd, Event, Instant, Misuse, Reason};
+use xtcp_stack::{Cd, Event, Instant, Misuse, QueueId, Reason};
 
 use super::rng::{Rng, pattern};
 use super::{Host, QUEUE};
@@ -15,6 +15,8 @@ pub(crate) enum Habit {
     Prompt,
     /// Commits a random part of what it has, and asks for the rest again now and then.
     Sloppy,
+    /// Lets what it has lie for a good while.
+    Slow,
 }
 
 /// One connection as its application sees it.
@@ -62,6 +64,8 @@ pub(crate) struct App {
     pub(crate) ended: Vec<Stream>,
     habit: Habit,
     rng: Rng,
+    /// Where its events come from.
+    pub(crate) queue: QueueId,
     /// Times it was told that its group is drained.
     pub(crate) drained: u32,
     /// Makes the stream of a client that arrives: by its port, which both sides know.
@@ -75,6 +79,7 @@ impl App {
             ended: Vec::new(),
             habit,
             rng: Rng::new(seed),
+            queue: QUEUE,
             drained: 0,
             arriving: None,
         }
@@ -82,7 +87,7 @@ impl App {
 
     /// Takes all events, sends what can be sent, closes what is done.
     pub(crate) fn run(&mut self, host: &mut Host<'_>, now: Instant) {
-        while let Some(event) = host.stack.poll_event(QUEUE) {
+        while let Some(event) = host.stack.poll_event(self.queue) {
             self.on_event(event, host, now);
         }
         let mut connections: Vec<Cd> = self.streams.keys().copied().collect();
@@ -159,7 +164,7 @@ impl App {
                 let most = self.rng.below(u64::from(len) * 3);
                 self.commit(connection, most, again, host, now);
             }
-            Habit::Sloppy => {}
+            Habit::Sloppy | Habit::Slow => {}
         }
     }
 
@@ -181,7 +186,12 @@ impl App {
     }
 
     fn work(&mut self, connection: Cd, host: &mut Host<'_>, now: Instant) {
-        if self.habit == Habit::Sloppy && self.rng.chance(400_000) {
+        let gets_to_it = match self.habit {
+            Habit::Prompt => 0,
+            Habit::Sloppy => 400_000,
+            Habit::Slow => 20_000,
+        };
+        if gets_to_it > 0 && self.rng.chance(gets_to_it) {
             self.commit(connection, u64::MAX, false, host, now);
         }
         let stream = self.streams.get_mut(&connection).expect("known");
@@ -202,7 +212,7 @@ impl App {
 
     /// Whether an application that must be asked again without an event has work left.
     pub(crate) fn is_restless(&self) -> bool {
-        self.habit == Habit::Sloppy && self.streams.values().any(|s| s.committed < s.received)
+        self.habit != Habit::Prompt && self.streams.values().any(|s| s.committed < s.received)
             || self.streams.values().any(|s| s.opened && s.sent < s.to_send)
     }
 }

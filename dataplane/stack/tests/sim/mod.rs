@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use xtcp_stack::wire::ethernet::MacAddr;
 use xtcp_stack::{
-    Accept, Acknowledge, Address, Config, Family, Gd, GroupConfig, Instant, PoolId, QueueId,
-    RxFrame, Stack, TcpConfig, Transmit,
+    Accept, Acknowledge, Address, Config, Family, Gd, GroupConfig, Instant, Level, PoolId,
+    PoolInfo, QueueId, RxFrame, Stack, TcpConfig, Transmit,
 };
 
 /// Memory as the engine would map it: zeroed and aligned to cache lines. The system gives it page
@@ -161,15 +161,39 @@ impl<'m> Host<'m> {
 
     /// What must be true when nothing is open and all is told: all memory is back.
     pub(crate) fn assert_nothing_held(&self) {
-        let usage = self.stack.usage();
-        assert_eq!(usage.chunks, 0, "chunks are held: {:?}", self.stack);
-        assert_eq!(usage.active, 0, "active records are held: {:?}", self.stack);
-        assert_eq!(usage.transmit_used, 0, "transmit blocks are held");
-        assert_eq!(usage.connections, usage.time_wait, "connections are held");
-        assert_eq!(usage.half_open, 0, "handshakes are counted that are over");
-        for pool in self.stack.pools() {
-            assert_eq!(pool.receive_used, 0, "receive blocks are held");
-        }
+        assert_nothing_held(&self.stack);
+    }
+}
+
+/// What must be true when nothing is open and all is told: every buffer, table and list of every
+/// pool is as it was when the pool was opened. TIME-WAIT alone may last.
+pub(crate) fn assert_nothing_held(stack: &Stack<'_>) {
+    stack.audit().expect("the books are right");
+    let usage = stack.usage();
+    assert_eq!(usage.chunks, 0, "chunks are held: {stack:?}");
+    assert_eq!(usage.active, 0, "active records are held: {stack:?}");
+    assert_eq!((usage.transmit_used, usage.transmit_payload), (0, 0), "transmit blocks are held");
+    assert_eq!(usage.connections, usage.time_wait, "connections are held");
+    assert!(usage.ipv6_addresses <= usage.time_wait, "IPv6 addresses are held");
+    assert_eq!(usage.half_open, 0, "handshakes are counted that are over");
+    for info in stack.pools() {
+        let fresh = PoolInfo {
+            level: Level::Room,
+            connections: 0,
+            half_open: 0,
+            ipv6_addresses: 0,
+            active: 0,
+            chunks: 0,
+            receive_used: 0,
+            receive_payload: 0,
+            receive_free: info.receive_bytes,
+            transmit_used: 0,
+            transmit_payload: 0,
+            transmit_free: info.transmit_most,
+            waiting: 0,
+            ..info
+        };
+        assert_eq!(info, fresh, "not everything is back");
     }
 }
 

@@ -248,9 +248,9 @@ impl<'m> Peer<'m> {
         self.host.frame(&frame, &mut Wire::default(), self.now);
     }
 
-    /// The client's port from now on.
-    pub(crate) fn use_port(&mut self, port: u16) {
-        self.port = port;
+    /// The client's port from now on. Answers what it was.
+    pub(crate) fn use_port(&mut self, port: u16) -> u16 {
+        std::mem::replace(&mut self.port, port)
     }
 
     /// Another initial sequence number of the client's from now on.

@@ -1,0 +1,123 @@
+//! The books against the records: everything is counted anew, for tests, fuzzers and doubts.
+
+use core::fmt;
+
+use crate::buffer::Buffer;
+use crate::handle::PoolId;
+use crate::stack::{POOLS_MAX, Stack};
+use crate::table::chunk::Chunks;
+use crate::table::slots::NONE;
+use crate::tcp::record::{HALF_OPEN, ON_WAIT_LIST, V6};
+use crate::tcp::state::State;
+
+/// The books say something else than the records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Discrepancy {
+    /// What was counted.
+    pub what: &'static str,
+    /// Whose it is.
+    pub pool: PoolId,
+    /// How much the records show.
+    pub counted: u64,
+    /// How much the books say.
+    pub booked: u64,
+}
+
+impl fmt::Display for Discrepancy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { what, pool, counted, booked } = self;
+        write!(f, "pool {} has {counted} {what}, and the books say {booked}", pool.0)
+    }
+}
+
+impl core::error::Error for Discrepancy {}
+
+/// What one pool has.
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    connections: u64,
+    ipv6_addresses: u64,
+    half_open: u64,
+    actives: u64,
+    waiting: u64,
+    received: Pieces,
+    sent: Pieces,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Pieces {
+    chunks: u64,
+    payload: u64,
+}
+
+impl Pieces {
+    fn add_list(&mut self, chunks: &Chunks<'_>, mut index: u32) {
+        while index != NONE {
+            let chunk = chunks.get(index);
+            self.chunks += 1;
+            self.payload += u64::from(chunk.len);
+            index = chunk.next;
+        }
+    }
+}
+
+impl Stack<'_> {
+    /// Counts anew from the records what is booked for each pool. It looks at every connection and
+    /// every piece: not for a running worker.
+    ///
+    /// # Errors
+    /// The first discrepancy.
+    pub fn audit(&self) -> Result<(), Discrepancy> {
+        let mut counts = [Count::default(); POOLS_MAX];
+        for index in NONE + 1..self.connections_free.high_water() {
+            let pool = self.groups[usize::from(self.connections[index as usize].group)].pool;
+            let is_free =
+                self.connections[index as usize].state() == State::Closed && !self.is_live(index);
+            if let (false, Some(count)) = (is_free, counts.get_mut(usize::from(pool))) {
+                self.count_connection(index, count);
+            }
+        }
+        counts.iter().enumerate().try_for_each(|(at, count)| self.compare(at, count))
+    }
+
+    fn count_connection(&self, index: u32, count: &mut Count) {
+        let rec = &self.connections[index as usize];
+        count.connections += 1;
+        count.ipv6_addresses += u64::from(rec.has(V6));
+        count.half_open += u64::from(rec.has(HALF_OPEN));
+        let Some(active) = rec.active() else { return };
+        let act = &self.actives[active as usize];
+        count.actives += 1;
+        count.waiting += u64::from(act.has(ON_WAIT_LIST));
+        count.received.add_list(&self.chunks, act.rcv_list.head);
+        count.received.add_list(&self.chunks, act.ooo_head);
+        count.sent.add_list(&self.chunks, act.snd_list.head);
+    }
+
+    fn compare(&self, at: usize, count: &Count) -> Result<(), Discrepancy> {
+        let pool = self.pools[at].as_ref();
+        let (shares, chunks) = (&self.shares, self.chunks.quota().used(at));
+        let held = |buffer: &Buffer<'_>| (buffer.blocks(at), buffer.all_payload());
+        let (blocks, payload) = pool.map_or((0, 0), |pool| held(&pool.receive));
+        let waiting = pool.map_or(0, |pool| pool.figures.waiting_count);
+        let sent_blocks = self.transmit.blocks(at);
+        let rows = [
+            ("connections", count.connections, shares.connections.used(at).into()),
+            ("IPv6 addresses", count.ipv6_addresses, shares.ipv6_addresses.used(at).into()),
+            ("handshakes", count.half_open, shares.half_open.used(at).into()),
+            ("active records", count.actives, shares.actives.used(at).into()),
+            ("waiting connections", count.waiting, waiting.into()),
+            ("chunks", count.received.chunks + count.sent.chunks, chunks.into()),
+            ("receive blocks", count.received.chunks, blocks.into()),
+            ("received bytes", count.received.payload, payload as u64),
+            ("transmit blocks", count.sent.chunks, sent_blocks.into()),
+            ("bytes to send", count.sent.payload, self.transmit.payload(at) as u64),
+        ];
+        for (what, counted, booked) in rows {
+            if counted != booked {
+                return Err(Discrepancy { what, pool: Self::pool_id(at), counted, booked });
+            }
+        }
+        Ok(())
+    }
+}
