@@ -42,6 +42,8 @@ struct Count {
     waiting: u64,
     received: Pieces,
     sent: Pieces,
+    flights: u64,
+    flights_noted: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -92,6 +94,12 @@ impl Stack<'_> {
         count.received.add_list(&self.chunks, act.rcv_list.head);
         count.received.add_list(&self.chunks, act.ooo_head);
         count.sent.add_list(&self.chunks, act.snd_list.head);
+        count.flights_noted += u64::from(act.recovery.flights_count);
+        let mut flight = act.recovery.flights.head;
+        while flight != NONE {
+            count.flights += 1;
+            flight = self.chunks.flight(flight).next;
+        }
     }
 
     fn compare(&self, at: usize, count: &Count) -> Result<(), Discrepancy> {
@@ -101,13 +109,15 @@ impl Stack<'_> {
         let (blocks, payload) = pool.map_or((0, 0), |pool| held(&pool.receive));
         let waiting = pool.map_or(0, |pool| pool.figures.waiting_count);
         let sent_blocks = self.transmit.blocks(at);
+        let pieces = count.received.chunks + count.sent.chunks;
         let rows = [
             ("connections", count.connections, shares.connections.used(at).into()),
             ("IPv6 addresses", count.ipv6_addresses, shares.ipv6_addresses.used(at).into()),
             ("handshakes", count.half_open, shares.half_open.used(at).into()),
             ("active records", count.actives, shares.actives.used(at).into()),
             ("waiting connections", count.waiting, waiting.into()),
-            ("chunks", count.received.chunks + count.sent.chunks, chunks.into()),
+            ("flights", count.flights, count.flights_noted),
+            ("chunks", pieces + count.flights, chunks.into()),
             ("receive blocks", count.received.chunks, blocks.into()),
             ("received bytes", count.received.payload, payload as u64),
             ("transmit blocks", count.sent.chunks, sent_blocks.into()),

@@ -288,14 +288,14 @@ fn the_events_of_an_application_that_stops_reading() {
     two_pools(&config, &group, |peer, other| {
         let mut crowd = Crowd::default();
         crowd.open(peer, 20);
-        let mut taken = vec![0_usize; 20];
+        let mut taken = [0_usize; 20];
         for round in 0..10 {
-            for at in 0..20_usize {
-                peer.use_port(crowd.ports[at]);
-                let seq = 1 + i64::try_from(taken[at]).expect("small");
+            for (port, taken) in crowd.ports.iter().zip(&mut taken) {
+                peer.use_port(*port);
+                let seq = 1 + i64::try_from(*taken).expect("small");
                 let before = info(peer).receive_payload;
                 peer.give(data(seq, 1, &[b'0' + round; 400]));
-                taken[at] += info(peer).receive_payload - before;
+                *taken += info(peer).receive_payload - before;
             }
         }
         assert!(stopped(peer, Stop::TextHidden) > 0);

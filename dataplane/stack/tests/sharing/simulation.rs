@@ -103,6 +103,33 @@ impl Net<'_> {
             }
         }
     }
+
+    /// Every stream came to its end and was closed, and nothing is held.
+    fn assert_all_arrived(&self, count: u64) {
+        let figures: Vec<_> = self.server.stack.pools().collect();
+        let counters = [self.client.stack.counters(), self.server.stack.counters()];
+        let open: Vec<_> =
+            self.client.stack.connections().chain(self.server.stack.connections()).collect();
+        for (app, expected) in
+            [(&self.clients, 2 * count), (&self.servers[0], count), (&self.servers[1], count)]
+        {
+            assert!(
+                app.streams.is_empty(),
+                "not done at {:?}: {:#?}\n{counters:#?}\n{figures:#?}\n{open:#?}",
+                self.now,
+                app.streams
+            );
+            for stream in &app.ended {
+                assert_eq!(stream.closed, Some(Reason::Closed), "{stream:#?}\n{counters:#?}");
+                assert_eq!((stream.sent, stream.received), (stream.to_send, stream.to_receive));
+            }
+            assert_eq!(app.ended.len() as u64, expected);
+        }
+        for host in [&self.client, &self.server] {
+            host.assert_nothing_held();
+            assert_eq!(host.stack.usage().time_wait, 0, "TIME-WAIT is over");
+        }
+    }
 }
 
 fn send(link: &mut Link, wire: Wire, now: Instant) {
@@ -185,29 +212,7 @@ fn exchange(seed: u64, habit: Habit, count: u64, taken: &mut Taken) {
         net.clients.streams.insert(connection, Stream::new((a, b), up, down));
     }
     net.run(Duration::from_secs(36_000));
-    let figures: Vec<_> = net.server.stack.pools().collect();
-    let counters = [net.client.stack.counters(), net.server.stack.counters()];
-    let open: Vec<_> =
-        net.client.stack.connections().chain(net.server.stack.connections()).collect();
-    for (app, expected) in
-        [(&net.clients, 2 * count), (&net.servers[0], count), (&net.servers[1], count)]
-    {
-        assert!(
-            app.streams.is_empty(),
-            "not done at {:?}: {:#?}\n{counters:#?}\n{figures:#?}\n{open:#?}",
-            net.now,
-            app.streams
-        );
-        for stream in &app.ended {
-            assert_eq!(stream.closed, Some(Reason::Closed), "{stream:#?}\n{counters:#?}");
-            assert_eq!((stream.sent, stream.received), (stream.to_send, stream.to_receive));
-        }
-        assert_eq!(app.ended.len() as u64, expected);
-    }
-    for host in [&net.client, &net.server] {
-        host.assert_nothing_held();
-        assert_eq!(host.stack.usage().time_wait, 0, "TIME-WAIT is over");
-    }
+    net.assert_all_arrived(count);
     taken.add(&net.server);
 }
 
