@@ -9,13 +9,15 @@ use core::time::Duration;
 use std::sync::OnceLock;
 
 use dpdk::{Burst, Eal, EalArgs, Pool, Port, PortConfig, PortControl, RxQueue, StartedPort};
+use xtcp_ring::{DataplaneChannel, EndpointLayout, Mapping, Ringer, bell};
 use xtcp_stack::config::{ADDRESSES_MAX, Acknowledge, Address, Config, GroupConfig, TcpConfig};
 use xtcp_stack::wire::ethernet::MacAddr;
 use xtcp_stack::{
     Cd, Checksum, Event, Gd, Instant, PoolId, QueueId, RxFrame, Stack, State, Transmit,
 };
 
-use crate::command::Line;
+use crate::applications::{NewEndpoint, Wake};
+use crate::command::{Ask, Line, Tell};
 use crate::ports::{Opened, own_mac};
 use crate::prepare::Prepared;
 use crate::spread::SpreadBy;
@@ -25,7 +27,7 @@ use crate::tx::TxSink;
 use crate::worker::Worker;
 
 /// Ports: one for each test.
-const PORTS: usize = 5;
+const PORTS: usize = 6;
 
 const SERVER: &str = "10.9.0.1";
 const CLIENT: &str = "10.9.0.2";
@@ -117,6 +119,11 @@ impl Loopback {
             }
         }
         answers
+    }
+
+    /// What the only worker answers the control thread.
+    fn command(&mut self, ask: Ask) -> Tell {
+        self.workers[0].0.answer(ask, self.now)
     }
 
     fn snapshots(&self) -> Vec<Snapshot> {
@@ -376,4 +383,76 @@ fn every_flow_meets_its_worker_whoever_received_its_frames() {
     };
     assert!(snapshots.iter().all(|snapshot| again(snapshot) == Some(0)), "{snapshots:?}");
     assert!(client.stack.connections().all(|info| info.state != State::SynSent));
+}
+
+const LAYOUT: EndpointLayout =
+    EndpointLayout { workers: 1, submissions: 64, notices: 64, arena_bytes: 4096 };
+
+/// With every buffer taken that its application can take, the worker answers the link and the
+/// control thread as before.
+#[test]
+fn with_every_buffer_taken_the_worker_answers_all_the_same() {
+    let mut loopback = Loopback::new(5, 1, "--control");
+    let endpoint = Mapping::private(LAYOUT.total_bytes());
+    LAYOUT.prepare(&endpoint).unwrap();
+    let new = NewEndpoint {
+        number: 0,
+        channel: DataplaneChannel::open(&endpoint, &LAYOUT, 0).unwrap(),
+        ringer: Ringer::open(&endpoint, bell::pair().unwrap().0).unwrap(),
+        receive: memory(256 << 10),
+        receive_from: 0,
+    };
+    let opened = loopback.command(Ask::OpenEndpoint(Box::new(new)));
+    assert!(matches!(opened, Tell::Pool(Ok(_))), "{opened:?}");
+    let held = Acknowledge::ByApplication { deadline: Duration::ZERO };
+    let config = GroupConfig { acknowledge: held, ..group(7) };
+    let name = Gd::new(0, 1);
+    let ask = Ask::OpenGroup { endpoint: 0, group: name, config, wake: Wake::AT_ONCE };
+    let opened = loopback.command(ask);
+    assert!(matches!(opened, Tell::Group(Ok(_))), "{opened:?}");
+
+    // Nobody reads the notices, nor what the clients send.
+    let mut client = Client::new(loopback.now);
+    for _ in 0..30 {
+        client.connect(loopback.now);
+        client.turn(&mut loopback);
+        loopback.turn();
+    }
+    for round in 0..400 {
+        client.turn(&mut loopback);
+        loopback.turn();
+        if round == 50 {
+            for connection in &client.connections {
+                let (group, now) = (client.group, loopback.now);
+                client.stack.send(group, *connection, &[b'x'; 30_000][..], now).unwrap();
+            }
+        }
+    }
+    assert_eq!(loopback.snapshots()[0].pools[0].level.name(), "hide");
+
+    let is_pong = |frame: &Vec<u8>| frame[23] == 1 && frame[34..36] == [0, 0];
+    let request = echo_request(loopback.mac);
+    assert!(loopback.ask(&request).iter().any(is_pong), "no ping is answered");
+    let is_arp_reply = |frame: &Vec<u8>| frame[12..14] == [8, 6] && frame[20..22] == [0, 2];
+    assert!(loopback.ask(&arp_request()).iter().any(is_arp_reply), "no ARP is answered");
+
+    let told = loopback.command(Ask::Snapshot(Box::new(Snapshot::with_room())));
+    let Tell::Snapshot(snapshot) = told else { panic!("{told:?}") };
+    assert_eq!((snapshot.usage.connections, snapshot.groups[0].connections), (30, 30));
+    let told = loopback.command(Ask::Connections(Vec::with_capacity(100)));
+    let Tell::Connections(list) = told else { panic!("{told:?}") };
+    assert_eq!(list.len(), 30);
+    let close = Ask::CloseConnection { connection: list[0].connection, reset: true };
+    assert!(matches!(loopback.command(close), Tell::Done(Ok(()))));
+    let drain = Ask::DrainGroup {
+        endpoint: 0,
+        group: name,
+        per_second: u32::MAX,
+        manner: xtcp_stack::Manner::Reset,
+    };
+    assert!(matches!(loopback.command(drain), Tell::Done(Ok(()))));
+    let told = loopback.command(Ask::CloseEndpoint(0));
+    assert!(matches!(told, Tell::Memory(Some(part)) if part.len() == 256 << 10));
+    let usage = loopback.snapshots()[0].usage;
+    assert_eq!((usage.pools, usage.groups, usage.transmit_used), (0, 0, 0));
 }

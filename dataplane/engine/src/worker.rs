@@ -215,7 +215,7 @@ impl Worker {
         }
     }
 
-    fn answer(&mut self, ask: Ask, now: Instant) -> Tell {
+    pub(crate) fn answer(&mut self, ask: Ask, now: Instant) -> Tell {
         let stack = &mut self.stack;
         match (ask, &mut self.work) {
             (Ask::OpenEndpoint(new), Work::Applications(applications)) => {
