@@ -16,7 +16,7 @@ use xtcp_stack::wire::tcp::{self, Flags, Segment};
 use xtcp_stack::wire::{arp, checksum, icmpv4, icmpv6, ipv4, ipv6};
 use xtcp_stack::{
     Accept, Acknowledge, Cd, Checksum, Count, Event, Family, Gd, GroupConfig, Instant, KeepAlive,
-    Manner, Misuse, PoolId, QueueId, RxFrame, Stack, State, Transmit,
+    Manner, Misuse, PoolId, PoolInfo, QueueId, RxFrame, Stack, State, Throttle, Transmit,
 };
 
 const OUR_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
@@ -42,24 +42,53 @@ const KEEP_ALIVE: KeepAlive =
 
 /// Runs one input to its end and tears everything down. `look` is shown every frame sent.
 pub fn run(input: &[u8], look: impl Fn(&[u8])) {
-    let config = config();
+    let mut choices = Choices { bytes: input, at: 0 };
+    let scarcity = Scarcity::choose(&mut choices);
+    let config = config(&scarcity);
     let tables = Stack::memory_needed(&config).next_multiple_of(ALIGNMENT);
     let mut memory = vec![0; tables + config.transmit_bytes + RECEIVE_BYTES + ALIGNMENT];
     let skip = memory.as_ptr().align_offset(ALIGNMENT);
     let (tables, buffers) = memory[skip..].split_at_mut(tables);
     let (transmit, receive) = buffers.split_at_mut(config.transmit_bytes);
-    let receive = &mut receive[..RECEIVE_BYTES];
+    let receive = &mut receive[..scarcity.receive_bytes];
     let now = Instant::from_millis(1 << 20);
     let stack = Stack::new(&config, tables, transmit, now).expect("enough memory");
     let mut world = World::new(stack, receive, now, &look);
-    let mut choices = Choices { bytes: input, at: 0 };
+    if scarcity.has_neighbour {
+        // Somebody to share with, who has nothing.
+        world.stack.open_pool(&mut []).expect("room");
+    }
     while !choices.are_over() {
         world.step(&mut choices);
     }
     world.tear_down();
 }
 
-fn config() -> Config {
+/// How little memory there is, and what is done before it runs out.
+struct Scarcity {
+    receive_bytes: usize,
+    chunks_max: u32,
+    throttle: Throttle,
+    /// Whether there is another pool.
+    has_neighbour: bool,
+}
+
+impl Scarcity {
+    fn choose(choices: &mut Choices<'_>) -> Self {
+        let receive_bytes = [RECEIVE_BYTES, RECEIVE_BYTES, 12 << 10, 8 << 10][choices.below(4)];
+        let [shrink_below, withhold_below, hide_below] =
+            [[50, 20, 10], [0, 0, 0], [90, 70, 50], [100, 100, 30]][choices.below(4)];
+        let pool_share = [50, 90][choices.below(2)];
+        Self {
+            receive_bytes,
+            chunks_max: [64, 64, 20][choices.below(3)],
+            throttle: Throttle { shrink_below, withhold_below, hide_below, pool_share },
+            has_neighbour: choices.below(2) == 0,
+        }
+    }
+}
+
+fn config(scarcity: &Scarcity) -> Config {
     let mut addresses = [None; ADDRESSES_MAX];
     addresses[0] = Some(Address { ip: IpAddr::V4(OUR_V4), prefix_len: 24 });
     addresses[1] = Some(Address { ip: IpAddr::V6(OUR_V6), prefix_len: 64 });
@@ -74,13 +103,13 @@ fn config() -> Config {
         connections_max: 14,
         ipv6_connections_max: 6,
         active_max: 12,
-        chunks_max: 64,
+        chunks_max: scarcity.chunks_max,
         transmit_bytes: 32 << 10,
         neighbours_max: 16,
         pools_max: 4,
         groups_max: 6,
         queues_max: 2,
-        throttle: xtcp_stack::Throttle::default(),
+        throttle: scarcity.throttle,
         net: xtcp_stack::NetConfig::default(),
         tcp: TcpConfig { half_open_max: 6, send_queue_max: 12_000, ..TcpConfig::default() },
     }
@@ -275,6 +304,32 @@ impl<'m, 'l> World<'m, 'l> {
         if self.burst.len() >= 40 {
             self.deliver();
         }
+        self.assert_books_are_right();
+    }
+
+    /// I7 at every step: what is booked is what there is, and no pool has more than its share.
+    fn assert_books_are_right(&self) {
+        self.stack.audit().expect("I7: the books are right");
+        let usage = self.stack.usage();
+        for info in self.stack.pools() {
+            assert!(info.receive_payload <= info.receive_used, "I7: {info:?}");
+            assert!(info.receive_used + info.receive_free <= info.receive_bytes, "I7: {info:?}");
+            assert!(info.transmit_payload <= info.transmit_used, "I7: {info:?}");
+            assert!(info.transmit_used <= info.transmit_most, "I7: {info:?}");
+            assert!(info.chunks <= info.chunks_most && info.active <= info.active_most);
+            assert!(info.connections <= info.connections_most, "I7: {info:?}");
+            // Of two that open at once one may go beyond its share.
+            assert!(info.half_open <= info.connections, "I7: {info:?}");
+            assert!(info.waiting <= info.active, "I7: {info:?}");
+        }
+        let of_all = |figure: fn(&PoolInfo) -> usize| -> usize {
+            self.stack.pools().map(|info| figure(&info)).sum()
+        };
+        assert_eq!(of_all(|info| info.chunks as usize), usage.chunks as usize, "I7");
+        assert_eq!(of_all(|info| info.transmit_used), usage.transmit_used, "I7");
+        assert_eq!(of_all(|info| info.transmit_payload), usage.transmit_payload, "I7");
+        assert!(of_all(|info| info.active as usize) <= usage.active as usize, "I7");
+        assert!(of_all(|info| info.connections as usize) <= usage.connections as usize, "I7");
     }
 
     /// The client's address: even ones IPv4, odd ones IPv6.
