@@ -228,6 +228,8 @@ pub struct TcpConfig {
     pub rack: bool,
     /// With SACK: whether the tail of what was sent is probed for losses (TLP, RFC 8985).
     pub tail_loss_probe: bool,
+    /// Explicit congestion notification (RFC 3168).
+    pub ecn: Ecn,
     /// Whether selective acknowledgements (RFC 2018) are agreed to and asked for.
     pub sack: bool,
     /// Bytes a connection may have queued for sending, at most.
@@ -264,6 +266,7 @@ impl Default for TcpConfig {
             nagle: true,
             window_scale: 7,
             timestamps: true,
+            ecn: Ecn::Accept,
             sack: true,
             duplicate_threshold: 3,
             rack: true,
@@ -288,6 +291,17 @@ pub enum SynCookies {
     WhenFull,
     /// Always.
     Always,
+}
+
+/// Whether routers may mark packets instead of dropping them (RFC 3168).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ecn {
+    /// Never agreed.
+    Off,
+    /// Agreed with peers that ask.
+    Accept,
+    /// Asked for, too.
+    Ask,
 }
 
 /// Who completes a handshake.

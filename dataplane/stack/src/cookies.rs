@@ -153,7 +153,7 @@ impl Stack<'_> {
         tcb.rec.heard_ms = (tcb.now.as_millis() & 0xffff_ffff) as u32;
         self.settle(index);
         self.with_connection(index, |tcb| {
-            let outcome = tcb.on_segment(segment);
+            let outcome = tcb.on_segment(segment, false);
             if tcb.rec.state() == State::SynReceived {
                 // A cookie is good once or not at all: half a connection is what it avoids.
                 tcb.gone(Reason::Refused);

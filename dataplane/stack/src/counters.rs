@@ -150,6 +150,8 @@ named! {
         SegmentsRetransmitted, "segments-retransmitted", "TCP segments sent again.";
         FastRetransmits, "fast-retransmits", "Losses noticed by acknowledgements.";
         RetransmissionTimeouts, "retransmission-timeouts", "Losses noticed by the timer.";
+        CongestionMarks, "congestion-marks", "Segments that routers marked on their way to us (CE, RFC 3168).";
+        CongestionEchoes, "congestion-echoes", "Windows reduced because routers marked what we sent.";
         DuplicatesReported, "duplicates-reported", "Segments the peer says came twice (RFC 2883).";
         RecoveriesUndone, "recoveries-undone", "Losses that were none, and what they did taken back.";
         SacksReneged, "sacks-reneged", "Times a peer gave up what it had said to have.";

@@ -57,6 +57,7 @@ impl Stack<'_> {
         let ends = (part.src, part.dst);
         // A device sees the parts and knows nothing of the whole's checksum.
         let arrival = self.segment((from, MacClass::Ours), ends, bytes, Checksum::Unknown)?;
+        let arrival = arrival.marked(whole.ecn);
         self.on_arrival(&arrival, out)
     }
 }

@@ -30,8 +30,20 @@ pub(crate) struct Arrival<'f> {
     pub(crate) local: u8,
     /// Who sent the frame: a reply without a connection goes back there.
     pub(crate) from: MacAddr,
+    /// A router marked its packet (RFC 3168's CE).
+    congested: bool,
     hash: u64,
 }
+
+impl Arrival<'_> {
+    /// With the ECN bits of its packet.
+    pub(crate) const fn marked(self, ecn: u8) -> Self {
+        Self { congested: ecn == CONGESTION_EXPERIENCED, ..self }
+    }
+}
+
+/// RFC 3168 section 5.
+const CONGESTION_EXPERIENCED: u8 = 3;
 
 /// What names a connection: both ends, ours by the place of its address.
 pub(crate) struct Name {
@@ -143,7 +155,9 @@ impl Stack<'_> {
         }
         match packet.protocol {
             tcp::PROTOCOL => {
-                self.segment((frame.src, class), (src, dst), packet.payload, checksum).map(Some)
+                let from = (frame.src, class);
+                let arrival = self.segment(from, (src, dst), packet.payload, checksum)?;
+                Ok(Some(arrival.marked(packet.ecn)))
             }
             // RFC 1122 section 3.2.2: nothing sent to a group's station is about one of us.
             icmpv4::PROTOCOL if class != MacClass::Ours => Err(Stop::IpGroup),
@@ -178,7 +192,9 @@ impl Stack<'_> {
         }
         match packet.protocol {
             tcp::PROTOCOL => {
-                self.segment((frame.src, class), (src, dst), packet.payload, checksum).map(Some)
+                let from = (frame.src, class);
+                let arrival = self.segment(from, (src, dst), packet.payload, checksum)?;
+                Ok(Some(arrival.marked(packet.ecn)))
             }
             icmpv6::PROTOCOL if class != MacClass::Ours && !packet.dst.is_multicast() => {
                 Err(Stop::IpGroup)
@@ -220,7 +236,7 @@ impl Stack<'_> {
         let ports = u32::from(segment.src_port) << 16 | u32::from(segment.dst_port);
         let hash = self.secret.flow_hash(src, ports, local);
         self.flows.prefetch(hash);
-        Ok(Arrival { segment, remote: src, local, from, hash })
+        Ok(Arrival { segment, remote: src, local, from, congested: false, hash })
     }
 
     /// SEGMENT ARRIVES: whose is it?
@@ -236,7 +252,8 @@ impl Stack<'_> {
             // Its ACK field says nothing: whoever is folded has nothing unacknowledged.
             return Err(Stop::ActiveFull);
         }
-        let outcome = self.with_connection(index, |tcb| tcb.on_segment(segment))?;
+        let outcome =
+            self.with_connection(index, |tcb| tcb.on_segment(segment, arrival.congested))?;
         if outcome == Err(Stop::AckNotOfSyn) {
             self.send_reset(arrival, out);
         }

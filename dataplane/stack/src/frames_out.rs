@@ -37,6 +37,7 @@ struct Path {
     src: IpAddr,
     dst: IpAddr,
     dscp: u8,
+    ecn: u8,
     hop_limit: u8,
 }
 
@@ -81,6 +82,7 @@ impl Stack<'_> {
             src: self.local_address(rec.local),
             dst,
             dscp: group.dscp(),
+            ecn: plan.ecn,
             hop_limit: group.hop_limit,
         };
         let sack = if plan.sacks {
@@ -144,7 +146,7 @@ impl Stack<'_> {
     ) {
         let src = self.local_address(local);
         let (vlan, src_mac) = (self.interface.vlan(), self.interface.mac());
-        let path = Path { vlan, src_mac, dst_mac: to, src, dst, dscp: 0, hop_limit: TTL };
+        let path = Path { vlan, src_mac, dst_mac: to, src, dst, dscp: 0, ecn: 0, hop_limit: TTL };
         let len = frame_len(&path, header, 0);
         let Some(frame) = out.frame(len) else {
             self.counters.stop(Stop::TransmitFull);
@@ -185,7 +187,7 @@ fn write_lower_layers<'b>(frame: &'b mut [u8], path: &Path) -> Option<&'b mut [u
                 protocol: tcp::PROTOCOL,
                 ttl: path.hop_limit,
                 dscp: path.dscp,
-                ecn: 0,
+                ecn: path.ecn,
                 identification: 0,
                 payload_len,
             };
@@ -201,7 +203,7 @@ fn write_lower_layers<'b>(frame: &'b mut [u8], path: &Path) -> Option<&'b mut [u
                 protocol: tcp::PROTOCOL,
                 hop_limit: path.hop_limit,
                 dscp: path.dscp,
-                ecn: 0,
+                ecn: path.ecn,
                 flow_label: 0,
                 payload_len,
             };

@@ -96,8 +96,8 @@ pub mod world;
 
 pub use audit::Discrepancy;
 pub use config::{
-    Accept, Acknowledge, Address, BadThrottle, Config, Congestion, Family, GroupConfig, KeepAlive,
-    Manner, NetConfig, PRIORITIES, Route, SynCookies, TcpConfig, Throttle,
+    Accept, Acknowledge, Address, BadThrottle, Config, Congestion, Ecn, Family, GroupConfig,
+    KeepAlive, Manner, NetConfig, PRIORITIES, Route, SynCookies, TcpConfig, Throttle,
 };
 pub use counters::{Count, Counters, Outcome, Stop};
 pub use error::Misuse;

@@ -15,7 +15,7 @@ use sim::app::{Habit, Stream};
 use sim::link::Weather;
 use sim::net::Net;
 use sim::{Memory, config, ordinary_group, v4};
-use xtcp_stack::{Congestion, GroupConfig, TcpConfig};
+use xtcp_stack::{Congestion, Ecn, GroupConfig, TcpConfig};
 
 const PORT: u16 = 7;
 /// Bytes of each transfer.
@@ -27,11 +27,12 @@ const RATE: u64 = 2_500_000;
 const RECEIVE_BYTES: usize = 32 << 20;
 
 /// How a column's TCP mends losses and grows its window.
-const COLUMNS: [(&str, bool, bool, Congestion); 4] = [
-    ("newreno", false, false, Congestion::NewReno),
-    ("+ sack", true, false, Congestion::NewReno),
-    ("+ rack", true, true, Congestion::NewReno),
-    ("cubic", true, true, Congestion::Cubic),
+const COLUMNS: [(&str, bool, bool, Congestion, Ecn); 5] = [
+    ("newreno", false, false, Congestion::NewReno, Ecn::Off),
+    ("+ sack", true, false, Congestion::NewReno, Ecn::Off),
+    ("+ rack", true, true, Congestion::NewReno, Ecn::Off),
+    ("cubic", true, true, Congestion::Cubic, Ecn::Off),
+    ("+ ecn", true, true, Congestion::Cubic, Ecn::Ask),
 ];
 
 /// Lost frames per million.
@@ -59,7 +60,9 @@ fn goodput(seed: u64, weather: Weather, tcp: TcpConfig, congestion: Congestion) 
 }
 
 fn table() -> String {
-    let mut text = "Mbit/s of 20, one connection, 2 MiB, a queue of 50 ms\n\n".to_owned();
+    let mut text =
+        "Mbit/s of 20, one connection, 2 MiB, a queue of 50 ms that marks from 25 ms on\n\n"
+            .to_owned();
     text += "loss %  rtt ms";
     for (name, ..) in COLUMNS {
         write!(text, "  {name:>8}").expect("room");
@@ -69,10 +72,12 @@ fn table() -> String {
         for rtt in ROUND_TRIPS {
             let delay = Duration::from_millis(rtt) / 2;
             let queue = Duration::from_millis(50);
-            let weather = Weather { delay, loss, rate: RATE, queue, ..Weather::default() };
+            let mark = queue / 2;
+            let weather = Weather { delay, loss, rate: RATE, queue, mark, ..Weather::default() };
             write!(text, "{:>6}  {rtt:>6}", f64::from(loss) / 10_000.0).expect("room");
-            for (_, sack, rack, congestion) in COLUMNS {
-                let tcp = TcpConfig { sack, rack, tail_loss_probe: rack, ..TcpConfig::default() };
+            for (_, sack, rack, congestion, ecn) in COLUMNS {
+                let tcp =
+                    TcpConfig { sack, rack, tail_loss_probe: rack, ecn, ..TcpConfig::default() };
                 let total: u64 =
                     (0..RUNS).map(|seed| goodput(seed, weather, tcp, congestion)).sum();
                 let mean = total / RUNS;

@@ -11,7 +11,7 @@ use sim::link::{Weather, any_weather};
 use sim::net::Net;
 use sim::rng::Rng;
 use sim::{Memory, RECEIVE_BYTES, config, for_each_seed, ordinary_group, v4, v6, xtcp_group};
-use xtcp_stack::{Congestion, GroupConfig, KeepAlive, Reason, TcpConfig};
+use xtcp_stack::{Congestion, Ecn, GroupConfig, KeepAlive, Reason, TcpConfig};
 
 const PORT: u16 = 7;
 
@@ -24,6 +24,7 @@ fn personality(seed: u64) -> (TcpConfig, Congestion) {
         return (TcpConfig::default(), congestion);
     }
     let tcp = TcpConfig {
+        ecn: if is(2) { Ecn::Ask } else { Ecn::Off },
         sack: !is(3),
         timestamps: !is(3),
         rack: !is(3),

@@ -23,10 +23,11 @@ impl Tcb<'_, '_> {
             self.advance_una(ack, seg, &mut news);
         }
         self.take_sack_blocks(seg, &mut news);
+        news.congestion = self.take_congestion_echo(seg, &news);
         if self.is_selective() {
             self.on_selective_ack(ack, seg, &news);
         } else if news.acked > 0 {
-            self.on_new_ack(ack, news.acked);
+            self.on_new_ack(ack, &news);
             self.undo_if_spurious(seg, &news);
         } else if repeats {
             self.on_duplicate_ack();
@@ -177,6 +178,7 @@ impl Tcb<'_, '_> {
         } else {
             self.rec.options &= !SACK;
         }
+        self.take_syn_ecn(seg.flags);
         self.start_congestion();
     }
 

@@ -15,12 +15,13 @@ use crate::wire::tcp::{Flags, Segment};
 const TS_RECENT_OUTDATED_MS: u32 = 24 * 24 * 3600 * 1000;
 
 impl Tcb<'_, '_> {
-    /// A segment of this connection, its checksum verified.
+    /// A segment of this connection, its checksum verified. `congested`: a router marked its packet
+    /// (RFC 3168's CE).
     ///
     /// # Errors
     /// Why its processing ended early. What has to be answered is noted in the records, except
     /// that the caller answers [`Stop::AckNotOfSyn`] by RST.
-    pub(crate) fn on_segment(&mut self, seg: &Segment<'_>) -> Outcome {
+    pub(crate) fn on_segment(&mut self, seg: &Segment<'_>, congested: bool) -> Outcome {
         if self.rec.state() == State::SynSent {
             return self.on_segment_in_syn_sent(seg);
         }
@@ -38,6 +39,7 @@ impl Tcb<'_, '_> {
             return Ok(());
         }
         self.note_heard();
+        self.note_congestion(seg, congested);
         self.check_urgent(seg);
         self.take_text(seg)?;
         self.check_fin(seg);

@@ -3,6 +3,7 @@
 
 use super::Tcb;
 use super::record::{RECOVERING, RETRANSMIT};
+use super::recovery::News;
 use super::seq::SeqNum;
 use crate::counters::Count;
 
@@ -37,14 +38,16 @@ impl Tcb<'_, '_> {
     }
 
     /// `snd.una` moved to `ack` by `acked` bytes.
-    pub(super) fn on_new_ack(&mut self, ack: SeqNum, acked: u32) {
+    pub(super) fn on_new_ack(&mut self, ack: SeqNum, news: &News) {
         let mss = self.segment_size();
         if self.act.has(RECOVERING) {
-            self.on_ack_in_recovery(ack, acked, mss);
+            self.on_ack_in_recovery(ack, news.acked, mss);
             return;
         }
         self.act.dup_acks = 0;
-        self.grow_window(ack, acked);
+        if !news.congestion {
+            self.grow_window(ack, news.acked);
+        }
     }
 
     /// What was acknowledged lets the window grow.
@@ -104,6 +107,7 @@ impl Tcb<'_, '_> {
             self.act.recover = self.act.snd_max;
             self.act.cwnd = self.act.ssthresh + u32::from(threshold) * mss;
             self.act.set(RECOVERING | RETRANSMIT);
+            self.note_reduced();
             self.counters.count(Count::FastRetransmits);
         }
     }
@@ -118,6 +122,7 @@ impl Tcb<'_, '_> {
             self.act.ssthresh = self.threshold_after_loss(self.flight());
         }
         self.act.cwnd = mss;
+        self.note_reduced();
         self.act.recover = self.act.snd_max;
         self.act.clear(RECOVERING | RETRANSMIT);
         self.act.dup_acks = 0;

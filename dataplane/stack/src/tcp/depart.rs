@@ -35,6 +35,8 @@ pub(crate) struct Plan {
     pub(crate) sack_permitted: bool,
     /// Whether SACK blocks go along.
     pub(crate) sacks: bool,
+    /// The ECN codepoint of its packet.
+    pub(crate) ecn: u8,
     pub(crate) timestamps: Option<Timestamps>,
 }
 
@@ -94,6 +96,7 @@ impl Tcb<'_, '_> {
         }
         let answer = self.rec.state() == State::SynReceived;
         let flags = if answer { Flags::SYN | Flags::ACK } else { Flags::SYN };
+        let flags = flags | self.syn_ecn(answer);
         let scaled = !answer || self.rec.rcv_scale() != 0 || self.rec.snd_scale() != 0;
         Some(Plan {
             mss: Some(self.own_mss()),
@@ -224,19 +227,22 @@ impl Tcb<'_, '_> {
         let ack = if flags.contains(Flags::ACK) { self.ack_number() } else { SeqNum::new(0) };
         let asks = flags.contains(Flags::SYN) && !flags.contains(Flags::ACK);
         let stamped = if asks { self.tcp.timestamps } else { self.rec.has(TIMESTAMPS) };
-        let bare = Flags::SYN | Flags::RST;
+        let bare = flags.intersects(Flags::SYN | Flags::RST);
+        let new_text = what == What::Text && len > 0 && !seq.before(self.act.snd_max);
+        let (marks, ecn) = if bare { (Flags::NONE, 0) } else { self.ecn_of(new_text) };
         let echo = if asks { 0 } else { self.rec.ts_recent };
         Plan {
             what,
             seq,
             ack,
-            flags,
+            flags: flags | marks,
             len,
             window: self.window_field(ack, flags),
             mss: None,
             window_scale: None,
             sack_permitted: false,
-            sacks: !flags.intersects(bare) && self.has_sack_blocks(),
+            sacks: !bare && self.has_sack_blocks(),
+            ecn,
             timestamps: stamped.then(|| Timestamps { value: self.timestamp(), echo }),
         }
     }
@@ -283,6 +289,7 @@ impl Tcb<'_, '_> {
     /// The planned segment is on its way, or lost already; both look the same from here.
     pub(crate) fn on_sent(&mut self, plan: &Plan) {
         self.counters.count(Count::SegmentsOut);
+        self.note_ecn_sent(plan.flags);
         if plan.flags.contains(Flags::ACK) {
             self.note_acknowledged(plan);
         }

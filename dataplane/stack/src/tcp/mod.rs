@@ -14,6 +14,7 @@
 //! | `throttle` | | what is done before buffers run out |
 //! | `congestion`, `rtt` | 3.8.1, 3.8.2 | RFC 5681 and 6582, RFC 6298 |
 //! | `cubic` | | CUBIC (RFC 9438) |
+//! | `ecn` | | explicit congestion notification (RFC 3168) |
 //! | `scoreboard` | | what is in flight and what the peer has of it (RFC 2018) |
 //! | `rack` | | losses noticed by time, probes for the tail (RFC 8985) |
 //! | `recovery` | | what is sent meanwhile, and what if nothing was lost (RFC 9937, 3522, 3708) |
@@ -28,6 +29,7 @@ mod calls;
 mod congestion;
 pub(crate) mod cubic;
 mod depart;
+mod ecn;
 mod keep_alive;
 mod path;
 mod rack;

@@ -26,6 +26,7 @@ pub(crate) struct Connection {
     pub(crate) local_port: u16,
     /// Index of our address.
     pub(crate) local: u8,
+    /// The state in the low four bits; [`ECN`] and its siblings in the high ones.
     state: u8,
     /// Our window scale in the high four bits, the peer's in the low.
     scales: u8,
@@ -82,13 +83,22 @@ pub(crate) const SACK: u8 = 64;
 /// The application that there is now was not told of it; see `successor`.
 pub(crate) const UNTOLD: u8 = 128;
 
+/// The bits of the state.
+const STATE: u8 = 0x0f;
+/// Explicit congestion notification was agreed (RFC 3168).
+pub(crate) const ECN: u8 = 0x80;
+/// The peer is told of a mark until it says that it reduced its window.
+pub(crate) const ECHO: u8 = 0x40;
+/// The peer is to be told that we reduced ours.
+pub(crate) const REDUCED: u8 = 0x20;
+
 impl Connection {
     pub(crate) const fn state(&self) -> State {
-        State::from_code(self.state)
+        State::from_code(self.state & STATE)
     }
 
     pub(crate) const fn set_state(&mut self, state: State) {
-        self.state = state as u8;
+        self.state = self.state & !STATE | state as u8;
     }
 
     pub(crate) const fn has(&self, option: u8) -> bool {
@@ -111,6 +121,19 @@ impl Connection {
 
     pub(crate) const fn set_text_at(&mut self, units: u8) {
         self.marks = self.marks & Cd::GENERATION_MAX | (units as u32) << 24;
+    }
+
+    /// Whether all of [`ECN`] and its siblings in `marks` are set.
+    pub(crate) const fn is_notified(&self, marks: u8) -> bool {
+        self.state & marks == marks
+    }
+
+    pub(crate) const fn notify(&mut self, marks: u8) {
+        self.state |= marks;
+    }
+
+    pub(crate) const fn unnotify(&mut self, marks: u8) {
+        self.state &= !marks;
     }
 
     /// Shift of the windows the peer tells us.

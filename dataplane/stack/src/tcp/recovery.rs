@@ -111,6 +111,8 @@ pub(super) struct News {
     pub(super) duplicate: Option<SeqNum>,
     /// The segment tells SACK blocks.
     pub(super) sacks: bool,
+    /// It says that routers marked what we sent.
+    pub(super) congestion: bool,
 }
 
 impl Tcb<'_, '_> {
@@ -132,7 +134,7 @@ impl Tcb<'_, '_> {
         }
         if self.act.has(RECOVERING) {
             self.reduce_proportionally(news, lost_now);
-        } else if news.acked > 0 {
+        } else if news.acked > 0 && !news.congestion {
             self.grow_window(ack, news.acked);
         }
         self.undo_if_spurious(seg, news);
@@ -145,6 +147,7 @@ impl Tcb<'_, '_> {
         self.act.ssthresh = self.threshold_after_loss(flight);
         self.act.recover = self.act.snd_max;
         self.act.set(RECOVERING);
+        self.note_reduced();
         let recovery = &mut self.act.recovery;
         let known = recovery.sacked.saturating_sub(news.delivered.saturating_sub(news.acked));
         recovery.flight = flight.saturating_sub(known).max(1);

@@ -37,7 +37,7 @@ pub(crate) fn any_weather(seed: u64) -> Weather {
     let delay = Duration::from_micros(rng.below(100_000));
     let jitter = Duration::from_micros(rng.below(10_000));
     let reorder_by = Duration::from_micros(rng.below(50_000));
-    Weather {
+    let mut weather = Weather {
         delay,
         jitter,
         loss,
@@ -46,7 +46,14 @@ pub(crate) fn any_weather(seed: u64) -> Weather {
         reordering,
         reorder_by,
         ..Weather::default()
+    };
+    // One in three is narrow somewhere, and marks what waits there.
+    if rng.below(3) == 0 {
+        weather.rate = 100_000 << rng.below(8);
+        weather.queue = Duration::from_millis(5 + rng.below(200));
+        weather.mark = weather.queue / 4;
     }
+    weather
 }
 
 /// One direction of a link.

@@ -41,6 +41,8 @@ pub(crate) struct Seg {
     raw_options: Vec<u8>,
     /// SACK blocks, relative to the stack's initial sequence number.
     sacks: Vec<(i64, i64)>,
+    /// The ECN codepoint of its packet.
+    ecn: u8,
 }
 
 /// A segment without anything special.
@@ -55,6 +57,7 @@ fn plain(flags: Flags, seq: i64, ack: i64) -> Seg {
         options: tcp::Options::NONE,
         raw_options: Vec::new(),
         sacks: Vec::new(),
+        ecn: 0,
     }
 }
 
@@ -140,6 +143,12 @@ impl Seg {
         self
     }
 
+    /// Marked by a router (RFC 3168).
+    pub(crate) fn marked(mut self) -> Self {
+        self.ecn = 3;
+        self
+    }
+
     pub(crate) fn options(mut self, change: impl FnOnce(&mut tcp::Options)) -> Self {
         change(&mut self.options);
         self
@@ -155,6 +164,8 @@ pub(crate) struct Got {
     /// Relative to the client's.
     pub(crate) ack: i64,
     pub(crate) window: u16,
+    /// The ECN codepoint of its packet.
+    pub(crate) ecn: u8,
     pub(crate) options: tcp::Options,
     pub(crate) text: Vec<u8>,
     /// DiffServ code point, and time to live or hop limit, of its packet.
@@ -513,13 +524,18 @@ impl<'m> Peer<'m> {
         segment[12] += u8::try_from(seg.raw_options.len() / 4 * 16).expect("at most 40 bytes");
         let pseudo = PseudoHeader::new(self.client, self.server, tcp::PROTOCOL);
         tcp::set_checksum(&mut segment, pseudo);
-        self.frame_with(tcp::PROTOCOL, &segment)
+        self.frame_marked(tcp::PROTOCOL, &segment, seg.ecn)
     }
 
     /// A packet of this protocol in its frame.
     pub(crate) fn frame_with(&self, protocol: u8, payload: &[u8]) -> Vec<u8> {
+        self.frame_marked(protocol, payload, 0)
+    }
+
+    /// With these ECN bits.
+    fn frame_marked(&self, protocol: u8, payload: &[u8], ecn: u8) -> Vec<u8> {
         let payload_len = u16::try_from(payload.len()).expect("it fits");
-        let (dscp, ecn, flow_label, identification) = (0, 0, 0, 0);
+        let (dscp, flow_label, identification) = (0, 0, 0);
         let (ttl, hop_limit) = (64, 255);
         let (ip_len, ethertype) = match self.client {
             IpAddr::V4(_) => (ipv4::HEADER, EtherType::IPV4),
@@ -556,12 +572,18 @@ impl<'m> Peer<'m> {
             EtherType::IPV4 => {
                 let packet = ipv4::Packet::parse(ethernet.payload).expect("well formed");
                 let (src, dst) = (IpAddr::V4(packet.src), IpAddr::V4(packet.dst));
-                (src, dst, packet.protocol, packet.payload, (packet.dscp, packet.ttl))
+                (src, dst, packet.protocol, packet.payload, (packet.dscp, packet.ttl, packet.ecn))
             }
             _ => {
                 let packet = ipv6::Packet::parse(ethernet.payload).expect("well formed");
                 let (src, dst) = (IpAddr::V6(packet.src), IpAddr::V6(packet.dst));
-                (src, dst, packet.protocol, packet.payload, (packet.dscp, packet.hop_limit))
+                (
+                    src,
+                    dst,
+                    packet.protocol,
+                    packet.payload,
+                    (packet.dscp, packet.hop_limit, packet.ecn),
+                )
             }
         };
         if protocol != tcp::PROTOCOL {
@@ -571,7 +593,7 @@ impl<'m> Peer<'m> {
         let segment = Segment::parse(payload).expect("well formed");
         let port = segment.dst_port;
         let (isn, mut iss) = self.numbers_of(port);
-        if segment.flags == Flags::SYN | Flags::ACK {
+        if segment.flags.contains(Flags::SYN | Flags::ACK) {
             iss = segment.seq;
             self.numbers.insert(port, (isn, iss));
         }
@@ -580,6 +602,7 @@ impl<'m> Peer<'m> {
             seq: to_relative(iss, segment.seq),
             ack: to_relative(isn, segment.ack),
             window: segment.window,
+            ecn: fields.2,
             options: segment.options,
             text: segment.payload.to_vec(),
             dscp: fields.0,

@@ -10,6 +10,7 @@ mod closing;
 mod congestion;
 mod cookies;
 mod cubic;
+mod ecn;
 mod handshake;
 mod hostile;
 mod limits;
