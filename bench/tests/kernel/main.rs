@@ -11,5 +11,6 @@ mod hostile;
 mod killing;
 mod loss;
 mod measurements;
+mod model;
 mod relay;
 mod rig;

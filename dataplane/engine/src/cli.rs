@@ -406,10 +406,10 @@ fn check_gateways(options: &Options) -> Result<(), CliError> {
         }
         let link_local = matches!(gateway, IpAddr::V6(ip) if ip.is_unicast_link_local());
         if !link_local && !options.ip.iter().any(|own| on_link(own, *gateway)) {
-            return Err(CliError::GatewayOffLink(*gateway));
+            return Err(CliError::OffLink("--gateway", *gateway));
         }
         if options.ip.iter().any(|own| own.ip == *gateway) {
-            return Err(CliError::GatewayIsOwn(*gateway));
+            return Err(CliError::IsOwn("--gateway", *gateway));
         }
     }
     Ok(())
@@ -495,10 +495,10 @@ pub enum CliError {
     AddressTwice(IpAddr),
     /// Two gateways of a family.
     GatewayTwice(IpAddr),
-    /// A gateway in no on-link prefix.
-    GatewayOffLink(IpAddr),
-    /// A gateway that is our own address.
-    GatewayIsOwn(IpAddr),
+    /// A router, as this option gives it, in no on-link prefix.
+    OffLink(&'static str, IpAddr),
+    /// One that is our own address.
+    IsOwn(&'static str, IpAddr),
     /// `--rxq` is neither 1 nor the number of workers.
     ReceiveQueues {
         /// What was asked for.
@@ -532,8 +532,6 @@ pub enum CliError {
     RtoBounds,
     /// More routes than the stack holds.
     TooManyRoutes(usize),
-    /// A router in no on-link prefix, or ourselves.
-    RouterOffLink(IpAddr),
     /// The throttle's steps are not one after another.
     Throttle(BadThrottle),
 }
@@ -563,13 +561,13 @@ impl fmt::Display for CliError {
                 f,
                 "--gateway: {ip} is the second of its family; one for IPv4 and one for IPv6"
             ),
-            Self::GatewayOffLink(ip) => write!(
+            Self::OffLink(option, ip) => write!(
                 f,
-                "--gateway: {ip} is in no prefix of --ip, so it cannot be reached; give a gateway \
-                 on the link, or the --ip whose prefix holds it"
+                "{option}: {ip} is in no prefix of --ip, so it cannot be reached; give a router on \
+                 the link, or the --ip whose prefix holds it"
             ),
-            Self::GatewayIsOwn(ip) => {
-                write!(f, "--gateway: {ip} is our own address; give the router's")
+            Self::IsOwn(option, ip) => {
+                write!(f, "{option}: {ip} is our own address; give the router's")
             }
             Self::ReceiveQueues { rxq, workers } => write!(
                 f,
@@ -604,11 +602,6 @@ impl fmt::Display for CliError {
             Self::TooManyRoutes(given) => {
                 write!(f, "--route: {given} routes are too many; {ROUTES_MAX} at most")
             }
-            Self::RouterOffLink(ip) => write!(
-                f,
-                "--route: {ip} is in no prefix of --ip, or is our own; give a router on the link, or \
-                 the --ip whose prefix holds it"
-            ),
             Self::Throttle(bad) => {
                 write!(f, "--shrink-below, --withhold-below, --hide-below: {bad}")
             }
@@ -698,7 +691,7 @@ mod tests {
             ("-- --ip 10.0.0.1/24 --vlan 4095", "--vlan", "1..=4094"),
             ("-- --ip 10.0.0.1/24 --route 10.1.0.0/16", "--route", "10.1.0.0/16,10.77.0.9"),
             ("-- --ip 10.0.0.1/24 --route 10.1.0.0/16,10.0.1.1", "--route", "on the link"),
-            ("-- --ip 10.0.0.1/24 --route 10.1.0.0/16,10.0.0.1", "--route", "our own"),
+            ("-- --ip 10.0.0.1/24 --route 10.1.0.0/16,10.0.0.1", "--route", "our own address"),
             ("-- --ip 10.0.0.1/24 --syn-cookies often", "--syn-cookies", "when-full"),
             ("-- --ip 10.0.0.1/24 --hide-below 101", "--hide-below", "0..=100"),
             ("-- --ip 10.0.0.1/24 --pool-share 0", "--pool-share", "1..=100"),

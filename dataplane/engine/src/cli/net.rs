@@ -42,9 +42,11 @@ impl NetOptions {
         for (place, Way(route)) in routes.iter_mut().zip(&self.route) {
             let via = route.via;
             let link_local = matches!(via, IpAddr::V6(ip) if ip.is_unicast_link_local());
-            let reached = link_local || own.iter().any(|own| on_link(own, via));
-            if !reached || own.iter().any(|own| own.ip == via) {
-                return Err(CliError::RouterOffLink(via));
+            if own.iter().any(|own| own.ip == via) {
+                return Err(CliError::IsOwn("--route", via));
+            }
+            if !link_local && !own.iter().any(|own| on_link(own, via)) {
+                return Err(CliError::OffLink("--route", via));
             }
             *place = Some(*route);
         }

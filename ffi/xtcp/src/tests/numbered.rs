@@ -407,7 +407,8 @@ fn select_prefers_the_higher_priority_but_not_for_ever() {
     let mut found = Vec::new();
     for _ in 0..17 {
         let mut set = NumberSet::default();
-        (set.insert(low), set.insert(high));
+        set.insert(low);
+        set.insert(high);
         pools.select(Some(&mut set), None, None).unwrap();
         found.push((set.contains(low), set.contains(high)));
     }
