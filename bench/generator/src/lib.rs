@@ -1,0 +1,30 @@
+//! Millions of TCP clients in user space, to show what a server holds and how fast it is.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`population`] | who the clients are: number, address and port computed from each other |
+//! | [`clients`] | their TCP, 64 bytes each |
+//! | [`pattern`] | the bytes of requests and answers, each compared |
+//! | [`step`] | what they are asked to do: connect, load, idle, close, reconnect |
+//! | [`driver`] | when each does it |
+//! | [`sample`] | what is told of it, by second and by step |
+//!
+//! Nothing here knows a device or a clock: frames and times are arguments, so the whole runs
+//! against a stack in the same thread in tests, with loss from a seed. The program `xtcp-generator`
+//! puts a DPDK device under it.
+//!
+//! # What a latency is
+//! At a [`step::Pace::Rate`] the time each request is due is computed beforehand; a latency counts from
+//! there, also when the client could not begin the request in time because its last answer was late
+//! or because the generator was. So neither can hide a stall (no coordinated omission).
+#![forbid(unsafe_code)]
+
+pub mod clients;
+pub mod driver;
+mod path;
+pub mod pattern;
+pub mod population;
+mod record;
+pub mod sample;
+pub mod step;
+mod timers;

@@ -1,0 +1,91 @@
+//! What is told of a run: one record per second and one per step.
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+use xtcp_bench::client::Latency;
+
+/// One second of a step.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Second {
+    /// The step's name.
+    pub step: String,
+    /// Seconds since the run began, at the end of this one.
+    pub at: f64,
+    /// How long it was, in seconds: shorter at a step's end.
+    pub seconds: f64,
+    /// Connections open at its end.
+    pub open: u32,
+    /// Handshakes under way at its end.
+    pub opening: u32,
+    /// Handshakes completed in it.
+    pub opened: u64,
+    /// Connections ended in it as they should.
+    pub closed: u64,
+    /// Answers that came in it.
+    pub answers: u64,
+    /// Connections that failed in it.
+    pub failed: u64,
+    /// Segments the clients sent again in it.
+    pub resent: u64,
+    /// Of the answers that came in it.
+    pub latency: Option<Latency>,
+}
+
+/// A whole step.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StepReport {
+    /// Its name.
+    pub step: String,
+    /// How long it took, in seconds, from its beginning to the last answer.
+    pub seconds: f64,
+    /// Connections open at its end.
+    pub open: u32,
+    /// Clients that made requests.
+    pub active: u32,
+    /// Handshakes completed.
+    pub opened: u64,
+    /// Connections ended as they should.
+    pub closed: u64,
+    /// Requests begun.
+    pub requests: u64,
+    /// Answers complete, every byte compared.
+    pub answers: u64,
+    /// What the step was about (answers, else handshakes, else ends) per second; for answers: those
+    /// that came while requests were begun.
+    pub rate: f64,
+    /// Requests that were due and never begun, because their client still waited at the end.
+    pub missed: u64,
+    /// Connections that failed.
+    pub failed: u64,
+    /// The first few failures, each a sentence.
+    pub failures: Vec<String>,
+    /// Segments the clients sent.
+    pub segments_out: u64,
+    /// Of those, such that only acknowledged.
+    pub acks_out: u64,
+    /// Of those, sent again.
+    pub resent: u64,
+    /// Segments the clients got.
+    pub segments_in: u64,
+    /// Of those, out of order.
+    pub out_of_order: u64,
+    /// Frames that were damaged.
+    pub damaged: u64,
+    /// Frames the clients' device had no room for.
+    pub unsent: u64,
+    /// Bytes of requests.
+    pub bytes_out: u64,
+    /// Bytes of answers, each compared.
+    pub bytes_in: u64,
+    /// Of the answers, from the time each request was due.
+    pub latency: Option<Latency>,
+}
+
+/// What comes out of a run while it goes on.
+#[derive(Clone, Debug)]
+pub enum News {
+    /// A second is over. The histogram is of its latencies, in nanoseconds.
+    Second(Box<(Second, Histogram<u64>)>),
+    /// A step is over. The histogram is of all its latencies, in nanoseconds.
+    Step(Box<(StepReport, Histogram<u64>)>),
+}
