@@ -262,7 +262,11 @@ impl Clients {
     #[must_use]
     pub fn requests(&self, number: u32, step: u8) -> u32 {
         let requests = self.table[number as usize].requests;
-        if requests >> STEP_SHIFT == u32::from(step) { requests & ((1 << STEP_SHIFT) - 1) } else { 0 }
+        if requests >> STEP_SHIFT == u32::from(step) {
+            requests & ((1 << STEP_SHIFT) - 1)
+        } else {
+            0
+        }
     }
 
     /// Nanoseconds since the time client `number`'s request was to begin.
@@ -280,7 +284,8 @@ impl Clients {
     /// Connects client `number`, which must be closed.
     pub fn open(&mut self, number: u32, out: &mut impl Transmit) {
         // RFC 6528: a clock of 4 us and a hash that nobody outside can compute.
-        let iss = (mix(self.key ^ u64::from(number)) as u32).wrapping_add((self.now_ns >> 12) as u32);
+        let iss =
+            (mix(self.key ^ u64::from(number)) as u32).wrapping_add((self.now_ns >> 12) as u32);
         self.set_state(number, State::SynSent);
         let client = &mut self.table[number as usize];
         *client = Client {
@@ -437,7 +442,12 @@ impl Clients {
     }
 
     /// RFC 9293 section 3.10.7.1.
-    fn on_segment_of_nobody(&mut self, number: u32, segment: &Segment<'_>, out: &mut impl Transmit) {
+    fn on_segment_of_nobody(
+        &mut self,
+        number: u32,
+        segment: &Segment<'_>,
+        out: &mut impl Transmit,
+    ) {
         self.counters.old += 1;
         if segment.flags.contains(Flags::RST) {
             return;
@@ -448,9 +458,8 @@ impl Clients {
             (0, segment.seq.wrapping_add(segment.len()), Flags::RST | Flags::ACK)
         };
         let options = Options::NONE;
-        let header = Header {
-            src_port: 0, dst_port: 0, seq, ack, flags, window: 0, urgent: 0, options,
-        };
+        let header =
+            Header { src_port: 0, dst_port: 0, seq, ack, flags, window: 0, urgent: 0, options };
         self.counters.segments_out += 1;
         self.path.send(number, header, &[], out);
     }
@@ -478,7 +487,8 @@ impl Clients {
         client.echo_shift = client.snd_una.wrapping_sub(client.rcv_nxt);
         client.scale = options.window_scale.unwrap_or(0).min(14);
         client.snd_wnd = u32::from(segment.window);
-        let headers = if self.path.population().server().is_ipv4() { HEADERS_V4 } else { HEADERS_V6 };
+        let headers =
+            if self.path.population().server().is_ipv4() { HEADERS_V4 } else { HEADERS_V6 };
         client.mss = options.mss.unwrap_or(536).clamp(88, self.habits.mtu - headers);
         if let Some(timestamps) = options.timestamps.filter(|_| self.habits.timestamps) {
             client.marks.set(Marks::TIMESTAMPS);
@@ -677,7 +687,8 @@ impl Clients {
     fn on_fin(&mut self, number: u32, segment: &Segment<'_>, out: &mut impl Transmit) {
         let client = &mut self.table[number as usize];
         let at = segment.seq.wrapping_add(segment.payload.len() as u32);
-        if at != client.rcv_nxt || matches!(client.state, State::TimeWait | State::Closing | State::LastAck)
+        if at != client.rcv_nxt
+            || matches!(client.state, State::TimeWait | State::Closing | State::LastAck)
         {
             self.acknowledge(number, out);
             return;
@@ -791,7 +802,8 @@ impl Clients {
 
     fn send_syn(&mut self, number: u32, out: &mut impl Transmit) {
         let client = &self.table[number as usize];
-        let headers = if self.path.population().server().is_ipv4() { HEADERS_V4 } else { HEADERS_V6 };
+        let headers =
+            if self.path.population().server().is_ipv4() { HEADERS_V4 } else { HEADERS_V6 };
         let value = milliseconds(self.now_ns);
         let options = Options {
             mss: Some(self.habits.mtu - headers),
@@ -870,21 +882,13 @@ fn is_acceptable(client: &Client, segment: &Segment<'_>) -> bool {
 }
 
 /// Whether the text is what the next bytes of the answer must be.
-fn is_right(
-    client: &Client,
-    number: u32,
-    text: &[u8],
-    pattern: &Pattern,
-    habits: &Habits,
-) -> bool {
+fn is_right(client: &Client, number: u32, text: &[u8], pattern: &Pattern, habits: &Habits) -> bool {
     match habits.answers {
         Answers::Echo => {
             let seq = client.rcv_nxt.wrapping_add(client.echo_shift);
             text == pattern.request(number, seq, text.len())
         }
-        Answers::Letters => {
-            text == pattern.letters(habits.answer - client.answer_left, text.len())
-        }
+        Answers::Letters => text == pattern.letters(habits.answer - client.answer_left, text.len()),
     }
 }
 

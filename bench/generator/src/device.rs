@@ -2,7 +2,9 @@
 
 use std::error::Error;
 
-use dpdk::{BURST, Burst, Eal, EalArgs, Mbuf, Pool, Port, PortConfig, PortControl, RxQueue, TxQueue};
+use dpdk::{
+    BURST, Burst, Eal, EalArgs, Mbuf, Pool, Port, PortConfig, PortControl, RxQueue, TxQueue,
+};
 use xtcp_stack::wire::ethernet::MacAddr;
 use xtcp_stack::{Checksum, RxFrame, Transmit};
 
@@ -47,8 +49,12 @@ impl Device {
         let first = Port::all(&eal).first().copied().ok_or("no device: give EAL a --vdev")?;
         let room = Pool::DATA_ROOM.max(mtu + 64);
         let pool = Pool::create(&eal, "clients", FRAMES, 512, room)?;
-        let config =
-            PortConfig { rss: false, promiscuous: true, mtu, ..PortConfig::new(vec![pool.clone()]) };
+        let config = PortConfig {
+            rss: false,
+            promiscuous: true,
+            mtu,
+            ..PortConfig::new(vec![pool.clone()])
+        };
         let mut started = Port::open(&eal, first)?.configure(&config)?;
         let rx = started.rx.pop().ok_or("the device has no receive queue")?;
         let tx = started.tx.pop().ok_or("the device has no transmit queue")?;

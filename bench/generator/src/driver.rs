@@ -207,13 +207,7 @@ impl Driver {
 
     /// One turn at time `now`: frames in, timers, and what is to be begun. `room`: the device takes
     /// more; if not, nothing new is begun.
-    pub fn turn(
-        &mut self,
-        frames: &[RxFrame<'_>],
-        now: u64,
-        room: bool,
-        out: &mut impl Transmit,
-    ) {
+    pub fn turn(&mut self, frames: &[RxFrame<'_>], now: u64, room: bool, out: &mut impl Transmit) {
         self.now = now;
         self.clients.set_now(now);
         self.clients.on_burst(frames, out);

@@ -150,7 +150,8 @@ impl Run {
         population: Population,
         options: &Options,
     ) -> Result<Self, Box<dyn Error>> {
-        let hz = NonZeroU64::new(device.tsc_hz()).ok_or("EAL does not know the processor's clock")?;
+        let hz =
+            NonZeroU64::new(device.tsc_hz()).ok_or("EAL does not know the processor's clock")?;
         let scale = Scale::new(hz);
         let habits = Habits {
             request: 64,
@@ -187,7 +188,9 @@ impl Run {
             self.tell()?;
             match self.driver.progress() {
                 Progress::Seeking if seeking.is_over() => {
-                    return Err("the server does not say where it is (ARP or neighbour discovery)".into());
+                    return Err(
+                        "the server does not say where it is (ARP or neighbour discovery)".into()
+                    );
                 }
                 Progress::Resting if !self.is_held()? => self.driver.go_on(),
                 Progress::Done => break,

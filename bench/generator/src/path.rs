@@ -110,11 +110,7 @@ impl Path {
         self.read_tcp(packet.payload, (packet.src.into(), packet.dst.into()), pseudo)
     }
 
-    fn read_v6<'f>(
-        &mut self,
-        frame: &Frame<'f>,
-        out: &mut impl Transmit,
-    ) -> Option<Arrived<'f>> {
+    fn read_v6<'f>(&mut self, frame: &Frame<'f>, out: &mut impl Transmit) -> Option<Arrived<'f>> {
         let Ok(packet) = ipv6::Packet::parse(frame.payload) else {
             self.counters.damaged += 1;
             return None;
@@ -190,12 +186,7 @@ impl Path {
         Some(())
     }
 
-    fn on_icmpv6(
-        &mut self,
-        packet: &ipv6::Packet<'_>,
-        from: MacAddr,
-        out: &mut impl Transmit,
-    ) {
+    fn on_icmpv6(&mut self, packet: &ipv6::Packet<'_>, from: MacAddr, out: &mut impl Transmit) {
         let server = self.population.server().ip();
         match Message::parse(packet) {
             Ok(Message::NeighbourAdvertisement(told)) if IpAddr::V6(told.target) == server => {
@@ -250,7 +241,8 @@ impl Path {
         let (dscp, ecn, flow_label) = (0, 0, 0);
         let (protocol, hop_limit) = (icmpv6::PROTOCOL, icmpv6::ND_HOP_LIMIT);
         let payload_len = u16::try_from(len).ok()?;
-        ipv6::Header { src, dst, protocol, hop_limit, dscp, ecn, flow_label, payload_len }.emit(rest)
+        ipv6::Header { src, dst, protocol, hop_limit, dscp, ecn, flow_label, payload_len }
+            .emit(rest)
     }
 
     /// Sends a segment of client `number`; ports are filled in here. Says whether there was room.
@@ -289,8 +281,16 @@ impl Path {
                 let buf = out.frame(ethernet::HEADER + ipv4::HEADER + len)?;
                 let rest = ethernet::emit(buf, &mac, &self.own_mac, EtherType::IPV4)?;
                 let (ttl, identification) = (TTL, 0);
-                let ip =
-                    ipv4::Header { src, dst, protocol, ttl, dscp, ecn, identification, payload_len };
+                let ip = ipv4::Header {
+                    src,
+                    dst,
+                    protocol,
+                    ttl,
+                    dscp,
+                    ecn,
+                    identification,
+                    payload_len,
+                };
                 (ip.emit(rest)?, PseudoHeader::v4(src, dst, protocol))
             }
             (IpAddr::V6(src), IpAddr::V6(dst)) => {
@@ -298,7 +298,14 @@ impl Path {
                 let rest = ethernet::emit(buf, &mac, &self.own_mac, EtherType::IPV6)?;
                 let (hop_limit, flow_label) = (TTL, 0);
                 let ip = ipv6::Header {
-                    src, dst, protocol, hop_limit, dscp, ecn, flow_label, payload_len,
+                    src,
+                    dst,
+                    protocol,
+                    hop_limit,
+                    dscp,
+                    ecn,
+                    flow_label,
+                    payload_len,
                 };
                 (ip.emit(rest)?, PseudoHeader::v6(src, dst, protocol))
             }

@@ -186,9 +186,8 @@ mod tests {
             let ip: IpAddr = prefix.parse().unwrap();
             let server = if ip.is_ipv4() { "10.77.0.2:7" } else { "[fd77::2]:7" };
             let prefix = Prefix { ip, len: if ip.is_ipv4() { 16 } else { 64 } };
-            let all =
-                Population::new(server.parse().unwrap(), prefix, &(60_000..=65_535), 100_000)
-                    .unwrap();
+            let all = Population::new(server.parse().unwrap(), prefix, &(60_000..=65_535), 100_000)
+                .unwrap();
             let mut seen = std::collections::HashSet::new();
             for number in 0..all.len() {
                 let (ip, port) = all.address(number);
@@ -209,9 +208,15 @@ mod tests {
         let of = |server: &str, clients| {
             Population::new(server.parse().unwrap(), prefix, &(1..=1000), clients)
         };
-        assert_eq!(of("10.77.0.2:7", 1001).unwrap_err().to_string().split(' ').next(), Some("--clients:"));
+        assert_eq!(
+            of("10.77.0.2:7", 1001).unwrap_err().to_string().split(' ').next(),
+            Some("--clients:")
+        );
         assert!(of("10.77.0.2:7", 1000).is_ok());
-        assert_eq!(of("10.1.0.2:7", 254_001).unwrap_err(), PopulationError::TooMany { room: 254_000 });
+        assert_eq!(
+            of("10.1.0.2:7", 254_001).unwrap_err(),
+            PopulationError::TooMany { room: 254_000 }
+        );
         assert_eq!(of("[::2]:7", 1).unwrap_err(), PopulationError::Families);
     }
 }

@@ -193,7 +193,8 @@ mod tests {
 
     #[test]
     fn a_step_reads_back_as_written() {
-        let step: Step = "load,name=x,rate=30000,seconds=2.5,active=7,request=1024".parse().unwrap();
+        let step: Step =
+            "load,name=x,rate=30000,seconds=2.5,active=7,request=1024".parse().unwrap();
         assert_eq!(step.name, "x");
         let load = Load {
             seconds: 2.5,

@@ -74,12 +74,12 @@ mod tests {
             wheel.insert(number, at);
         }
         assert_eq!(called(&mut wheel, 100), [4]);
-        assert_eq!(called(&mut wheel, 149), []);
+        assert!(called(&mut wheel, 149).is_empty());
         assert_eq!(called(&mut wheel, 199), [2]);
         assert_eq!(called(&mut wheel, 200), [1, 3, 5]);
         wheel.insert(7, 100_000);
         assert_eq!(called(&mut wheel, 4195), [6]);
         assert_eq!(called(&mut wheel, 4400), [7], "too early, to be put in again");
-        assert_eq!(called(&mut wheel, 200_000), []);
+        assert!(called(&mut wheel, 200_000).is_empty());
     }
 }
