@@ -389,9 +389,7 @@ impl Clients {
             return;
         }
         if before(now, client.rto_at) {
-            let at = client.rto_at;
-            client.marks.set(Marks::IN_WHEEL);
-            self.wheel.insert(number, at);
+            self.stand_in_wheel(number);
             return;
         }
         let most = if client.state == State::SynSent { SYN_RETRIES } else { RETRIES };
@@ -848,9 +846,18 @@ impl Clients {
         client.rto_at = at;
         client.marks.set(Marks::TIMED);
         if !client.marks.has(Marks::IN_WHEEL) {
-            client.marks.set(Marks::IN_WHEEL);
-            self.wheel.insert(number, at);
+            self.stand_in_wheel(number);
         }
+    }
+
+    /// Puts a client into the wheel, for no longer than the shortest timer there is: so whoever
+    /// stands there already is called in time for any timer that is started meanwhile.
+    fn stand_in_wheel(&mut self, number: u32) {
+        let now = milliseconds(self.now_ns);
+        let client = &mut self.table[number as usize];
+        client.marks.set(Marks::IN_WHEEL);
+        let wait = client.rto_at.wrapping_sub(now).min(RTO_MIN);
+        self.wheel.insert(number, now.wrapping_add(wait));
     }
 }
 

@@ -3,11 +3,10 @@
 use std::collections::VecDeque;
 
 use hdrhistogram::Histogram;
-use xtcp_bench::client::Latency;
+use xtcp_report::sample::{Latency, Second, StepReport};
 use xtcp_stack::{RxFrame, Transmit};
 
 use crate::clients::{Clients, Counters, Event, Failure};
-use crate::sample::{News, Second, StepReport};
 use crate::step::{Action, Flow, How, Load, Pace, Step};
 
 /// Requests, handshakes or ends begun in one turn.
@@ -33,6 +32,15 @@ pub enum Progress {
     Resting,
     /// All steps are done.
     Done,
+}
+
+/// What comes out of a run while it goes on.
+#[derive(Clone, Debug)]
+pub enum News {
+    /// A second is over. The histogram is of its latencies, in nanoseconds.
+    Second(Box<(Second, Histogram<u64>)>),
+    /// A step is over. The histogram is of all its latencies, in nanoseconds.
+    Step(Box<(StepReport, Histogram<u64>)>),
 }
 
 /// The clients and what they are to do.
@@ -195,6 +203,12 @@ impl Driver {
     /// What is to be told since the last call.
     pub fn take_news(&mut self) -> Vec<News> {
         std::mem::take(&mut self.news)
+    }
+
+    /// Has a step done before those that are left.
+    pub fn insert(&mut self, step: Step) {
+        let at = (self.at + 1).min(self.steps.len());
+        self.steps.insert(at, step);
     }
 
     /// Begins the next step.

@@ -7,7 +7,6 @@
 //! | [`pattern`] | the bytes of requests and answers, each compared |
 //! | [`step`] | what they are asked to do: connect, load, idle, close, reconnect |
 //! | [`driver`] | when each does it |
-//! | [`sample`] | what is told of it, by second and by step |
 //!
 //! Nothing here knows a device or a clock: frames and times are arguments, so the whole runs
 //! against a stack in the same thread in tests, with loss from a seed. The program `xtcp-generator`
@@ -25,6 +24,5 @@ mod path;
 pub mod pattern;
 pub mod population;
 mod record;
-pub mod sample;
 pub mod step;
 mod timers;

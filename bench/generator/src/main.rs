@@ -16,24 +16,30 @@
 mod device;
 
 use std::error::Error;
-use std::io::{BufRead, Write};
+use std::io::{BufRead, IsTerminal, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU64;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::time::Duration;
 
 use clap::Parser;
+use hdrhistogram::Histogram;
+use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
-use xtcp_bench::clock::Deadline;
+use xtcp_bench::clock::{self, Deadline};
 use xtcp_cpu::Scale;
 use xtcp_generator::clients::{Clients, Habits};
-use xtcp_generator::driver::{Driver, Progress};
+use xtcp_generator::driver::{Driver, News, Progress};
 use xtcp_generator::pattern::Answers;
 use xtcp_generator::population::{Population, Prefix};
-use xtcp_generator::sample::{News, Second, StepReport};
 use xtcp_generator::step::Step;
+use xtcp_report::files::{Files, Run as Record};
+use xtcp_report::machine::Machine;
+use xtcp_report::plot;
+use xtcp_report::sample::{Second, StepReport};
 
 use device::Device;
 
@@ -81,12 +87,18 @@ struct Options {
     /// What all bytes and sequence numbers are made from
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// After each step wait for a line on standard input
+    /// After each step wait for a line on standard input: a step to be done next, or nothing
     #[arg(long)]
     hold: bool,
     /// Give the core to others in every turn that finds nothing to do: for cores that are shared
     #[arg(long)]
     yields: bool,
+    /// Directory for percentiles, log, JSON, CSV and charts; without it none are written
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Name of the files in it
+    #[arg(long, default_value = "generator")]
+    label: String,
     /// Seconds to wait for the server
     #[arg(long, default_value_t = 20)]
     patience: u64,
@@ -142,6 +154,49 @@ struct Run {
     yields: bool,
     patience: Duration,
     held: bool,
+    paper: Option<Paper>,
+    bar: Option<ProgressBar>,
+}
+
+/// The run's files.
+struct Paper {
+    files: Files,
+    directory: PathBuf,
+    label: String,
+    /// The percentiles of each step, for their chart.
+    latencies: Vec<(String, Histogram<u64>)>,
+}
+
+impl Paper {
+    fn new(directory: &std::path::Path, label: &str) -> std::io::Result<Self> {
+        let record = Record {
+            label: label.to_owned(),
+            command: std::env::args().collect::<Vec<_>>().join(" "),
+            machine: Machine::look(),
+            ..Record::default()
+        };
+        let files = Files::new(directory, record, clock::wall_us())?;
+        let (directory, label) = (directory.to_owned(), label.to_owned());
+        Ok(Self { files, directory, label, latencies: Vec::new() })
+    }
+
+    fn finish(self) -> Result<(), Box<dyn Error>> {
+        let Self { files, directory, label, latencies } = self;
+        let run = files.finish()?;
+        let title = format!(
+            "{label}: {} clients",
+            run.steps.iter().map(|step| step.open).max().unwrap_or(0)
+        );
+        let named: Vec<_> = latencies.iter().map(|(name, one)| (name.as_str(), one)).collect();
+        plot::percentiles(&directory.join(format!("{label}-percentiles.svg")), &title, &named)?;
+        plot::over_time(&directory.join(format!("{label}-time.svg")), &title, &run.seconds)
+    }
+}
+
+/// A bar on a terminal; nothing elsewhere.
+fn bar() -> Option<ProgressBar> {
+    let style = ProgressStyle::with_template("{bar:24} {msg}").ok()?;
+    std::io::stderr().is_terminal().then(|| ProgressBar::new(1000).with_style(style))
 }
 
 impl Run {
@@ -172,6 +227,8 @@ impl Run {
             yields: options.yields,
             patience: Duration::from_secs(options.patience),
             held: true,
+            paper: options.out.as_deref().map(|out| Paper::new(out, &options.label)).transpose()?,
+            bar: bar(),
         })
     }
 
@@ -197,6 +254,12 @@ impl Run {
                 Progress::Seeking | Progress::Working | Progress::Resting => {}
             }
         }
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        if let Some(paper) = self.paper.take() {
+            paper.finish()?;
+        }
         Ok(self.held)
     }
 
@@ -213,12 +276,31 @@ impl Run {
         moved
     }
 
-    /// Whether the next step waits for a line on standard input; its end ends the run.
-    fn is_held(&self) -> Result<bool, Box<dyn Error>> {
+    /// Whether the next step waits for a line on standard input; one that is a step is done first,
+    /// and the end of standard input ends the run.
+    fn is_held(&mut self) -> Result<bool, Box<dyn Error>> {
         match self.lines.as_ref().map(Receiver::try_recv) {
-            None | Some(Ok(_)) => Ok(false),
+            None => Ok(false),
+            Some(Ok(line)) => {
+                if !line.trim().is_empty() {
+                    self.driver.insert(line.trim().parse()?);
+                }
+                Ok(false)
+            }
             Some(Err(TryRecvError::Empty)) => Ok(true),
             Some(Err(TryRecvError::Disconnected)) => Err("standard input has ended".into()),
+        }
+    }
+
+    fn show(&self, second: &Second) {
+        let done = self.driver.share_done();
+        let line = line(second, done);
+        match &self.bar {
+            Some(bar) => {
+                bar.set_position((done * 1000.0) as u64);
+                bar.set_message(line);
+            }
+            None => eprintln!("{line}"),
         }
     }
 
@@ -227,12 +309,21 @@ impl Run {
             let mut out = std::io::stdout().lock();
             match news {
                 News::Second(told) => {
-                    eprintln!("{}", line(&told.0, self.driver.share_done()));
+                    self.show(&told.0);
                     writeln!(out, "{}", json!({ "second": told.0 }))?;
+                    if let Some(paper) = &mut self.paper {
+                        paper.files.second(told.0, told.1);
+                    }
                 }
                 News::Step(told) => {
                     self.held &= is_sound(&told.0);
                     writeln!(out, "{}", json!({ "step": told.0 }))?;
+                    if let Some(paper) = &mut self.paper {
+                        if !told.1.is_empty() {
+                            paper.latencies.push((told.0.step.clone(), told.1.clone()));
+                        }
+                        paper.files.step(told.0, &told.1)?;
+                    }
                 }
             }
             out.flush()?;

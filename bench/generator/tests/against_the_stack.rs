@@ -4,7 +4,8 @@
 mod world;
 
 use xtcp_generator::clients::{Event, Failure};
-use xtcp_generator::sample::{News, StepReport};
+use xtcp_generator::driver::News;
+use xtcp_report::sample::StepReport;
 
 use world::{Link, Server, World, steps};
 
@@ -72,7 +73,7 @@ fn a_stall_of_the_server_shows_in_every_latency_it_delays() {
         Server::Echo,
         &steps("connect load,name=l,rate=10000,seconds=0.5"),
     );
-    world.server_sleeps(300_000_000, 50_000_000);
+    world.server_sleeps(1_300_000_000, 50_000_000);
     let told = run(world);
     let latency = told[1].latency.expect("there were answers");
     assert_eq!((told[1].answers, told[1].missed), (5000, 0));

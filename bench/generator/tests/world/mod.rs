@@ -4,10 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use xtcp_generator::clients::{Clients, Event, Habits};
-use xtcp_generator::driver::{Driver, Progress};
+use xtcp_generator::driver::{Driver, News, Progress};
 use xtcp_generator::pattern::Answers;
 use xtcp_generator::population::{Population, Prefix};
-use xtcp_generator::sample::News;
 use xtcp_generator::step::Step;
 use xtcp_stack::wire::ethernet::MacAddr;
 use xtcp_stack::{
@@ -153,6 +152,7 @@ fn stack(ip: IpAddr, port: u16) -> (Stack<'static>, PoolId) {
         groups_max: 4,
         queues_max: 1,
         throttle: xtcp_stack::Throttle::default(),
+        net: xtcp_stack::NetConfig::default(),
         tcp: TcpConfig::default(),
     };
     let tables = memory(Stack::memory_needed(&config));
@@ -288,7 +288,7 @@ impl World {
                 Told::Closed { group, connection, .. } => {
                     let _ = self.stack.abort(group, connection, now);
                 }
-                Told::Acceptable { .. } | Told::Opened { .. } => {}
+                Told::Acceptable { .. } | Told::Opened { .. } | Told::Drained { .. } => {}
             }
         }
     }

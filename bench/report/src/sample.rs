@@ -1,8 +1,46 @@
-//! What is told of a run: one record per second and one per step.
+//! The records of a run: one per second and one per step.
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
-use xtcp_bench::client::Latency;
+
+/// Percentiles of latencies in microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Latency {
+    /// Mean.
+    pub mean_us: f64,
+    /// Median.
+    pub p50_us: f64,
+    /// 90th percentile.
+    pub p90_us: f64,
+    /// 99th percentile.
+    pub p99_us: f64,
+    /// 99.9th percentile.
+    pub p99_9_us: f64,
+    /// 99.99th percentile.
+    pub p99_99_us: f64,
+    /// The longest.
+    pub max_us: f64,
+}
+
+impl Latency {
+    /// The percentiles of a histogram of nanoseconds; `None` when it is empty.
+    #[must_use]
+    pub fn of(histogram: &Histogram<u64>) -> Option<Self> {
+        if histogram.is_empty() {
+            return None;
+        }
+        let us = |quantile| histogram.value_at_quantile(quantile) as f64 / 1000.0;
+        Some(Self {
+            mean_us: histogram.mean() / 1000.0,
+            p50_us: us(0.5),
+            p90_us: us(0.9),
+            p99_us: us(0.99),
+            p99_9_us: us(0.999),
+            p99_99_us: us(0.9999),
+            max_us: histogram.max() as f64 / 1000.0,
+        })
+    }
+}
 
 /// One second of a step.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -79,13 +117,4 @@ pub struct StepReport {
     pub bytes_in: u64,
     /// Of the answers, from the time each request was due.
     pub latency: Option<Latency>,
-}
-
-/// What comes out of a run while it goes on.
-#[derive(Clone, Debug)]
-pub enum News {
-    /// A second is over. The histogram is of its latencies, in nanoseconds.
-    Second(Box<(Second, Histogram<u64>)>),
-    /// A step is over. The histogram is of all its latencies, in nanoseconds.
-    Step(Box<(StepReport, Histogram<u64>)>),
 }

@@ -1,0 +1,232 @@
+//! The figures as a table, as plots and as JSON.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use xtcp_report::machine::Machine;
+use xtcp_report::plot::{self, Axis, Series};
+
+use crate::cases::{Case, Memory};
+use crate::pair::Outcome;
+
+/// Everything of one run.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Figures {
+    /// The command line.
+    pub(crate) command: String,
+    /// On what.
+    pub(crate) machine: Machine,
+    /// How long it took, in seconds.
+    pub(crate) took: f64,
+    /// The cases.
+    pub(crate) cases: Vec<Case>,
+    /// Memory by connections.
+    pub(crate) memory: Vec<Memory>,
+}
+
+impl Figures {
+    /// Bytes for each connection beyond those of the smallest case, by connections.
+    fn bytes_each(&self) -> Vec<(u32, f64)> {
+        let Some(least) = self.memory.iter().min_by_key(|memory| memory.open) else {
+            return Vec::new();
+        };
+        let more = self.memory.iter().filter(|memory| memory.open > 100_000);
+        let each = more.map(|memory| {
+            // The smallest case has room for as many connections as its other tables.
+            let bytes = memory.bytes.saturating_sub(least.bytes) as f64;
+            (memory.open, bytes / f64::from(memory.open))
+        });
+        each.collect()
+    }
+
+    /// The table in Markdown.
+    pub(crate) fn markdown(&self) -> String {
+        let mut text = format!(
+            "{}\n\nCommand: `{}` ({:.0} s)\n\n",
+            self.machine.line(),
+            self.command,
+            self.took
+        );
+        text += "| case | per second | server's ns each | segments each | p50 / p99 / p99.9 / p99.99 in µs | cores' round trip in ns |\n";
+        text += "|---|---:|---:|---:|---|---|\n";
+        for case in &self.cases {
+            let latency = case.latency.map_or_else(String::new, |l| {
+                format!(
+                    "{:.1} / {:.1} / {:.1} / {:.1}",
+                    l.p50_us, l.p99_us, l.p99_9_us, l.p99_99_us
+                )
+            });
+            let moved = if case.moved { " (moved)" } else { "" };
+            // Writing to a string cannot fail.
+            let _ = writeln!(
+                text,
+                "| {} | {} | {:.0} | {:.2} | {latency} | {:.0} / {:.0}{moved} |",
+                case.name,
+                grouped(case.rate),
+                case.busy_ns,
+                case.segments,
+                case.distance_ns.0,
+                case.distance_ns.1
+            );
+        }
+        text += "\n";
+        for (open, bytes) in self.bytes_each() {
+            let _ = writeln!(
+                text,
+                "Memory per idle connection with {} open: {bytes:.1} B.",
+                grouped(f64::from(open))
+            );
+        }
+        text + &self.ratios()
+    }
+
+    /// What compares, as ratios.
+    fn ratios(&self) -> String {
+        let mut text = String::from("\n| ratio | |\n|---|---:|\n");
+        let find = |server: &str, what: &str, bytes: u32| {
+            move |case: &&Case| case.server == server && case.what == what && case.bytes == bytes
+        };
+        for bytes in [64, 1024] {
+            let memif =
+                || self.cases.iter().filter(find("dataplane alone (memif)", "exchanges", bytes));
+            if let Some(few) = memif().min_by_key(|case| case.open) {
+                for many in memif().filter(|case| case.open > few.open) {
+                    let _ = writeln!(
+                        text,
+                        "| exchanges of {bytes} B with {} open, against {} open | {:.2} |",
+                        grouped(f64::from(many.open)),
+                        grouped(f64::from(few.open)),
+                        many.rate / few.rate
+                    );
+                }
+            }
+        }
+        for (what, bytes) in [("set-ups", 0), ("closes", 0), ("exchanges", 64), ("exchanges", 1024)]
+        {
+            for kernel in self.cases.iter().filter(find("Linux (veth)", what, bytes)) {
+                let ours = self.cases.iter().filter(find("dataplane alone (veth)", what, bytes));
+                for ours in ours.filter(|ours| ours.open == kernel.open) {
+                    let sized = if bytes == 0 { String::new() } else { format!(" of {bytes} B") };
+                    let _ = writeln!(
+                        text,
+                        "| {what}{sized}, {} open, this project / Linux, same veth and clients: rate | {:.2} |",
+                        grouped(f64::from(kernel.open)),
+                        ours.rate / kernel.rate
+                    );
+                }
+            }
+        }
+        text
+    }
+
+    /// Writes everything into `out`, and the table into `readme` between its marks.
+    pub(crate) fn write(&self, out: &Path, readme: Option<&Path>) -> Outcome<()> {
+        std::fs::create_dir_all(out)?;
+        std::fs::write(out.join("figures.json"), serde_json::to_string_pretty(self)?)?;
+        let markdown = self.markdown();
+        std::fs::write(out.join("figures.md"), &markdown)?;
+        self.draw(out)?;
+        if let Some(readme) = readme {
+            let text = std::fs::read_to_string(readme)?;
+            let (head, rest) =
+                text.split_once(BEGIN).ok_or("no mark in the README to put the table behind")?;
+            let (_, tail) =
+                rest.split_once(END).ok_or("no mark in the README to end the table at")?;
+            std::fs::write(readme, format!("{head}{BEGIN}\n{markdown}{END}{tail}"))?;
+        }
+        Ok(())
+    }
+
+    fn draw(&self, out: &Path) -> Outcome<()> {
+        let open = Axis { name: "connections open", logarithmic: true };
+        let mut series: Vec<Series> = Vec::new();
+        for case in
+            self.cases.iter().filter(|case| case.what == "exchanges" || case.what == "set-ups")
+        {
+            let sized =
+                if case.bytes == 0 { String::new() } else { format!(" of {} B", case.bytes) };
+            let name = format!("{}: {}{sized}", case.server, case.what);
+            let point = (f64::from(case.open), case.rate);
+            match series.iter_mut().find(|one| one.name == name) {
+                Some(one) => one.points.push(point),
+                None => series.push(Series { name, points: vec![point] }),
+            }
+        }
+        let rate = Axis { name: "per second", logarithmic: true };
+        plot::lines(&out.join("rate.svg"), "Rate against connections open", open, rate, &series)?;
+        let each = self.bytes_each().into_iter().map(|(open, bytes)| (f64::from(open), bytes));
+        let series = [
+            Series { name: "this project, IPv4".to_owned(), points: each.collect() },
+            Series { name: "goal".to_owned(), points: vec![(1e5, 128.0), (1e8, 128.0)] },
+        ];
+        let bytes = Axis { name: "bytes of the server's process for each", logarithmic: false };
+        plot::lines(&out.join("memory.svg"), "Memory per idle connection", open, bytes, &series)?;
+        Ok(())
+    }
+}
+
+const BEGIN: &str = "<!-- figures: written by make bench -->";
+const END: &str = "<!-- end of figures -->";
+
+/// `1,234,567`.
+fn grouped(value: f64) -> String {
+    let digits = format!("{value:.0}");
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn case(server: &str, what: &str, open: u32, bytes: u32, rate: f64) -> Case {
+        let (server, what) = (server.to_owned(), what.to_owned());
+        Case { server, what, open, bytes, rate, ..Case::default() }
+    }
+
+    #[test]
+    fn ratios_compare_what_is_alike_and_nothing_else() {
+        let figures = Figures {
+            cases: vec![
+                case("dataplane alone (memif)", "exchanges", 1000, 64, 2e6),
+                case("dataplane alone (memif)", "exchanges", 1_000_000, 64, 1e6),
+                case("Linux (veth)", "exchanges", 1000, 64, 1e5),
+                case("Linux (veth)", "exchanges", 9000, 1024, 1e5),
+                case("dataplane alone (veth)", "exchanges", 1000, 64, 3e5),
+            ],
+            memory: vec![
+                Memory { open: 1000, bytes: 100_000_000 },
+                Memory { open: 1_000_000, bytes: 170_000_000 },
+            ],
+            ..Figures::default()
+        };
+        let text = figures.markdown();
+        assert!(
+            text.contains("| exchanges of 64 B with 1,000,000 open, against 1,000 open | 0.50 |"),
+            "{text}"
+        );
+        assert!(text.contains("same veth and clients: rate | 3.00 |"), "{text}");
+        assert_eq!(text.matches("rate |").count(), 1, "{text}");
+        assert!(text.contains("with 1,000,000 open: 70.0 B."), "{text}");
+    }
+
+    #[test]
+    fn the_table_goes_between_its_marks() {
+        let out = std::env::temp_dir().join(format!("xtcp-figures-test-{}", std::process::id()));
+        std::fs::create_dir_all(&out).unwrap();
+        let readme = out.join("README.md");
+        std::fs::write(&readme, format!("before {BEGIN} old {END} after")).unwrap();
+        Figures::default().write(&out, Some(&readme)).unwrap();
+        let text = std::fs::read_to_string(&readme).unwrap();
+        assert!(text.starts_with("before ") && text.ends_with(" after") && !text.contains(" old "));
+        assert!(text.contains("| case |"));
+        std::fs::remove_dir_all(out).unwrap();
+    }
+}
