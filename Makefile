@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo run test check clean
+.PHONY: help setup build demo run bench test check clean
 
 PACKAGES := $(shell sed -e 's/\#.*//' docker/packages.txt)
 export CARGO_TERM_PROGRESS_WHEN ?= auto
@@ -34,6 +34,9 @@ demo: build ## show it: kernel clients of a namespace served through DPDK; ends 
 
 run: build ## bring the same up and keep it until Ctrl-C
 	target/release/xtcp-demo run
+
+bench: build ## measure everything beside the Linux kernel; table in bench/README.md, charts in bench/out
+	target/release/xtcp-figures table --out bench/out --readme bench/README.md
 
 test: build ## run every test; the kernel's part needs root
 	bench/run-tests

@@ -21,6 +21,7 @@ mod dataplane;
 mod desk;
 pub mod instance;
 pub mod memory;
+pub mod plan;
 mod process;
 pub mod service;
 pub mod table;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::thread::sched_getaffinity;
 use serde::{Deserialize, Serialize};
 use xtcp_bench::appliance::{Instance, Programs};
-use xtcp_bench::machine::{Namespace, VethPair};
+use xtcp_bench::machine::{HUGE_PAGE_BYTES, HugePages, Namespace, VethPair};
 use xtcp_bench::process::Launch;
 use xtcp_report::sample::Latency;
 
@@ -73,6 +73,8 @@ pub(crate) struct Bench {
     pub(crate) seconds: f64,
     pub(crate) cases: Vec<Case>,
     pub(crate) memory: Vec<Memory>,
+    /// Whether the dataplane has huge pages in this case.
+    huge: bool,
     cores: (usize, usize),
     directory: PathBuf,
 }
@@ -92,6 +94,7 @@ impl Bench {
             seconds,
             cases: Vec::new(),
             memory: Vec::new(),
+            huge: false,
             cores: (first, second),
             directory,
         })
@@ -132,14 +135,14 @@ impl Bench {
             _ => clients.answers,
         };
         let each = count.max(1) as f64;
+        // What was closed was open before.
+        let closed =
+            if what == "closes" { u32::try_from(clients.closed).unwrap_or(u32::MAX) } else { 0 };
+        let open = clients.open.max(closed);
         Case {
-            name: format!(
-                "{server}, {} open, {what}{}",
-                clients.open.max(clients.active),
-                sized(bytes)
-            ),
+            name: format!("{server}, {} open, {what}{}", open, sized(bytes)),
             server: server.to_owned(),
-            open: clients.open,
+            open,
             what: what.to_owned(),
             bytes,
             rate: clients.rate,
@@ -173,8 +176,13 @@ impl Bench {
     /// The dataplane alone over net_memif, with so many connections.
     pub(crate) fn alone(&mut self, connections: u32, all: bool) -> Outcome<()> {
         let name = "dataplane alone (memif)";
+        // As many as tables, buffers and EAL take; given back when the case is over.
+        let wanted = (u64::from(connections.max(ACTIVE)) * 72 + (480 << 20)) / HUGE_PAGE_BYTES;
+        let _pages = HugePages::reserve(wanted)?;
+        self.huge = HugePages::free()? >= wanted;
         let before = self.distance();
         let server = self.start_dataplane(connections, &memif("server", &self.socket()), None)?;
+        self.huge = false;
         let label = format!("alone-{connections}");
         let launch = generator(
             &self.programs.path("xtcp-generator")?,
@@ -233,6 +241,8 @@ impl Bench {
             active: ACTIVE.min(connections + 1000),
             hugepages: "never",
             successor: "close",
+            tcp: String::new(),
+            namespace: None,
         };
         let xtcpd = instance.start()?;
         let own = std::env::current_exe()?;
@@ -244,7 +254,7 @@ impl Bench {
             .start()?;
         application
             .wait_for_line(0, "`ready on port`", PATIENCE, |line| line.contains("ready on port"))?;
-        let server = Server::Application { instance, _xtcpd: xtcpd, _application: application };
+        let server = Server::Application { _application: application, _xtcpd: xtcpd, instance };
         let label = format!("application-{connections}");
         let launch = generator(
             &self.programs.path("xtcp-generator")?,
@@ -336,8 +346,10 @@ impl Bench {
         namespace: Option<&str>,
     ) -> Outcome<Server> {
         let (control, worker) = self.cores;
+        let pages =
+            if self.huge { "--in-memory --iova-mode=va -m 128" } else { "--no-huge -m 128" };
         let mut launch = Launch::new("xtcp-dataplane", self.programs.path("xtcp-dataplane")?)
-            .arguments(&format!("-l {control},{worker} --no-pci --no-huge -m 128"))
+            .arguments(&format!("-l {control},{worker} --no-pci {pages}"))
             .argument(format!("--vdev={device}"))
             .arguments("-- --name figures --run-dir")
             .argument(self.directory.display().to_string())

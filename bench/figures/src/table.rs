@@ -84,12 +84,9 @@ impl Figures {
     /// What compares, as ratios.
     fn ratios(&self) -> String {
         let mut text = String::from("\n| ratio | |\n|---|---:|\n");
-        let find = |server: &str, what: &str, bytes: u32| {
-            move |case: &&Case| case.server == server && case.what == what && case.bytes == bytes
-        };
         for bytes in [64, 1024] {
             let memif =
-                || self.cases.iter().filter(find("dataplane alone (memif)", "exchanges", bytes));
+                || self.cases.iter().filter(is("dataplane alone (memif)", "exchanges", bytes));
             if let Some(few) = memif().min_by_key(|case| case.open) {
                 for many in memif().filter(|case| case.open > few.open) {
                     let _ = writeln!(
@@ -104,8 +101,8 @@ impl Figures {
         }
         for (what, bytes) in [("set-ups", 0), ("closes", 0), ("exchanges", 64), ("exchanges", 1024)]
         {
-            for kernel in self.cases.iter().filter(find("Linux (veth)", what, bytes)) {
-                let ours = self.cases.iter().filter(find("dataplane alone (veth)", what, bytes));
+            for kernel in self.cases.iter().filter(is("Linux (veth)", what, bytes)) {
+                let ours = self.cases.iter().filter(is("dataplane alone (veth)", what, bytes));
                 for ours in ours.filter(|ours| ours.open == kernel.open) {
                     let sized = if bytes == 0 { String::new() } else { format!(" of {bytes} B") };
                     let _ = writeln!(
@@ -164,6 +161,11 @@ impl Figures {
         plot::lines(&out.join("memory.svg"), "Memory per idle connection", open, bytes, &series)?;
         Ok(())
     }
+}
+
+/// Picks the cases of a server and of what was measured.
+fn is<'n>(server: &'n str, what: &'n str, bytes: u32) -> impl Fn(&&Case) -> bool + 'n {
+    move |case| case.server == server && case.what == what && case.bytes == bytes
 }
 
 const BEGIN: &str = "<!-- figures: written by make bench -->";

@@ -11,6 +11,7 @@ use clap::Parser;
 use tracing_subscriber::EnvFilter;
 use xtcp_control::config::{Config, INSTANCE_NAME_RULE, instance_name_is_valid};
 use xtcp_control::instance::RUN_DIR;
+use xtcp_control::plan::{self, Load, Machine, Plan};
 use xtcp_control::service::{self, Place};
 use xtcp_control::{command_line, memory};
 
@@ -33,9 +34,29 @@ struct Options {
     /// Check the configuration, show the dataplane's command line, and end
     #[arg(long)]
     check: bool,
+    /// Say what so many connections need of memory, huge pages, cores and queues, whether this
+    /// machine has it, and end
+    #[arg(long, value_name = "CONNECTIONS", value_parser = connections, conflicts_with = "check")]
+    plan: Option<u64>,
+    /// The plan's exchanges per second, such as 30k
+    #[arg(long, value_name = "RATE", default_value = "30k", value_parser = plan::number)]
+    plan_rate: u64,
+    /// The plan's bytes of a request, and of an answer
+    #[arg(long, value_name = "BYTES", default_value = "1024", value_parser = plan::number)]
+    plan_bytes: u64,
     /// The dataplane's program [default: xtcp-dataplane beside this one]
     #[arg(long, value_name = "PATH")]
     dataplane: Option<PathBuf>,
+}
+
+/// As many as a configuration can have.
+fn connections(text: &str) -> Result<u64, String> {
+    let connections = plan::number(text)?;
+    if connections > 1 << 31 {
+        Err("at most 2147483648 connections".into())
+    } else {
+        Ok(connections)
+    }
 }
 
 fn instance_name(name: &str) -> Result<String, String> {
@@ -44,6 +65,10 @@ fn instance_name(name: &str) -> Result<String, String> {
 
 fn main() -> ExitCode {
     let options = Options::parse();
+    if let Some(connections) = options.plan {
+        let (rate, bytes) = (options.plan_rate, options.plan_bytes);
+        return show_plan(Load { connections, rate, bytes });
+    }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -87,6 +112,22 @@ fn check(config: &Config, name: &str, run_dir: &Path) {
     let line = command_line::dataplane(config, name, run_dir, huge);
     println!("{}: good; the dataplane would be started as", config.path.display());
     println!("xtcp-dataplane {}", line.join(" "));
+}
+
+/// Says what a load needs; fails if this machine does not have it.
+fn show_plan(load: Load) -> ExitCode {
+    let plan = Plan::of(load);
+    print!("{plan}");
+    let lacks = plan.lacks(&Machine::look(available_cores().len() as u64));
+    if lacks.is_empty() {
+        println!("This machine has all of it.");
+        return ExitCode::SUCCESS;
+    }
+    println!("This machine lacks");
+    for lack in lacks {
+        println!("  {lack}");
+    }
+    ExitCode::FAILURE
 }
 
 /// Cores the scheduler lets this process use.
