@@ -254,7 +254,11 @@ impl Bench {
             .start()?;
         application
             .wait_for_line(0, "`ready on port`", PATIENCE, |line| line.contains("ready on port"))?;
-        let server = Server::Application { _application: application, _xtcpd: xtcpd, instance };
+        let server = Server::Application {
+            _application: application,
+            _xtcpd: xtcpd,
+            instance: Box::new(instance),
+        };
         let label = format!("application-{connections}");
         let launch = generator(
             &self.programs.path("xtcp-generator")?,

@@ -7,7 +7,7 @@ mod pair;
 mod server;
 mod table;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -66,7 +66,7 @@ enum Arguments {
 fn main() -> ExitCode {
     let done = match Arguments::parse() {
         Arguments::Table { out, readme, most, seconds, only } => {
-            table(out, readme, most, seconds, &only)
+            table(&out, readme.as_deref(), most, seconds, &only)
         }
         Arguments::Report { a, b } => report(&a, &b),
         Arguments::Server { instance, run_dir, port } => server::serve(&instance, run_dir, port),
@@ -80,8 +80,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn report(a: &std::path::Path, b: &std::path::Path) -> Outcome<()> {
-    let read = |path: &std::path::Path| -> Outcome<serde_json::Value> {
+fn report(a: &Path, b: &Path) -> Outcome<()> {
+    let read = |path: &Path| -> Outcome<serde_json::Value> {
         let text = std::fs::read_to_string(path)
             .map_err(|error| format!("{}: {error}", path.display()))?;
         Ok(serde_json::from_str(&text)
@@ -92,15 +92,15 @@ fn report(a: &std::path::Path, b: &std::path::Path) -> Outcome<()> {
 }
 
 fn table(
-    out: PathBuf,
-    readme: Option<PathBuf>,
+    out: &Path,
+    readme: Option<&Path>,
     most: u32,
     seconds: f64,
     only: &[String],
 ) -> Outcome<()> {
     need_root()?;
     let began = clock::now();
-    let mut bench = Bench::new(&out, seconds)?;
+    let mut bench = Bench::new(out, seconds)?;
     let wanted = |name: &str| only.is_empty() || only.iter().any(|one| one == name);
     if wanted("alone") {
         bench.alone(1000, true)?;
@@ -131,7 +131,7 @@ fn table(
         cases: std::mem::take(&mut bench.cases),
         memory: std::mem::take(&mut bench.memory),
     };
-    figures.write(&out, readme.as_deref())?;
+    figures.write(out, readme)?;
     println!("\n{}", figures.markdown());
     Ok(())
 }

@@ -33,7 +33,7 @@ pub(crate) enum Server {
     /// The dataplane with its built-in echo, asked at its prompt.
     Alone(Running),
     /// The appliance with an application's process.
-    Application { _application: Running, _xtcpd: Running, instance: Instance },
+    Application { _application: Running, _xtcpd: Running, instance: Box<Instance> },
     /// The kernel.
     Kernel { process: Running, core: usize },
 }
