@@ -136,7 +136,8 @@ fn exchange(
     let capture = Capture::start_live(FAR, stage.clients.name(), &file)?;
     let said = Launch::new("kernel-client", std::env::current_exe()?)
         .arguments(&format!("kernel-client --json --target {SERVER}:{PORT}"))
-        .arguments(&format!("--connections {}", options.connections))
+        // No more at once than a listening kernel socket keeps: repeated SYNs say nothing here.
+        .arguments(&format!("--connections {} --connecting-max 64", options.connections))
         .arguments(&format!("--load rounds={},sizes={},{}", options.rounds, options.bytes, {
             match options.think_ms {
                 0 => "closed".to_owned(),
