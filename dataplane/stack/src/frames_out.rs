@@ -12,7 +12,7 @@ use crate::wire::checksum::PseudoHeader;
 use crate::wire::ethernet::{self, EtherType, MacAddr};
 use crate::wire::tcp::{self, Flags};
 use crate::wire::{ipv4, ipv6};
-use crate::world::Transmit;
+use crate::world::{Below, Completion, Transmit};
 
 /// Segments one connection sends before the next has its turn.
 const TURN: u32 = 16;
@@ -39,6 +39,15 @@ struct Path {
     dscp: u8,
     ecn: u8,
     hop_limit: u8,
+}
+
+impl Path {
+    /// What goes in front of the segment; both lengths are far below 256.
+    const fn below(&self) -> Below {
+        let is_v6 = self.dst.is_ipv6();
+        let ip = if is_v6 { ipv6::HEADER } else { ipv4::HEADER };
+        Below { ethernet: ethernet::header_len(self.vlan) as u8, ip: ip as u8, is_v6 }
+    }
 }
 
 impl Stack<'_> {
@@ -95,8 +104,10 @@ impl Stack<'_> {
         match resolved {
             Resolved::Mac(mac) => {
                 path.dst_mac = mac;
-                let Some(frame) = out.frame(len) else { return Emitted::NoRoom };
-                self.write(frame, &path, &header, |text, stack| {
+                let Some((frame, completion)) = out.segment(len, path.below()) else {
+                    return Emitted::NoRoom;
+                };
+                self.write(frame, &path, &header, completion, |text, stack| {
                     stack.tcb(index, active).copy_text(plan, text);
                 });
                 self.counters.count(Count::FramesOut);
@@ -113,7 +124,7 @@ impl Stack<'_> {
         Emitted::Yes
     }
 
-    /// The frame is written all the same and waits for its neighbour.
+    /// The frame is written all the same, whole, and waits for its neighbour.
     fn park(
         &mut self,
         index: u32,
@@ -125,7 +136,7 @@ impl Stack<'_> {
     ) {
         let scratch = core::mem::take(&mut self.scratch);
         if let Some(frame) = scratch.get_mut(..len) {
-            self.write(frame, path, header, |text, stack| {
+            self.write(frame, path, header, Completion::Here, |text, stack| {
                 stack.tcb(index, active).copy_text(plan, text);
             });
             if let Some(place) = self.interface.park(path.dst, len, &mut self.counters) {
@@ -148,29 +159,34 @@ impl Stack<'_> {
         let (vlan, src_mac) = (self.interface.vlan(), self.interface.mac());
         let path = Path { vlan, src_mac, dst_mac: to, src, dst, dscp: 0, ecn: 0, hop_limit: TTL };
         let len = frame_len(&path, header, 0);
-        let Some(frame) = out.frame(len) else {
+        let Some((frame, completion)) = out.segment(len, path.below()) else {
             self.counters.stop(Stop::TransmitFull);
             return;
         };
-        self.write(frame, &path, header, |_, _| {});
+        self.write(frame, &path, header, completion, |_, _| {});
         self.counters.count(Count::FramesOut);
         self.counters.count(Count::SegmentsOut);
         self.counters.add(Count::BytesOut, len as u64);
     }
 
-    /// Ethernet, IP and TCP header, the text, and the checksum over it.
+    /// Ethernet, IP and TCP header, the text, and the checksum over it, or the device's part of it.
     fn write(
         &mut self,
         frame: &mut [u8],
         path: &Path,
         header: &tcp::Header,
+        completion: Completion,
         text: impl FnOnce(&mut [u8], &mut Self),
     ) {
         let Some(segment) = write_lower_layers(frame, path) else { return };
         if let Some(into) = header.emit(segment) {
             text(into, self);
         }
-        tcp::set_checksum(segment, PseudoHeader::new(path.src, path.dst, tcp::PROTOCOL));
+        let pseudo = PseudoHeader::new(path.src, path.dst, tcp::PROTOCOL);
+        match completion {
+            Completion::Here => tcp::set_checksum(segment, pseudo),
+            Completion::Device => tcp::set_pseudo_sum(segment, pseudo),
+        }
     }
 }
 

@@ -111,4 +111,4 @@ pub use stack::{POOLS_MAX, Stack};
 pub use tcp::state::State;
 pub use time::Instant;
 pub use transaction::Part;
-pub use world::{Checksum, Payload, RxFrame, Transmit};
+pub use world::{Below, Checksum, Completion, Payload, RxFrame, Transmit};

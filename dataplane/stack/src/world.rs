@@ -27,6 +27,36 @@ pub trait Transmit {
     /// as soon as the caller has returned to the engine. `None` when the transmit ring or its
     /// mempool is full: the caller tries again later or counts the loss.
     fn frame(&mut self, len: usize) -> Option<&mut [u8]>;
+
+    /// As [`Self::frame`], for a frame with one whole TCP segment, and who completes its checksum.
+    ///
+    /// If that is the device, the checksum field gets the pseudo-header's sum, not complemented
+    /// ([`PseudoHeader::sum`](crate::wire::checksum::PseudoHeader::sum)), and nothing adds the text
+    /// up. An IPv4 header's checksum is always written here.
+    fn segment(&mut self, len: usize, below: Below) -> Option<(&mut [u8], Completion)> {
+        let _ = below;
+        self.frame(len).map(|frame| (frame, Completion::Here))
+    }
+}
+
+/// What a frame has in front of its TCP segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Below {
+    /// Bytes of the Ethernet header, a VLAN tag included.
+    pub ethernet: u8,
+    /// Bytes of the IP header.
+    pub ip: u8,
+    /// Whether that is IPv6's.
+    pub is_v6: bool,
+}
+
+/// Who completes a TCP checksum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Completion {
+    /// The stack writes it.
+    Here,
+    /// The device does, from the pseudo-header's sum in its field.
+    Device,
 }
 
 /// Bytes an application wants sent, wherever they lie.

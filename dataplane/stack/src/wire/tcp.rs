@@ -335,6 +335,16 @@ pub fn set_checksum_with(
     put_checksum(segment, checksum::add(sum, text_sum));
 }
 
+/// Leaves in the checksum field what a device that completes it wants to find: the sum of the
+/// pseudo-header, which no complement is taken of.
+pub fn set_pseudo_sum(segment: &mut [u8], pseudo: PseudoHeader) {
+    let sum = pseudo.sum(segment.len());
+    if let Some(fixed) = segment.first_chunk_mut::<HEADER>() {
+        // Folded, it has 16 bits.
+        fixed[16..18].copy_from_slice(&(sum as u16).to_be_bytes());
+    }
+}
+
 fn put_checksum(segment: &mut [u8], sum: u32) {
     if let Some(fixed) = segment.first_chunk_mut::<HEADER>() {
         fixed[16..18].copy_from_slice(&checksum::field(sum).to_be_bytes());

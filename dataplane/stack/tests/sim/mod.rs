@@ -14,10 +14,11 @@ pub(crate) mod rng;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use xtcp_stack::wire::checksum;
 use xtcp_stack::wire::ethernet::MacAddr;
 use xtcp_stack::{
-    Accept, Acknowledge, Address, Config, Family, Gd, GroupConfig, Instant, Level, PoolId,
-    PoolInfo, QueueId, RxFrame, Stack, TcpConfig, Transmit,
+    Accept, Acknowledge, Address, Below, Completion, Config, Family, Gd, GroupConfig, Instant,
+    Level, PoolId, PoolInfo, QueueId, RxFrame, Stack, TcpConfig, Transmit,
 };
 
 /// Memory as the engine would map it: zeroed and aligned to cache lines. The system gives it page
@@ -51,6 +52,10 @@ pub(crate) struct Wire {
     pub(crate) frames: Vec<Vec<u8>>,
     /// Frames that may still be taken; the rest find no room.
     pub(crate) room: Option<usize>,
+    /// It is a device that completes TCP checksums.
+    pub(crate) completes: bool,
+    /// The frames to complete, and what each has in front of its segment.
+    pub(crate) promised: Vec<(usize, Below)>,
 }
 
 impl Transmit for Wire {
@@ -60,6 +65,31 @@ impl Transmit for Wire {
         }
         self.frames.push(vec![0xee; len]);
         self.frames.last_mut().map(Vec::as_mut_slice)
+    }
+
+    fn segment(&mut self, len: usize, below: Below) -> Option<(&mut [u8], Completion)> {
+        if !self.completes {
+            return self.frame(len).map(|frame| (frame, Completion::Here));
+        }
+        self.promised.push((self.frames.len(), below));
+        self.frame(len).map(|frame| (frame, Completion::Device))
+    }
+}
+
+impl Wire {
+    /// The frames as they leave the device: it adds up the segment with what it finds in the
+    /// checksum field, and has no idea of pseudo-headers.
+    pub(crate) fn leave(&mut self) -> &[Vec<u8>] {
+        for (index, below) in self.promised.drain(..) {
+            // Asked for, and no room.
+            let Some(frame) = self.frames.get_mut(index) else { continue };
+            let ether_type = if below.is_v6 { [0x86, 0xdd] } else { [8, 0] };
+            assert_eq!(frame[usize::from(below.ethernet) - 2..][..2], ether_type);
+            let segment = &mut frame[usize::from(below.ethernet) + usize::from(below.ip)..];
+            let sum = checksum::field(checksum::sum(segment, 0));
+            segment[16..18].copy_from_slice(&sum.to_be_bytes());
+        }
+        &self.frames
     }
 }
 

@@ -201,6 +201,9 @@ pub(crate) struct Peer<'m> {
     pub(crate) now: Instant,
     /// Frames the stack finds room for, if not all.
     pub(crate) room: Option<usize>,
+    /// The stack's device completes TCP checksums, and has done so for so many.
+    pub(crate) completes: bool,
+    pub(crate) completed: usize,
     /// The connection told of last.
     pub(crate) connection: Option<Cd>,
     /// The last segment the stack sent.
@@ -222,6 +225,8 @@ impl<'m> Peer<'m> {
             host: Host::new(memory, config, group),
             now: Instant::from_millis(10_000),
             room: None,
+            completes: false,
+            completed: 0,
             connection: None,
             last: None,
             client: IpAddr::V4(CLIENT),
@@ -296,7 +301,7 @@ impl<'m> Peer<'m> {
             self.host.frame(&frame, &mut wire, self.now);
         }
         self.host.flush(&mut wire, self.now);
-        self.take(&wire)
+        self.take(&mut wire)
     }
 
     /// Gives the stack a frame as it is; what it answers at once.
@@ -310,6 +315,7 @@ impl<'m> Peer<'m> {
         let mut wire = self.wire();
         self.host.frame(frame, &mut wire, self.now);
         self.host.flush(&mut wire, self.now);
+        wire.leave();
         wire.frames
     }
 
@@ -368,7 +374,7 @@ impl<'m> Peer<'m> {
     pub(crate) fn turn(&mut self) -> Vec<String> {
         let mut wire = self.wire();
         self.host.flush(&mut wire, self.now);
-        self.take(&wire)
+        self.take(&mut wire)
     }
 
     /// Lets time pass from deadline to deadline; what the stack sends meanwhile, with the
@@ -490,11 +496,12 @@ impl<'m> Peer<'m> {
     }
 
     fn wire(&self) -> Wire {
-        Wire { room: self.room, ..Wire::default() }
+        Wire { room: self.room, completes: self.completes, ..Wire::default() }
     }
 
-    fn take(&mut self, wire: &Wire) -> Vec<String> {
-        wire.frames.iter().filter_map(|frame| self.read(frame)).collect()
+    fn take(&mut self, wire: &mut Wire) -> Vec<String> {
+        self.completed += wire.promised.len();
+        wire.leave().iter().filter_map(|frame| self.read(frame)).collect()
     }
 
     /// A segment in its frame.

@@ -14,6 +14,7 @@ mod ecn;
 mod handshake;
 mod hostile;
 mod limits;
+mod offload;
 mod path;
 mod rack;
 mod sack;
