@@ -1,9 +1,9 @@
-# XTCP's commands. `make` alone lists them. All but check, build and clean need root.
+# XTCP's commands. `make` alone lists them. All but check, build, soak and clean need root.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo run bench test check clean
+.PHONY: help setup build demo run bench test soak check clean
 
 PACKAGES := $(shell sed -e 's/\#.*//' docker/packages.txt)
 export CARGO_TERM_PROGRESS_WHEN ?= auto
@@ -40,6 +40,13 @@ bench: build ## measure everything beside the Linux kernel; table in bench/READM
 
 test: build ## run every test; the kernel's part needs root
 	bench/run-tests
+
+soak: export XTCP_SEEDS = $(or $(SEEDS),100000)
+soak: ## every simulation at 100,000 seeds, or SEEDS=n; Ctrl-C says how far it came; hours, no root
+	@export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true; \
+	run=(cargo test -q --release --target-dir target/soak -p xtcp-stack --test simulation); \
+	"$${run[@]}" --no-run && trap '' INT && \
+	"$${run[@]}" -- --exact --ignored --nocapture soak::every_simulation_for_a_night
 
 check: ## formatting and lints
 	cargo fmt --all --check

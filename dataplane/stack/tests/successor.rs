@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use sim::link::{Link, Weather};
 use sim::rng::{Rng, pattern};
-use sim::{Host, Memory, QUEUE, RECEIVE_BYTES, Wire, config, ordinary_group, v4, v6, xtcp_group};
+use sim::{
+    Host, Memory, QUEUE, RECEIVE_BYTES, Wire, config, for_each_seed, ordinary_group, v4, v6,
+    xtcp_group,
+};
 use xtcp_stack::{Accept, Cd, Event, Gd, GroupConfig, Instant, Reason, State};
 
 const PORT: u16 = 7;
@@ -423,9 +426,5 @@ fn serve_client(net: &mut Net<'_>, senders: &mut HashMap<Cd, Sender>) {
 
 #[test]
 fn streams_survive_applications_that_die_at_any_moment() {
-    let seed = std::env::var("XTCP_SEED").ok().and_then(|text| text.parse().ok());
-    for seed in seed.map_or(0..60, |seed: u64| seed..seed + 1) {
-        let run = std::panic::catch_unwind(|| run(seed));
-        assert!(run.is_ok(), "seed {seed} fails; XTCP_SEED={seed} replays it");
-    }
+    for_each_seed(60, run);
 }

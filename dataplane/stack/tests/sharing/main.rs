@@ -10,7 +10,6 @@ mod hide;
 mod reserve;
 mod shares;
 mod shrink;
-mod simulation;
 mod withhold;
 
 use std::collections::HashMap;

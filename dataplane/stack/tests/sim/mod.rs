@@ -245,13 +245,19 @@ pub(crate) fn assert_well_formed(frame: &[u8]) {
     assert_eq!(tcp.checksum, right, "TCP checksum");
 }
 
-/// Seeds to try: `XTCP_SEED=n` replays one, `XTCP_SEEDS=n` tries that many.
+/// A number from the environment.
+pub(crate) fn variable(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|text| text.parse().ok())
+}
+
+/// Seeds to try: `XTCP_SEED=n` replays one, `XTCP_SEEDS=n` tries that many, from
+/// `XTCP_FIRST_SEED` on.
 pub(crate) fn for_each_seed(default: u64, mut test: impl FnMut(u64)) {
-    let variable = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
     if let Some(seed) = variable("XTCP_SEED") {
         return test(seed);
     }
-    for seed in 0..variable("XTCP_SEEDS").unwrap_or(default) {
+    let first = variable("XTCP_FIRST_SEED").unwrap_or(0);
+    for seed in first..first + variable("XTCP_SEEDS").unwrap_or(default) {
         let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test(seed)));
         if let Err(panic) = run {
             eprintln!("seed {seed} fails; XTCP_SEED={seed} replays it");

@@ -232,7 +232,7 @@ fn a_probe_that_is_taken_counts() {
     });
 }
 
-/// Found by `tests/live.rs`: the window opened and closed again before anything could be sent.
+/// Found by the fuzzer of live connections: the window opened and closed again before anything could be sent.
 #[test]
 fn a_window_that_opens_for_a_moment_leaves_the_probes_running() {
     ordinary(|peer| {

@@ -1,20 +1,19 @@
 //! The stack against smoltcp, an independent TCP, over the same seeded links: whatever the
 //! weather, the streams are equal at the end.
 
-mod sim;
-
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use sim::app::{App, Habit, Stream};
-use sim::link::{Link, Weather, any_weather};
-use sim::other::Other;
-use sim::rng::Rng;
-use sim::{
+use xtcp_stack::{GroupConfig, Instant, Reason};
+
+use crate::sim::app::{App, Habit, Stream};
+use crate::sim::link::{Link, Weather, any_weather};
+use crate::sim::other::Other;
+use crate::sim::rng::Rng;
+use crate::sim::{
     Host, Memory, RECEIVE_BYTES, Wire, assert_well_formed, config, for_each_seed, ordinary_group,
     v4, v6, xtcp_group,
 };
-use xtcp_stack::{GroupConfig, Instant, Reason};
 
 const PORT: u16 = 7;
 /// The first of the ports that a client of smoltcp's calls from, or one of its servers listens on.
@@ -147,26 +146,36 @@ fn served_by_the_other(seed: u64, weather: Weather, count: u16) {
     net.assert_all_is_well(count.into());
 }
 
+fn count(seed: u64) -> u16 {
+    u16::try_from(1 + seed % 4).expect("small")
+}
+
+/// smoltcp calls a group whose application acknowledges.
+pub(crate) fn client_of_an_xtcp_group(seed: u64) {
+    served_by_us(seed, any_weather(seed), &xtcp_group(PORT), count(seed));
+}
+
+/// smoltcp calls a group that acknowledges by itself.
+pub(crate) fn client_of_an_ordinary_group(seed: u64) {
+    served_by_us(seed, any_weather(!seed), &ordinary_group(PORT), count(seed));
+}
+
+/// smoltcp is called.
+pub(crate) fn server(seed: u64) {
+    served_by_the_other(seed, any_weather(seed ^ 55), count(seed));
+}
+
 #[test]
 fn smoltcp_is_a_client_of_an_xtcp_group() {
-    for_each_seed(300, |seed| {
-        let count = u16::try_from(1 + seed % 4).expect("small");
-        served_by_us(seed, any_weather(seed), &xtcp_group(PORT), count);
-    });
+    for_each_seed(300, client_of_an_xtcp_group);
 }
 
 #[test]
 fn smoltcp_is_a_client_of_an_ordinary_group() {
-    for_each_seed(300, |seed| {
-        let count = u16::try_from(1 + seed % 4).expect("small");
-        served_by_us(seed, any_weather(!seed), &ordinary_group(PORT), count);
-    });
+    for_each_seed(300, client_of_an_ordinary_group);
 }
 
 #[test]
 fn smoltcp_is_the_server() {
-    for_each_seed(300, |seed| {
-        let count = u16::try_from(1 + seed % 4).expect("small");
-        served_by_the_other(seed, any_weather(seed ^ 55), count);
-    });
+    for_each_seed(300, server);
 }

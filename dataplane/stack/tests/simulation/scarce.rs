@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use xtcp_stack::{
-    Config, Count, Gd, GroupConfig, Instant, PoolId, Reason, Stop, TcpConfig, Throttle,
+    Config, Count, Gd, GroupConfig, Instant, PoolId, QueueId, Reason, Stop, TcpConfig, Throttle,
 };
 
 use crate::sim::app::{App, Habit, Stream};
@@ -15,8 +15,11 @@ use crate::sim::{
     Host, Memory, RECEIVE_BYTES, Wire, assert_well_formed, config, for_each_seed, ordinary_group,
     v4, v6, xtcp_group,
 };
-use crate::{OTHER_PORT, OTHER_QUEUE, PORT};
 
+const PORT: u16 = 7;
+/// The port and the queue of the other application.
+const OTHER_PORT: u16 = 8;
+const OTHER_QUEUE: QueueId = QueueId(1);
 /// A server's receive buffers, in bytes: nine pages of payload and more.
 const TINY: usize = 10 * 2048;
 
@@ -141,7 +144,7 @@ fn send(link: &mut Link, wire: Wire, now: Instant) {
 
 /// How often each step was taken, in a run or several.
 #[derive(Debug, Default)]
-struct Taken([u64; 4]);
+pub(crate) struct Taken([u64; 4]);
 
 impl Taken {
     fn add(&mut self, host: &Host<'_>) {
@@ -230,15 +233,24 @@ fn groups(seed: u64) -> [GroupConfig; 2] {
     [one(seed, PORT), one(seed / 4, OTHER_PORT)]
 }
 
+/// Next to no memory and prompt applications.
+pub(crate) fn prompt(seed: u64, taken: &mut Taken) {
+    exchange(seed, Habit::Prompt, 1 + seed % 8, taken);
+}
+
+/// Next to no memory, and one of the applications is slow.
+pub(crate) fn slow(seed: u64, taken: &mut Taken) {
+    exchange(seed, Habit::Slow, 1 + seed % 8, taken);
+}
+
 #[test]
 fn streams_are_equal_with_next_to_no_memory() {
-    let mut taken = Taken::default();
-    for_each_seed(400, |seed| exchange(seed, Habit::Prompt, 1 + seed % 8, &mut taken));
+    for_each_seed(400, |seed| prompt(seed, &mut Taken::default()));
 }
 
 #[test]
 fn a_slow_application_with_next_to_no_memory_loses_nothing() {
     let mut taken = Taken::default();
-    for_each_seed(400, |seed| exchange(seed, Habit::Slow, 1 + seed % 8, &mut taken));
+    for_each_seed(400, |seed| slow(seed, &mut taken));
     taken.assert_all();
 }

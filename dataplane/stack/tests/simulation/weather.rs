@@ -1,17 +1,18 @@
 //! Two stacks over a simulated network: whatever the weather, the streams are equal at the end
 //! and every buffer comes back.
 
-mod sim;
-
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use sim::app::{Habit, Stream};
-use sim::link::{Weather, any_weather};
-use sim::net::Net;
-use sim::rng::Rng;
-use sim::{Memory, RECEIVE_BYTES, config, for_each_seed, ordinary_group, v4, v6, xtcp_group};
 use xtcp_stack::{Congestion, Ecn, GroupConfig, KeepAlive, Reason, TcpConfig};
+
+use crate::sim::app::{Habit, Stream};
+use crate::sim::link::{Weather, any_weather};
+use crate::sim::net::Net;
+use crate::sim::rng::Rng;
+use crate::sim::{
+    Memory, RECEIVE_BYTES, config, for_each_seed, ordinary_group, v4, v6, xtcp_group,
+};
 
 const PORT: u16 = 7;
 
@@ -20,8 +21,15 @@ fn personality(seed: u64) -> (TcpConfig, Congestion) {
     let mut rng = Rng::new(!seed);
     let mut is = |one_in: u64| rng.below(one_in) == 0;
     let congestion = if is(2) { Congestion::Cubic } else { Congestion::NewReno };
+    // Nobody is given up: where every fifth exchange of two frames fails, five repetitions of a SYN
+    // may all be lost, the more when two of them wait for one neighbour.
+    let patient = TcpConfig {
+        user_timeout: Duration::from_secs(3_000),
+        syn_retries: 20,
+        ..TcpConfig::default()
+    };
     if is(2) {
-        return (TcpConfig::default(), congestion);
+        return (patient, congestion);
     }
     let tcp = TcpConfig {
         ecn: if is(2) { Ecn::Ask } else { Ecn::Off },
@@ -30,7 +38,7 @@ fn personality(seed: u64) -> (TcpConfig, Congestion) {
         rack: !is(3),
         tail_loss_probe: !is(3),
         duplicate_threshold: if is(4) { 5 } else { 3 },
-        ..TcpConfig::default()
+        ..patient
     };
     (tcp, congestion)
 }
@@ -64,7 +72,7 @@ fn exchange(seed: u64, weather: Weather, server: &GroupConfig, habit: Habit, cou
         let ((up, down), (a, b)) = (sizes(port), keys(port));
         net.apps[0].streams.insert(connection, Stream::new((a, b), up, down));
     }
-    net.run(Duration::from_secs(1_800));
+    net.run(Duration::from_secs(36_000));
     for side in 0..2 {
         let counters = net.hosts[side].stack.counters();
         assert!(
@@ -118,26 +126,35 @@ fn many_connections_in_fair_weather() {
     exchange(2, fair(), &xtcp_group(PORT), Habit::Prompt, 100);
 }
 
+/// Any weather between prompt applications.
+pub(crate) fn any(seed: u64) {
+    let group = if seed % 2 == 0 { xtcp_group(PORT) } else { ordinary_group(PORT) };
+    let group = with_any_options(seed, group);
+    exchange(seed, any_weather(seed), &group, Habit::Prompt, 1 + seed % 7);
+}
+
+/// Any weather, and an application that leaves things lying.
+pub(crate) fn sloppy(seed: u64) {
+    let group = if seed % 3 == 0 { ordinary_group(PORT) } else { xtcp_group(PORT) };
+    let group = with_any_options(seed, group);
+    exchange(seed, any_weather(seed ^ 77), &group, Habit::Sloppy, 1 + seed % 3);
+}
+
 #[test]
 fn streams_are_equal_in_any_weather() {
-    for_each_seed(2_000, |seed| {
-        let group = if seed % 2 == 0 { xtcp_group(PORT) } else { ordinary_group(PORT) };
-        let group = with_any_options(seed, group);
-        exchange(seed, any_weather(seed), &group, Habit::Prompt, 1 + seed % 7);
-    });
+    for_each_seed(2_000, any);
 }
 
 #[test]
 fn a_sloppy_application_loses_nothing() {
-    for_each_seed(1_000, |seed| {
-        let group = if seed % 3 == 0 { ordinary_group(PORT) } else { xtcp_group(PORT) };
-        let group = with_any_options(seed, group);
-        exchange(seed, any_weather(seed ^ 77), &group, Habit::Sloppy, 1 + seed % 3);
-    });
+    for_each_seed(1_000, sloppy);
 }
 
+/// I12.
 #[test]
 fn a_seed_replays() {
-    let run = || exchange(42, any_weather(42), &xtcp_group(PORT), Habit::Sloppy, 3);
-    assert_eq!(run(), run());
+    for_each_seed(8, |seed| {
+        let run = || exchange(seed, any_weather(seed), &xtcp_group(PORT), Habit::Sloppy, 3);
+        assert_eq!(run(), run());
+    });
 }
