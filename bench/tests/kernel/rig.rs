@@ -1,5 +1,6 @@
 //! What the tests against the kernel share: one at a time, names of their own, nothing left behind.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -166,6 +167,40 @@ impl Rig {
             stream.set_nodelay(true)?;
             Ok(stream)
         })
+    }
+
+    /// How many bytes each of the namespace's TCP ports has sent, or is to send, that are not
+    /// acknowledged; a FIN counts as one.
+    ///
+    /// # Panics
+    /// When the kernel's list of connections is not what it is documented to be.
+    pub(crate) fn unacknowledged(&self) -> HashMap<u16, usize> {
+        let path = format!("/run/netns/{}", self.namespace.name());
+        let reading = thread::spawn(move || {
+            let namespace = File::open(path)?;
+            let network = Some(LinkNameSpaceType::Network);
+            move_into_link_name_space(namespace.as_fd(), network)?;
+            let read =
+                |file: &str| std::fs::read_to_string(format!("/proc/thread-self/net/{file}"));
+            Ok::<_, io::Error>(read("tcp")? + &read("tcp6")?)
+        });
+        let list = reading.join().expect("reading does not panic").unwrap();
+        let queue = |line: &str| {
+            let mut fields = line.split_whitespace().skip(1);
+            let (_, port) = fields.next()?.rsplit_once(':')?;
+            let (unacknowledged, _) = fields.nth(2)?.split_once(':')?;
+            Some((
+                u16::from_str_radix(port, 16).ok()?,
+                usize::from_str_radix(unacknowledged, 16).ok()?,
+            ))
+        };
+        let is_title = |line: &&str| line.contains("local_address");
+        let lines = list.lines().filter(|line| !is_title(line));
+        let mut ports = HashMap::new();
+        for (port, unacknowledged) in lines.map(|line| queue(line).expect("proc(5)'s format")) {
+            *ports.entry(port).or_default() += unacknowledged;
+        }
+        ports
     }
 
     /// `nc` inside the namespace.
