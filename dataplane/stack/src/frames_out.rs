@@ -61,22 +61,35 @@ impl Stack<'_> {
         while let Some(active) = self.take_from_out_list() {
             let index = self.actives[active as usize].connection;
             let room = self.send_turn(index, active, out);
-            self.settle(index);
             if room == Emitted::NoRoom || active == last {
                 return;
             }
         }
     }
 
+    /// Sends what a connection has to send, as far as its turn and the room for frames go, and does
+    /// what its records ask for then.
     fn send_turn(&mut self, index: u32, active: u32, out: &mut impl Transmit) -> Emitted {
+        let mut emitted = Emitted::Yes;
+        let mut next = self.tcb(index, active).plan();
         for _ in 0..TURN {
-            let Some(plan) = self.tcb(index, active).plan() else { break };
-            if self.emit(index, active, &plan, out) == Emitted::NoRoom {
+            let Some(plan) = next else { break };
+            emitted = self.emit(index, active, &plan, out);
+            if emitted == Emitted::NoRoom {
                 self.counters.stop(Stop::TransmitFull);
-                return Emitted::NoRoom;
+                break;
+            }
+            let mut tcb = self.tcb(index, active);
+            tcb.on_sent(&plan);
+            next = tcb.plan();
+            if next.is_none() {
+                let outlook = tcb.outlook();
+                self.settle_as(index, active, &outlook);
+                return emitted;
             }
         }
-        Emitted::Yes
+        self.settle(index);
+        emitted
     }
 
     fn emit(&mut self, index: u32, active: u32, plan: &Plan, out: &mut impl Transmit) -> Emitted {
@@ -120,7 +133,6 @@ impl Stack<'_> {
         if plan.flags.contains(Flags::RST) {
             self.counters.count(Count::ResetsOut);
         }
-        self.tcb(index, active).on_sent(plan);
         Emitted::Yes
     }
 

@@ -10,8 +10,8 @@ use crate::stack::{AddressV6, POOLS_MAX, Stack, link_mss};
 use crate::table::slots::NONE;
 use crate::tcp::Tcb;
 use crate::tcp::record::{
-    Active, Connection, FIN_QUEUED, HALF_OPEN, LISTED, ON_A_LIST, ON_OUT_LIST, SEND_RST, TELL,
-    TEXTED, UNFINDABLE, V6,
+    Active, Connection, FIN_QUEUED, HALF_OPEN, LISTED, ON_A_LIST, ON_EVENT_LIST, ON_OUT_LIST,
+    SEND_RST, TELL, TEXTED, UNFINDABLE, V6,
 };
 use crate::tcp::state::State;
 use crate::time::Instant;
@@ -24,6 +24,27 @@ const NOBODY: u16 = u16::MAX;
 
 /// TIME-WAIT entries given up for one IPv6 client that finds no place for its address.
 const ADDRESS_TRIES: u32 = 64;
+
+/// What a connection's records ask for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outlook {
+    sends: bool,
+    tells: bool,
+    /// Whether it waits for room; `None`: that is seen to when it has sent.
+    waits: Option<bool>,
+    state: State,
+    next: Next,
+    deadline: Instant,
+}
+
+/// What becomes of a connection that stands in no list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Stay,
+    Fold,
+    TimeWait,
+    Free,
+}
 
 impl<'m> Stack<'m> {
     /// A new connection and its active record, in the flow table and of its group.
@@ -125,16 +146,18 @@ impl<'m> Stack<'m> {
         f: impl FnOnce(&mut Tcb<'_, 'm>) -> R,
     ) -> Result<R, Stop> {
         let active = self.unfold(index)?;
-        let result = f(&mut self.tcb(index, active));
-        self.settle(index);
+        let mut tcb = self.tcb(index, active);
+        let result = f(&mut tcb);
+        let outlook = tcb.outlook();
+        self.settle_as(index, active, &outlook);
         Ok(result)
     }
 
     pub(crate) fn unfold(&mut self, index: u32) -> Result<u32, Stop> {
-        let rec = self.connections[index as usize];
-        if let Some(active) = rec.active() {
+        if let Some(active) = self.connections[index as usize].active() {
             return Ok(active);
         }
+        let rec = self.connections[index as usize];
         let pool = self.groups[usize::from(rec.group)].pool;
         let active = self.take_active(pool.into())?;
         let offset = self.secret.timestamp_offset(&self.tuple_of(&rec));
@@ -148,33 +171,35 @@ impl<'m> Stack<'m> {
     /// folded, to be freed.
     pub(crate) fn settle(&mut self, index: u32) {
         let Some(active) = self.connections[index as usize].active() else { return };
-        let mut tcb = self.tcb(index, active);
-        tcb.persist_if_stuck();
-        let (sends, tells, waits) = (tcb.plan().is_some(), tcb.has_event(), tcb.waits_for_room());
-        if sends {
+        let outlook = self.tcb(index, active).outlook();
+        self.settle_as(index, active, &outlook);
+    }
+
+    /// As [`Self::settle`], by one who has looked already.
+    pub(crate) fn settle_as(&mut self, index: u32, active: u32, outlook: &Outlook) {
+        if outlook.sends {
             self.put_on_out_list(active);
         }
-        if tells {
+        if outlook.tells {
             self.put_on_event_list(index, active);
         }
-        self.wait_or_not(active, waits);
+        if let Some(waits) = outlook.waits {
+            self.wait_or_not(active, waits);
+        }
         self.count_half_open(index);
-        if self.connections[index as usize].state() == State::Closed {
+        if outlook.state == State::Closed {
             // It waits for its RST to leave or its end to be told. To segments it is gone.
             self.make_unfindable(index);
         }
-        if self.actives[active as usize].flags & ON_A_LIST == 0 {
-            let tcb = self.tcb(index, active);
-            match tcb.rec.state() {
-                State::Closed if tcb.is_released() => return self.free(index, active),
-                State::TimeWait => return self.list_time_wait(index, active),
-                State::Established if tcb.is_idle() => return self.fold(index, active),
-                _ => {}
-            }
+        if outlook.next != Next::Stay && self.actives[active as usize].flags & ON_A_LIST == 0 {
+            return match outlook.next {
+                Next::Free => self.free(index, active),
+                Next::TimeWait => self.list_time_wait(index, active),
+                Next::Fold | Next::Stay => self.fold(index, active),
+            };
         }
-        let deadline = self.actives[active as usize].deadline();
-        if deadline != Instant::NEVER {
-            self.timers.arm(self.actives, active, deadline);
+        if outlook.deadline != Instant::NEVER {
+            self.timers.arm(self.actives, active, outlook.deadline);
         }
     }
 
@@ -440,8 +465,31 @@ impl Tcb<'_, '_> {
         self.release_all();
     }
 
+    /// What the records ask for now. Of a connection that stands in the list of those with something
+    /// to send, `poll_frames` will ask again: until then nothing is looked at that could only put
+    /// it there.
+    pub(crate) fn outlook(&mut self) -> Outlook {
+        let sends_already = self.act.has(ON_OUT_LIST);
+        let (mut sends, mut waits) = (false, None);
+        if !sends_already {
+            self.persist_if_stuck();
+            sends = self.wants_to_send();
+            waits = Some(self.waits_for_room());
+        }
+        let tells = self.has_event();
+        let state = self.rec.state();
+        let next = match state {
+            _ if sends || sends_already || tells || self.act.has(ON_EVENT_LIST) => Next::Stay,
+            State::Closed if self.is_released() => Next::Free,
+            State::TimeWait => Next::TimeWait,
+            State::Established if self.is_idle() => Next::Fold,
+            _ => Next::Stay,
+        };
+        Outlook { sends, tells, waits, state, next, deadline: self.act.deadline() }
+    }
+
     /// Whether there is something to tell the application.
-    fn has_event(&self) -> bool {
+    pub(crate) fn has_event(&self) -> bool {
         self.act.flags & TELL != 0 || self.has_unread() && self.rec.state() != State::Closed
     }
 

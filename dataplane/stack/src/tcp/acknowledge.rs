@@ -128,7 +128,7 @@ impl Tcb<'_, '_> {
 
     /// Unless the window is still too small to be worth using: then the timer goes on.
     fn stop_persisting_if_possible(&mut self) {
-        if self.plan_lost().or_else(|| self.plan_text()).is_none() {
+        if self.next_lost().or_else(|| self.next_text()).is_none() {
             return;
         }
         let act = &mut *self.act;

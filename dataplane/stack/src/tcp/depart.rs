@@ -40,6 +40,26 @@ pub(crate) struct Plan {
     pub(crate) timestamps: Option<Timestamps>,
 }
 
+/// What goes next, before a segment is made of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step {
+    what: What,
+    seq: SeqNum,
+    /// Bytes of text.
+    len: u32,
+    fin: bool,
+}
+
+impl Step {
+    const fn text(what: What, seq: SeqNum, len: u32, fin: bool) -> Self {
+        Self { what, seq, len, fin }
+    }
+
+    pub(super) const fn bare(what: What, seq: SeqNum) -> Self {
+        Self { what, seq, len: 0, fin: false }
+    }
+}
+
 impl Plan {
     /// The sequence number after it.
     fn end(&self) -> SeqNum {
@@ -76,13 +96,31 @@ impl Tcb<'_, '_> {
         if !self.rec.state().is_synchronized() {
             return self.plan_syn();
         }
-        self.plan_again()
-            .or_else(|| self.plan_lost())
-            .or_else(|| self.plan_tail())
-            .or_else(|| self.plan_text())
-            .or_else(|| self.plan_probe())
-            .or_else(|| self.plan_question())
-            .or_else(|| self.plan_acknowledgement())
+        self.next_step().map(|step| self.segment_of(step))
+    }
+
+    /// Whether [`Self::plan`] has a segment, at a fraction of its price.
+    pub(crate) fn wants_to_send(&self) -> bool {
+        if self.act.has(SEND_RST) {
+            return true;
+        }
+        if self.act.has(HELD) || self.rec.state() == State::Closed {
+            return false;
+        }
+        if !self.rec.state().is_synchronized() {
+            return self.act.has(SEND_SYN | ACK_NOW);
+        }
+        self.next_step().is_some()
+    }
+
+    fn next_step(&self) -> Option<Step> {
+        self.next_again()
+            .or_else(|| self.next_lost())
+            .or_else(|| self.next_tail())
+            .or_else(|| self.next_text())
+            .or_else(|| self.next_probe())
+            .or_else(|| self.next_question())
+            .or_else(|| self.next_acknowledgement())
     }
 
     fn plan_reset(&self) -> Plan {
@@ -107,7 +145,7 @@ impl Tcb<'_, '_> {
     }
 
     /// A loss was noticed, or the peer repeated a request whose answer is cached.
-    fn plan_again(&self) -> Option<Plan> {
+    fn next_again(&self) -> Option<Step> {
         let una = self.rec.snd_una;
         if !self.act.has(RETRANSMIT) || una == self.act.snd_max {
             return None;
@@ -115,12 +153,12 @@ impl Tcb<'_, '_> {
         let sent_end = self.act.snd_end.earliest(self.act.snd_max);
         let len = sent_end.since(una).min(self.text_room());
         let fin = self.fin_at(una + len) && self.act.snd_max.after(self.act.snd_end);
-        (len > 0 || fin).then(|| self.text_segment(What::Again, una, len, fin))
+        (len > 0 || fin).then(|| Step::text(What::Again, una, len, fin))
     }
 
     /// The first that is lost, as far as windows allow. The peer's may have been taken back; its
     /// first loss is mended all the same (RFC 9293 MAY-7), but not again after a timeout.
-    pub(super) fn plan_lost(&self) -> Option<Plan> {
+    pub(super) fn next_lost(&self) -> Option<Step> {
         let flight = self.chunks.flight(self.first_lost()?);
         let (una, seq) = (self.rec.snd_una, flight.seq);
         let first = seq == una && self.act.has(RECOVERING) && self.rec.snd_wnd > 0;
@@ -130,12 +168,12 @@ impl Tcb<'_, '_> {
         let fin = self.fin_at(seq + len) && flight.end().after(self.act.snd_end);
         let (pipe, cwnd) = (self.pipe(), self.act.cwnd);
         let allowed = pipe == 0 || pipe.saturating_add(len) <= cwnd;
-        (allowed && (len > 0 || fin)).then(|| self.text_segment(What::Lost, seq, len, fin))
+        (allowed && (len > 0 || fin)).then(|| Step::text(What::Lost, seq, len, fin))
     }
 
     /// A tail loss probe: new text if there is some, else the last segment again (RFC 8985 section
     /// 7.3). The congestion window does not hold it back.
-    fn plan_tail(&self) -> Option<Plan> {
+    fn next_tail(&self) -> Option<Step> {
         if !self.act.recovery.has(TAIL_PROBE) {
             return None;
         }
@@ -143,7 +181,7 @@ impl Tcb<'_, '_> {
         let window = self.rec.snd_wnd.saturating_sub(nxt.since(self.rec.snd_una));
         let len = end.since(nxt).min(self.text_room()).min(window);
         if len > 0 {
-            return Some(self.text_segment(What::Text, nxt, len, self.fin_at(nxt + len)));
+            return Some(Step::text(What::Text, nxt, len, self.fin_at(nxt + len)));
         }
         let tail = self.act.recovery.flights.tail;
         if tail == NONE {
@@ -153,13 +191,13 @@ impl Tcb<'_, '_> {
         let text_end = flight.end().earliest(end);
         let len = text_end.since(flight.seq).min(self.text_room());
         let fin = self.fin_at(text_end) && flight.end().after(end);
-        Some(self.text_segment(What::Tail, text_end - len, len, fin))
+        Some(Step::text(What::Tail, text_end - len, len, fin))
     }
 
     /// New text, or old text after a retransmission timeout pulled `snd.nxt` back.
-    pub(super) fn plan_text(&self) -> Option<Plan> {
+    pub(super) fn next_text(&self) -> Option<Step> {
         let nxt = self.act.snd_nxt;
-        if nxt.after(self.act.snd_end) {
+        if nxt == self.act.snd_end && !self.act.has(FIN_QUEUED) || nxt.after(self.act.snd_end) {
             return None;
         }
         let sent = nxt.since(self.rec.snd_una);
@@ -172,7 +210,7 @@ impl Tcb<'_, '_> {
         if len == 0 && !fin || len > 0 && !self.is_worth_sending(len, queued, sent) {
             return None;
         }
-        Some(self.text_segment(What::Text, nxt, len, fin))
+        Some(Step::text(What::Text, nxt, len, fin))
     }
 
     /// Sender's silly window avoidance and Nagle (RFC 9293 sections 3.8.6.2.1 and 3.7.4).
@@ -187,18 +225,18 @@ impl Tcb<'_, '_> {
     }
 
     /// A zero-window probe carries one byte (RFC 9293 section 3.8.6.1).
-    fn plan_probe(&self) -> Option<Plan> {
+    fn next_probe(&self) -> Option<Step> {
         if !self.act.has(PROBE) {
             return None;
         }
         let una = self.rec.snd_una;
         let len = self.act.snd_end.since(una).min(1);
-        Some(self.text_segment(What::Probe, una, len, len == 0 && self.fin_at(una)))
+        Some(Step::text(What::Probe, una, len, len == 0 && self.fin_at(una)))
     }
 
-    fn plan_acknowledgement(&self) -> Option<Plan> {
+    fn next_acknowledgement(&self) -> Option<Step> {
         let due = self.act.has(ACK_NOW) || self.should_update_window();
-        due.then(|| self.bare_acknowledgement())
+        due.then(|| Step::bare(What::Acknowledgement, self.acceptable_number()))
     }
 
     fn bare_acknowledgement(&self) -> Plan {
@@ -211,7 +249,7 @@ impl Tcb<'_, '_> {
         self.act.snd_max.earliest(self.rec.snd_una + self.rec.snd_wnd)
     }
 
-    fn text_segment(&self, what: What, seq: SeqNum, len: u32, fin: bool) -> Plan {
+    fn segment_of(&self, Step { what, seq, len, fin }: Step) -> Plan {
         let mut flags = Flags::ACK;
         if fin {
             flags |= Flags::FIN;
@@ -223,7 +261,7 @@ impl Tcb<'_, '_> {
         self.segment(what, seq, flags, u16::try_from(len).unwrap_or(u16::MAX))
     }
 
-    pub(super) fn segment(&self, what: What, seq: SeqNum, flags: Flags, len: u16) -> Plan {
+    fn segment(&self, what: What, seq: SeqNum, flags: Flags, len: u16) -> Plan {
         let ack = if flags.contains(Flags::ACK) { self.ack_number() } else { SeqNum::new(0) };
         let asks = flags.contains(Flags::SYN) && !flags.contains(Flags::ACK);
         let stamped = if asks { self.tcp.timestamps } else { self.rec.has(TIMESTAMPS) };
@@ -431,7 +469,7 @@ impl Tcb<'_, '_> {
         let stuck = waits
             && self.rec.state().is_synchronized()
             && self.act.rto_at() == Instant::NEVER
-            && self.plan_text().is_none();
+            && self.next_text().is_none();
         if stuck && !self.act.has(PROBE) {
             self.act.set(PERSISTING);
             self.act.stalled_since = self.now.as_nanos();

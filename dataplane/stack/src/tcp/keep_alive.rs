@@ -6,12 +6,11 @@
 //! lost, more than one question must stay without an answer before the peer is down (MUST-29).
 
 use super::Tcb;
-use super::depart::{Plan, What};
+use super::depart::{Step, What};
 use super::record::{ASK, ASKING};
 use super::state::State;
 use crate::counters::Count;
 use crate::time::Instant;
-use crate::wire::tcp::Flags;
 
 impl Tcb<'_, '_> {
     /// The peer was silent for too long.
@@ -54,9 +53,9 @@ impl Tcb<'_, '_> {
     }
 
     /// SEG.SEQ = SND.NXT-1, without text.
-    pub(super) fn plan_question(&self) -> Option<Plan> {
+    pub(super) fn next_question(&self) -> Option<Step> {
         let due = self.act.has(ASK) && self.may_ask();
-        due.then(|| self.segment(What::Question, self.rec.snd_una - 1, Flags::ACK, 0))
+        due.then(|| Step::bare(What::Question, self.rec.snd_una - 1))
     }
 
     pub(super) fn on_question_sent(&mut self) {

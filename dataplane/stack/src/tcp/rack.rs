@@ -188,7 +188,7 @@ impl Tcb<'_, '_> {
     /// Nothing was acknowledged for so long that the tail may be lost: one segment asks for it.
     pub(super) fn on_tail_timeout(&mut self) {
         self.act.recovery.set(TAIL_PROBE);
-        if self.plan().is_none() {
+        if !self.wants_to_send() {
             self.act.recovery.clear(TAIL_PROBE);
         }
         self.act.set_rto(self.now + self.rto());

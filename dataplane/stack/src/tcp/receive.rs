@@ -404,11 +404,13 @@ impl Tcb<'_, '_> {
         if self.act.has(FIN_TAKEN) || self.act.has(FIN_QUEUED) {
             return false;
         }
-        let (_, edge) = self.window_to_offer(self.ack_number());
-        let opened = edge.since(self.rec.rcv_adv);
         let offered = self.rec.rcv_adv.since(self.rec.rcv_nxt);
         let half = self.window_max() / 2;
-        opened >= half.min(2 * u32::from(self.rec.mss)) && offered < half.min(WINDOW_LOW)
+        if offered >= half.min(WINDOW_LOW) {
+            return false;
+        }
+        let (_, edge) = self.window_to_offer(self.ack_number());
+        edge.since(self.rec.rcv_adv) >= half.min(2 * u32::from(self.rec.mss))
     }
 }
 

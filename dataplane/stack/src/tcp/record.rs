@@ -430,9 +430,10 @@ impl Active {
         self.life_at = at.as_nanos();
     }
 
-    /// Whether nothing is to be done, no timer runs and nothing is held beyond a hole.
+    /// Whether nothing is to be done, no timer runs and nothing is held beyond a hole. That it still
+    /// stands in the list of those that wait for room does not count.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.flags & !(KNOWN | TEXTED) == 0
+        self.flags & !(KNOWN | TEXTED | ON_WAIT_LIST) == 0
             && self.deadline() == Instant::NEVER
             && self.ooo_head == NONE
             && self.rcv_list.is_empty()

@@ -106,7 +106,7 @@ impl Tcb<'_, '_> {
         self.counters.count(Count::RetransmissionTimeouts);
         self.presume_lost();
         self.suspect_black_hole();
-        if self.plan_lost().or_else(|| self.plan_text()).is_none() {
+        if self.next_lost().or_else(|| self.next_text()).is_none() {
             // The window was taken back under way: only a probe can say that it opens again
             // (MUST-35).
             self.act.set(PERSISTING | PROBE);
