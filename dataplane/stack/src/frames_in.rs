@@ -8,7 +8,10 @@ use crate::net::MacClass;
 use crate::net::reassembly::Part;
 use crate::secret::Tuple;
 use crate::stack::Stack;
-use crate::tcp::record::{Connection, HELD, LISTED, SEND_SYN, TELL_ACCEPTABLE, TIMESTAMPS};
+use crate::table::slots::NONE;
+use crate::tcp::record::{
+    Connection, HELD, LISTED, SEND_SYN, TELL_ACCEPTABLE, TIMESTAMPS, UNFINDABLE,
+};
 use crate::tcp::seq::SeqNum;
 use crate::tcp::state::State;
 use crate::time::Instant;
@@ -33,6 +36,9 @@ pub(crate) struct Arrival<'f> {
     /// A router marked its packet (RFC 3168's CE).
     congested: bool,
     hash: u64,
+    /// Which connection it is likely for, by its tag alone; `NONE` before the table was asked, or if
+    /// it has none.
+    candidate: u32,
 }
 
 impl Arrival<'_> {
@@ -85,9 +91,14 @@ impl Stack<'_> {
                     Err(stop) => self.counters.stop(stop),
                 }
             }
+            for arrival in arrivals.iter_mut().flatten() {
+                arrival.candidate = self.flows.candidate(arrival.hash).unwrap_or(NONE);
+                xtcp_cpu::prefetch_write(&self.connections[arrival.candidate as usize]);
+            }
             for arrival in arrivals.iter().flatten() {
-                if let Some(index) = self.flows.candidate(arrival.hash) {
-                    xtcp_cpu::prefetch_read(&self.connections[index as usize]);
+                let active = self.connections[arrival.candidate as usize].active();
+                if let Some(act) = active.and_then(|active| self.actives.get(active as usize)) {
+                    act.prefetch();
                 }
             }
             for arrival in arrivals.iter().flatten() {
@@ -236,12 +247,19 @@ impl Stack<'_> {
         let ports = u32::from(segment.src_port) << 16 | u32::from(segment.dst_port);
         let hash = self.secret.flow_hash(src, ports, local);
         self.flows.prefetch(hash);
-        Ok(Arrival { segment, remote: src, local, from, congested: false, hash })
+        Ok(Arrival { segment, remote: src, local, from, congested: false, hash, candidate: NONE })
     }
 
     /// SEGMENT ARRIVES: whose is it?
     pub(crate) fn on_arrival(&mut self, arrival: &Arrival<'_>, out: &mut impl Transmit) -> Outcome {
-        let Some(index) = self.find(arrival.hash, &arrival.name()) else {
+        let name = arrival.name();
+        let likely = arrival.candidate;
+        let found = if likely != NONE && self.is_findable(likely) && self.is_named(likely, &name) {
+            Some(likely)
+        } else {
+            self.find(arrival.hash, &name)
+        };
+        let Some(index) = found else {
             return self.on_segment_without_connection(arrival, out);
         };
         if self.connections[index as usize].has(LISTED) {
@@ -263,13 +281,23 @@ impl Stack<'_> {
     /// The connection of this name, whose hash the caller knows.
     #[inline]
     pub(crate) fn find(&self, hash: u64, name: &Name) -> Option<u32> {
-        self.flows.find(hash, |index| {
-            let rec = &self.connections[index as usize];
-            rec.remote_port == name.remote_port
-                && rec.local_port == name.local_port
-                && rec.local == name.local
-                && self.remote_of(rec) == name.remote
-        })
+        self.flows.find(hash, |index| self.is_named(index, name))
+    }
+
+    /// Whether the flow table has it: segments before in the same burst may have ended it.
+    #[inline]
+    fn is_findable(&self, index: u32) -> bool {
+        let rec = &self.connections[index as usize];
+        rec.state() != State::Closed && !rec.has(UNFINDABLE)
+    }
+
+    #[inline]
+    fn is_named(&self, index: u32, name: &Name) -> bool {
+        let rec = &self.connections[index as usize];
+        rec.remote_port == name.remote_port
+            && rec.local_port == name.local_port
+            && rec.local == name.local
+            && self.remote_of(rec) == name.remote
     }
 
     /// RFC 9293 sections 3.10.7.1 (CLOSED) and 3.10.7.2 (LISTEN).

@@ -70,8 +70,8 @@ impl Stack<'_> {
             };
             let active = self.queues[queue].lists[level].head;
             let index = self.actives[active as usize].connection;
-            if let Some(event) = self.next_event(index, active) {
-                self.note_given(queue, level);
+            if let Some((event, waits_for_word)) = self.next_event(index, active) {
+                self.note_given(queue, level, waits_for_word);
                 return Some(event);
             }
             self.take_from_event_list(queue, level);
@@ -79,11 +79,17 @@ impl Stack<'_> {
         }
     }
 
-    /// An event of the first connection of a list was given: others may have their turn.
-    fn note_given(&mut self, queue: usize, level: usize) {
-        let List { head, tail } = self.queues[queue].lists[level];
+    /// An event of the first connection of a list was given: others may have their turn. One that
+    /// was given its last text leaves at once: it waits for the application's word now, and nothing
+    /// else becomes of it.
+    fn note_given(&mut self, queue: usize, level: usize, waits_for_word: bool) {
         let queue_of = &mut self.queues[queue];
         queue_of.turn = queue_of.turn.wrapping_add(1);
+        if waits_for_word {
+            self.take_from_event_list(queue, level);
+            return;
+        }
+        let List { head, tail } = queue_of.lists[level];
         queue_of.runs[level] += 1;
         if queue_of.runs[level] == RUN {
             queue_of.runs[level] = 0;
@@ -94,42 +100,44 @@ impl Stack<'_> {
         }
     }
 
-    fn next_event(&mut self, index: u32, active: u32) -> Option<Event> {
+    /// The next event of a connection, and whether it was its last text and nothing else is to tell.
+    fn next_event(&mut self, index: u32, active: u32) -> Option<(Event, bool)> {
         let connection = self.cd(index);
         let at = self.connections[index as usize].group;
         let group = self.groups[usize::from(at)].gd(at);
         let tcb = &mut self.tcb(index, active);
         if tcb.is_introduced_first() {
-            return Some(Event::Opened { group, connection });
+            return Some((Event::Opened { group, connection }, false));
         }
         if tcb.act.has(TELL_ACCEPTABLE) {
             tcb.act.clear(TELL_ACCEPTABLE);
             tcb.act.set(KNOWN);
-            return Some(Event::Acceptable { group, connection });
+            return Some((Event::Acceptable { group, connection }, false));
         }
         if tcb.act.has(TELL_OPENED) {
             tcb.act.clear(TELL_OPENED);
             tcb.act.set(KNOWN);
-            return Some(Event::Opened { group, connection });
+            return Some((Event::Opened { group, connection }, false));
         }
         if tcb.rec.state() != State::Closed
             && let Some(given) = tcb.give()
         {
             tcb.group.counts.requests += 1;
             let (at, len, offset) = (given.at, given.len, given.offset);
-            return Some(Event::Data { group, connection, at, len, offset });
+            let event = Event::Data { group, connection, at, len, offset };
+            return Some((event, !tcb.has_event()));
         }
         if tcb.act.has(TELL_FINISHED) {
             tcb.act.clear(TELL_FINISHED);
             let offset = tcb.offset_of(tcb.rec.rcv_nxt);
-            return Some(Event::Finished { group, connection, offset });
+            return Some((Event::Finished { group, connection, offset }, false));
         }
         if tcb.act.has(TELL_CLOSED) {
             tcb.act.clear(TELL_CLOSED);
             let code = u8::try_from(tcb.act.reason).unwrap_or(u8::MAX);
             let reason = Reason::from_code(code).unwrap_or(Reason::Aborted);
             let held = tcb.act.rcv_given.since(tcb.act.rcv_committed);
-            return Some(Event::Closed { group, connection, reason, held });
+            return Some((Event::Closed { group, connection, reason, held }, false));
         }
         None
     }

@@ -46,12 +46,19 @@ impl Instant {
     }
 }
 
+/// At most 584 years.
+#[inline]
+const fn nanos(duration: Duration) -> u64 {
+    let seconds = duration.as_secs().saturating_mul(1_000_000_000);
+    seconds.saturating_add(duration.subsec_nanos() as u64)
+}
+
 impl Add<Duration> for Instant {
     type Output = Self;
 
+    #[inline]
     fn add(self, duration: Duration) -> Self {
-        let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        Self(self.0.saturating_add(ns))
+        Self(self.0.saturating_add(nanos(duration)))
     }
 }
 
@@ -59,7 +66,6 @@ impl Sub<Duration> for Instant {
     type Output = Self;
 
     fn sub(self, duration: Duration) -> Self {
-        let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        Self(self.0.saturating_sub(ns))
+        Self(self.0.saturating_sub(nanos(duration)))
     }
 }

@@ -5,8 +5,8 @@
 
 use super::Tcb;
 use super::record::{
-    ACK_NOW, ACK_SECOND, FIN_QUEUED, HELD, PERSISTING, PROBE, RECOVERING, RETRANSMIT, Range, SACK,
-    SEND_RST, SEND_SYN, TIMESTAMPS, WITHHELD,
+    ACK_NOW, ACK_SECOND, ASK, FIN_QUEUED, HELD, PERSISTING, PROBE, RECOVERING, RETRANSMIT, Range,
+    SACK, SEND_RST, SEND_SYN, TIMESTAMPS, WITHHELD,
 };
 use super::recovery::TAIL_PROBE;
 use super::seq::SeqNum;
@@ -114,6 +114,9 @@ impl Tcb<'_, '_> {
     }
 
     fn next_step(&self) -> Option<Step> {
+        if self.nothing_is_urgent() {
+            return self.next_text().or_else(|| self.next_acknowledgement());
+        }
         self.next_again()
             .or_else(|| self.next_lost())
             .or_else(|| self.next_tail())
@@ -121,6 +124,14 @@ impl Tcb<'_, '_> {
             .or_else(|| self.next_probe())
             .or_else(|| self.next_question())
             .or_else(|| self.next_acknowledgement())
+    }
+
+    /// Whether a look tells that there is nothing but new text and acknowledgements, as nearly
+    /// always.
+    #[inline]
+    fn nothing_is_urgent(&self) -> bool {
+        let recovery = &self.act.recovery;
+        !self.act.has(RETRANSMIT | PROBE | ASK) && recovery.lost == 0 && !recovery.has(TAIL_PROBE)
     }
 
     fn plan_reset(&self) -> Plan {
@@ -194,12 +205,19 @@ impl Tcb<'_, '_> {
         Some(Step::text(What::Tail, text_end - len, len, fin))
     }
 
+    /// Whether text or FIN is queued that was not sent yet.
+    #[inline]
+    fn has_text_left(&self) -> bool {
+        let (nxt, end) = (self.act.snd_nxt, self.act.snd_end);
+        nxt.before(end) || nxt == end && self.act.has(FIN_QUEUED)
+    }
+
     /// New text, or old text after a retransmission timeout pulled `snd.nxt` back.
     pub(super) fn next_text(&self) -> Option<Step> {
-        let nxt = self.act.snd_nxt;
-        if nxt == self.act.snd_end && !self.act.has(FIN_QUEUED) || nxt.after(self.act.snd_end) {
+        if !self.has_text_left() {
             return None;
         }
+        let nxt = self.act.snd_nxt;
         let sent = nxt.since(self.rec.snd_una);
         let congestion = self.act.cwnd.saturating_add(self.limited_transmit());
         let window = self.rec.snd_wnd.saturating_sub(sent);
@@ -463,13 +481,13 @@ impl Tcb<'_, '_> {
     /// Something is queued or unacknowledged, nothing may go, and no timer runs: only the peer can
     /// change that, and it may have tried and been lost. So the persist timer runs.
     pub(crate) fn persist_if_stuck(&mut self) {
+        if self.act.rto_at() != Instant::NEVER {
+            return;
+        }
         let una = self.rec.snd_una;
         let in_flight = una != self.act.snd_max;
         let waits = in_flight || self.act.snd_end.after(una) || self.fin_at(una);
-        let stuck = waits
-            && self.rec.state().is_synchronized()
-            && self.act.rto_at() == Instant::NEVER
-            && self.next_text().is_none();
+        let stuck = waits && self.rec.state().is_synchronized() && self.next_text().is_none();
         if stuck && !self.act.has(PROBE) {
             self.act.set(PERSISTING);
             self.act.stalled_since = self.now.as_nanos();

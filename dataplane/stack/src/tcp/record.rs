@@ -370,6 +370,15 @@ impl Active {
         self.rcv_given = record.rcv_nxt;
     }
 
+    /// Has the lines fetched that every segment touches.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        xtcp_cpu::prefetch_write(self);
+        xtcp_cpu::prefetch_write(&self.snd_end);
+        xtcp_cpu::prefetch_write(&self.rcv_ack);
+        xtcp_cpu::prefetch_write(&self.recovery);
+    }
+
     /// Folds what the idle record keeps back into it.
     pub(crate) fn fold(&self, record: &mut Connection) {
         let mss = u32::from(record.mss).max(1);
