@@ -83,7 +83,7 @@ impl Stack<'_> {
             tcb.on_sent(&plan);
             next = tcb.plan();
             if next.is_none() {
-                let outlook = tcb.outlook();
+                let outlook = tcb.outlook_when_sent();
                 self.settle_as(index, active, &outlook);
                 return emitted;
             }

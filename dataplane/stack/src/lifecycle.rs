@@ -148,6 +148,9 @@ impl<'m> Stack<'m> {
         let active = self.unfold(index)?;
         let mut tcb = self.tcb(index, active);
         let result = f(&mut tcb);
+        if tcb.is_seen_to() {
+            return Ok(result);
+        }
         let outlook = tcb.outlook();
         self.settle_as(index, active, &outlook);
         Ok(result)
@@ -469,17 +472,31 @@ impl Tcb<'_, '_> {
     /// to send, `poll_frames` will ask again: until then nothing is looked at that could only put
     /// it there.
     pub(crate) fn outlook(&mut self) -> Outlook {
-        let sends_already = self.act.has(ON_OUT_LIST);
-        let (mut sends, mut waits) = (false, None);
-        if !sends_already {
-            self.persist_if_stuck();
-            sends = self.wants_to_send();
-            waits = Some(self.waits_for_room());
+        if self.act.has(ON_OUT_LIST) {
+            return self.outlook_of(false, None);
         }
+        self.persist_if_stuck();
+        let (sends, waits) = (self.wants_to_send(), self.waits_for_room());
+        self.outlook_of(sends, Some(waits))
+    }
+
+    /// As [`Self::outlook`] of one that stands in no list to send, and has nothing to send.
+    pub(crate) fn outlook_when_sent(&mut self) -> Outlook {
+        self.persist_if_stuck();
+        let waits = self.waits_for_room();
+        self.outlook_of(false, Some(waits))
+    }
+
+    /// Whether `poll_frames` will do all that the records ask for.
+    fn is_seen_to(&self) -> bool {
+        self.act.has(ON_OUT_LIST) && self.rec.state() == State::Established && !self.has_event()
+    }
+
+    fn outlook_of(&self, sends: bool, waits: Option<bool>) -> Outlook {
         let tells = self.has_event();
         let state = self.rec.state();
         let next = match state {
-            _ if sends || sends_already || tells || self.act.has(ON_EVENT_LIST) => Next::Stay,
+            _ if sends || tells || self.act.has(ON_OUT_LIST | ON_EVENT_LIST) => Next::Stay,
             State::Closed if self.is_released() => Next::Free,
             State::TimeWait => Next::TimeWait,
             State::Established if self.is_idle() => Next::Fold,

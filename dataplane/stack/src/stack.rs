@@ -268,6 +268,7 @@ impl<'m> Stack<'m> {
     }
 
     /// One connection at work: its records and the tables it may touch.
+    #[inline]
     pub(crate) fn tcb(&mut self, index: u32, active: u32) -> Tcb<'_, 'm> {
         let rec = &mut self.connections[index as usize];
         let group = &mut self.groups[usize::from(rec.group)];
@@ -276,7 +277,7 @@ impl<'m> Stack<'m> {
             _ => (&mut self.nowhere, &mut self.nobodys_figures),
         };
         Tcb {
-            link_mss: link_mss(self.mtu, rec.has(V6)),
+            mtu: self.mtu,
             rec,
             act: &mut self.actives[active as usize],
             group,

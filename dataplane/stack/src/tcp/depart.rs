@@ -6,12 +6,13 @@
 use super::Tcb;
 use super::record::{
     ACK_NOW, ACK_SECOND, ASK, FIN_QUEUED, HELD, PERSISTING, PROBE, RECOVERING, RETRANSMIT, Range,
-    SACK, SEND_RST, SEND_SYN, TIMESTAMPS, WITHHELD,
+    SACK, SEND_RST, SEND_SYN, TIMESTAMPS, V6, WITHHELD,
 };
 use super::recovery::TAIL_PROBE;
 use super::seq::SeqNum;
 use super::state::State;
 use crate::counters::Count;
+use crate::stack::link_mss;
 use crate::table::slots::NONE;
 use crate::time::Instant;
 use crate::wire::tcp::{Flags, Timestamps};
@@ -252,6 +253,7 @@ impl Tcb<'_, '_> {
         Some(Step::text(What::Probe, una, len, len == 0 && self.fin_at(una)))
     }
 
+    #[inline]
     fn next_acknowledgement(&self) -> Option<Step> {
         let due = self.act.has(ACK_NOW) || self.should_update_window();
         due.then(|| Step::bare(What::Acknowledgement, self.acceptable_number()))
@@ -506,7 +508,8 @@ impl Tcb<'_, '_> {
         self.segment_size().saturating_sub(self.sack_option_length()).max(1)
     }
 
-    fn own_mss(&self) -> u16 {
-        self.link_mss
+    /// Payload a segment without options carries on our link.
+    pub(super) fn own_mss(&self) -> u16 {
+        link_mss(self.mtu, self.rec.has(V6))
     }
 }

@@ -77,8 +77,8 @@ pub(crate) struct Tcb<'t, 'm> {
     pub(crate) now: Instant,
     /// Those whose path is narrower than the link.
     pub(crate) paths: &'t mut NarrowPaths<'m>,
-    /// Payload a segment without options carries on our link.
-    pub(crate) link_mss: u16,
+    /// Of our link.
+    pub(crate) mtu: u16,
 }
 
 impl Tcb<'_, '_> {

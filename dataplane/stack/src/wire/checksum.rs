@@ -6,30 +6,20 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Bytes summed per turn of the loop: wide enough for the compiler to use vectors.
-const STRIDE: usize = 32;
-const LANES: usize = STRIDE / 4;
-
-/// Up to here a loop over words is faster than one over vectors: headers, small messages.
-const SHORT: usize = 64;
+/// Bytes summed per turn of the loop: as many words as there are chains of additions that do not
+/// wait for each other.
+const STRIDE: usize = 8 * CHAINS;
+const CHAINS: usize = 4;
 
 /// The sum of `bytes`, added to `partial`. An odd last byte counts as if a zero followed.
 #[must_use]
-#[inline]
 pub fn sum(bytes: &[u8], partial: u32) -> u32 {
-    if bytes.len() <= SHORT {
-        return in_network_order(words_of(bytes), partial);
+    let mut total = Total::default();
+    let (strides, rest) = bytes.as_chunks::<STRIDE>();
+    for stride in strides {
+        total.add_stride(stride);
     }
-    sum_long(bytes, partial)
-}
-
-fn sum_long(bytes: &[u8], partial: u32) -> u32 {
-    let mut lanes = [0; LANES];
-    let mut strides = bytes.chunks_exact(STRIDE);
-    for stride in &mut strides {
-        add_stride(&mut lanes, stride);
-    }
-    finish(lanes, strides.remainder(), partial)
+    total.finish(rest, partial)
 }
 
 /// Copies `from` to `into` and returns the sum of what was copied, added to `partial`: one pass
@@ -40,15 +30,15 @@ fn sum_long(bytes: &[u8], partial: u32) -> u32 {
 pub fn copy_and_sum(into: &mut [u8], from: &[u8], partial: u32) -> u32 {
     let len = into.len().min(from.len());
     let (into, from) = (&mut into[..len], &from[..len]);
-    let mut lanes = [0; LANES];
-    let mut targets = into.chunks_exact_mut(STRIDE);
-    let mut strides = from.chunks_exact(STRIDE);
-    for (target, stride) in (&mut targets).zip(&mut strides) {
-        target.copy_from_slice(stride);
-        add_stride(&mut lanes, stride);
+    let mut total = Total::default();
+    let (targets, rest_into) = into.as_chunks_mut::<STRIDE>();
+    let (strides, rest) = from.as_chunks::<STRIDE>();
+    for (target, stride) in targets.iter_mut().zip(strides) {
+        *target = *stride;
+        total.add_stride(stride);
     }
-    targets.into_remainder().copy_from_slice(strides.remainder());
-    finish(lanes, strides.remainder(), partial)
+    rest_into.copy_from_slice(rest);
+    total.finish(rest, partial)
 }
 
 /// The partial of a piece that starts at an odd offset, from its sum taken as if at an even one
@@ -128,45 +118,50 @@ fn words(bits: u128) -> u64 {
     (high >> 32) + (high & 0xffff_ffff) + (low >> 32) + (low & 0xffff_ffff)
 }
 
-/// Adds the 32-bit words of a stride, in the machine's byte order, to one 64-bit lane each. A
-/// lane overflows after 2^32 strides, which no packet has.
-#[inline(always)]
-fn add_stride(lanes: &mut [u64; LANES], stride: &[u8]) {
-    for (lane, word) in lanes.iter_mut().zip(stride.chunks_exact(4)) {
-        let word = u32::from_ne_bytes([word[0], word[1], word[2], word[3]]);
-        *lane = lane.wrapping_add(u64::from(word));
+/// A sum under way, of 64-bit words in the machine's byte order: 2^16 is 1 here, and so is 2^64, so
+/// that a carry out of a word counts one.
+#[derive(Default)]
+struct Total {
+    words: [u64; CHAINS],
+    carries: [u64; CHAINS],
+}
+
+impl Total {
+    #[inline(always)]
+    fn add_stride(&mut self, stride: &[u8; STRIDE]) {
+        let (words, _) = stride.as_chunks::<8>();
+        let sums = self.words.iter_mut().zip(&mut self.carries);
+        for ((sum, carries), word) in sums.zip(words) {
+            let (added, carry) = sum.overflowing_add(u64::from_ne_bytes(*word));
+            *sum = added;
+            *carries = carries.wrapping_add(u64::from(carry));
+        }
+    }
+
+    /// Adds what is left after the last whole stride, and turns the machine's byte order into the
+    /// network's (RFC 1071 section 2 (B): the sum does not care until it is used).
+    #[inline(always)]
+    fn finish(self, rest: &[u8], partial: u32) -> u32 {
+        let parts = self.words.iter().chain(&self.carries);
+        let mut total = parts.fold(0, |total, part| add_wide(total, *part));
+        let (words, rest) = rest.as_chunks::<8>();
+        for word in words {
+            total = add_wide(total, u64::from_ne_bytes(*word));
+        }
+        let mut last = [0; 8];
+        for (to, from) in last.iter_mut().zip(rest) {
+            *to = *from;
+        }
+        total = add_wide(total, u64::from_ne_bytes(last));
+        add(u32::from(u16::from_be(fold(total) as u16)), partial)
     }
 }
 
-/// Adds what is left after the last whole stride, and turns the machine's byte order into the
-/// network's (RFC 1071 section 2 (B): the sum does not care until it is used).
+/// Two 64-bit sums, the carry brought back in.
 #[inline(always)]
-fn finish(lanes: [u64; LANES], rest: &[u8], partial: u32) -> u32 {
-    let total = lanes.iter().fold(0u64, |total, lane| total.wrapping_add(*lane));
-    in_network_order(total.wrapping_add(words_of(rest)), partial)
-}
-
-/// The words of a short piece, added in the machine's byte order.
-#[inline(always)]
-fn words_of(bytes: &[u8]) -> u64 {
-    let mut total = 0u64;
-    let (words, rest) = bytes.as_chunks::<4>();
-    for word in words {
-        total = total.wrapping_add(u64::from(u32::from_ne_bytes(*word)));
-    }
-    let last = match *rest {
-        [a, b, c] => [a, b, c, 0],
-        [a, b] => [a, b, 0, 0],
-        [a] => [a, 0, 0, 0],
-        _ => [0; 4],
-    };
-    total.wrapping_add(u64::from(u32::from_ne_bytes(last)))
-}
-
-#[inline(always)]
-fn in_network_order(total: u64, partial: u32) -> u32 {
-    let native = fold(total) as u16;
-    add(u32::from(u16::from_be(native)), partial)
+const fn add_wide(a: u64, b: u64) -> u64 {
+    let (sum, carry) = a.overflowing_add(b);
+    sum + carry as u64
 }
 
 /// A sum brought to 16 bits by adding the carries back (end-around carry).
