@@ -15,9 +15,10 @@ const CHAINS: usize = 4;
 #[must_use]
 pub fn sum(bytes: &[u8], partial: u32) -> u32 {
     let mut total = Total::default();
-    let (strides, rest) = bytes.as_chunks::<STRIDE>();
-    for stride in strides {
+    let mut rest = bytes;
+    while let Some((stride, after)) = rest.split_first_chunk() {
         total.add_stride(stride);
+        rest = after;
     }
     total.finish(rest, partial)
 }
@@ -31,13 +32,14 @@ pub fn copy_and_sum(into: &mut [u8], from: &[u8], partial: u32) -> u32 {
     let len = into.len().min(from.len());
     let (into, from) = (&mut into[..len], &from[..len]);
     let mut total = Total::default();
-    let (targets, rest_into) = into.as_chunks_mut::<STRIDE>();
-    let (strides, rest) = from.as_chunks::<STRIDE>();
-    for (target, stride) in targets.iter_mut().zip(strides) {
-        *target = *stride;
+    let mut targets = into.chunks_exact_mut(STRIDE);
+    let mut rest = from;
+    while let (Some(target), Some((stride, after))) = (targets.next(), rest.split_first_chunk()) {
+        target.copy_from_slice(stride);
         total.add_stride(stride);
+        rest = after;
     }
-    rest_into.copy_from_slice(rest);
+    targets.into_remainder().copy_from_slice(rest);
     total.finish(rest, partial)
 }
 
@@ -129,10 +131,11 @@ struct Total {
 impl Total {
     #[inline(always)]
     fn add_stride(&mut self, stride: &[u8; STRIDE]) {
-        let (words, _) = stride.as_chunks::<8>();
         let sums = self.words.iter_mut().zip(&mut self.carries);
-        for ((sum, carries), word) in sums.zip(words) {
-            let (added, carry) = sum.overflowing_add(u64::from_ne_bytes(*word));
+        for ((sum, carries), word) in sums.zip(stride.chunks_exact(8)) {
+            let mut bytes = [0; 8];
+            bytes.copy_from_slice(word);
+            let (added, carry) = sum.overflowing_add(u64::from_ne_bytes(bytes));
             *sum = added;
             *carries = carries.wrapping_add(u64::from(carry));
         }
@@ -141,12 +144,12 @@ impl Total {
     /// Adds what is left after the last whole stride, and turns the machine's byte order into the
     /// network's (RFC 1071 section 2 (B): the sum does not care until it is used).
     #[inline(always)]
-    fn finish(self, rest: &[u8], partial: u32) -> u32 {
+    fn finish(self, mut rest: &[u8], partial: u32) -> u32 {
         let parts = self.words.iter().chain(&self.carries);
         let mut total = parts.fold(0, |total, part| add_wide(total, *part));
-        let (words, rest) = rest.as_chunks::<8>();
-        for word in words {
+        while let Some((word, after)) = rest.split_first_chunk() {
             total = add_wide(total, u64::from_ne_bytes(*word));
+            rest = after;
         }
         let mut last = [0; 8];
         for (to, from) in last.iter_mut().zip(rest) {
