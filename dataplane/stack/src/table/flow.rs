@@ -119,7 +119,7 @@ impl Bucket {
         let [t0, t1, t2, t3, t4, t5, t6, t7, t8, t9, t10, t11] = self.tags;
         let low = equal_bytes(u64::from_le_bytes([t0, t1, t2, t3, t4, t5, t6, t7]), tag);
         let high = equal_bytes(u64::from(u32::from_le_bytes([t8, t9, t10, t11])), tag) & 0xf;
-        let mut mask = low | high << 8;
+        let mut mask = low | (high << 8);
         core::iter::from_fn(move || {
             let slot = mask.trailing_zeros() as usize;
             mask &= mask.wrapping_sub(1);
@@ -134,7 +134,7 @@ const fn equal_bytes(word: u64, byte: u8) -> u32 {
     const SEVEN_BITS: u64 = 0x7f7f_7f7f_7f7f_7f7f;
     /// Brings the top bits of all bytes together in the top byte.
     const GATHER: u64 = 0x0002_0408_1020_4081;
-    let differs = word ^ 0x0101_0101_0101_0101 * byte as u64;
+    let differs = word ^ (0x0101_0101_0101_0101 * byte as u64);
     // No carry crosses a byte: the top bit stays clear only where all eight are.
     let zero = !(((differs & SEVEN_BITS) + SEVEN_BITS) | differs | SEVEN_BITS);
     (zero.wrapping_mul(GATHER) >> 56) as u32
