@@ -207,6 +207,7 @@ impl<'i> Request<'i> {
     }
 
     /// Acknowledges the first `count` bytes: they are done with, and the client may forget them.
+    /// 0 acknowledges nothing, nor what was deferred before.
     ///
     /// # Errors
     /// [`SendError::OverAcknowledged`] when fewer were given, [`SendError::Closed`] when the
@@ -214,7 +215,13 @@ impl<'i> Request<'i> {
     pub fn acknowledge(&mut self, count: usize) -> Result<(), SendError> {
         let up_to = self.after(count)?;
         self.noting(|shared, connection| {
-            shared.endpoint.borrow_mut().acknowledge(connection, up_to)
+            let mut endpoint = shared.endpoint.borrow_mut();
+            // In front of no bytes may be some that were deferred.
+            if count > 0 {
+                endpoint.acknowledge(connection, up_to)
+            } else {
+                endpoint.usable(connection)
+            }
         })?;
         self.advance(count);
         Ok(())
@@ -256,12 +263,12 @@ impl<'i> Request<'i> {
     /// until [`crate::Application::answer`] says so.
     ///
     /// TCP acknowledges from the front: acknowledging what comes later on the connection
-    /// acknowledges this, too.
+    /// acknowledges this, too. 0 takes nothing, and its answer acknowledges nothing.
     ///
     /// # Errors
     /// [`SendError::OverAcknowledged`] when fewer were given.
     pub fn defer(&mut self, count: usize) -> Result<Deferred, SendError> {
-        let up_to = self.after(count)?;
+        let up_to = if count > 0 { self.after(count)? } else { 0 };
         let deferred = Deferred { connection: self.connection(), up_to };
         self.advance(count);
         Ok(deferred)
@@ -337,7 +344,7 @@ impl Deferred {
         self.connection
     }
 
-    /// Stream offset behind the bytes taken.
+    /// Stream offset behind the bytes taken; 0 if none were.
     #[must_use]
     pub fn offset(&self) -> u64 {
         self.up_to

@@ -36,7 +36,7 @@ impl<'t, 'i> Transaction<'t, 'i> {
         Self { shared, parts: Vec::new(), taken: Vec::new() }
     }
 
-    /// Acknowledges the first `count` bytes of a request.
+    /// Acknowledges the first `count` bytes of a request; 0 acknowledges nothing.
     ///
     /// # Errors
     /// [`SendError::OverAcknowledged`] when fewer were given.
@@ -46,7 +46,9 @@ impl<'t, 'i> Transaction<'t, 'i> {
         count: usize,
     ) -> Result<(), SendError> {
         let up_to = request.after(count)?;
-        self.acknowledge_to(request.connection(), up_to);
+        if count > 0 {
+            self.acknowledge_to(request.connection(), up_to);
+        }
         self.taken.push((request, count));
         Ok(())
     }

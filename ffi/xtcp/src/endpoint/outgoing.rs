@@ -175,7 +175,7 @@ impl Endpoint {
         self.serve_local();
     }
 
-    pub(super) fn usable(&self, to: Connection) -> Result<(), SendError> {
+    pub(crate) fn usable(&self, to: Connection) -> Result<(), SendError> {
         if self.broken.is_some() {
             return Err(SendError::Broken);
         }

@@ -126,6 +126,30 @@ fn a_deferred_request_is_acknowledged_by_its_answer() {
     assert_eq!((asked[0].acknowledged(), asked[0].bytes.as_slice()), (Some(13), &b"answer"[..]));
 }
 
+/// Nothing is acknowledged that the application has not said it has done with.
+#[test]
+fn to_acknowledge_nothing_leaves_what_was_deferred() {
+    let (application, mut inbox, mut fake) = attached();
+    let a = connection(1, 1);
+    fake.data(a, 0, b"slow question");
+    let slow = with_request(&mut inbox, |mut request| request.defer(13).unwrap());
+    fake.data(a, 13, b"half of a");
+    let nothing = with_request(&mut inbox, |mut request| {
+        request.acknowledge(0).unwrap();
+        request.answer(0, b"wait").unwrap();
+        request.defer(0).unwrap()
+    });
+    assert_eq!(nothing.offset(), 0);
+    application.answer(&nothing, b"still").unwrap();
+    let asked = settle(&mut inbox, &mut fake);
+    let acknowledged: Vec<_> = asked.iter().filter_map(Asked::acknowledged).collect();
+    assert!(acknowledged.iter().all(|up_to| *up_to == 0), "{asked:?}");
+    let bytes: Vec<u8> = asked.iter().flat_map(|asked| asked.bytes.clone()).collect();
+    assert_eq!(bytes, b"waitstill");
+    application.answer(&slow, b"answer").unwrap();
+    assert_eq!(settle(&mut inbox, &mut fake)[0].acknowledged(), Some(13));
+}
+
 #[test]
 fn what_is_held_when_the_stream_ends_is_given_as_the_last() {
     let (_application, mut inbox, mut fake) = attached();

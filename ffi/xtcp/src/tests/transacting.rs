@@ -79,6 +79,19 @@ fn a_message_and_its_acknowledgement_go_in_one_piece() {
 }
 
 #[test]
+fn to_acknowledge_nothing_together_asks_nobody() {
+    let (application, mut inbox, mut fake) = attached();
+    fake.data(connection(0, 1), 0, b"slow question");
+    inbox.turn().unwrap();
+    fake.lifeline = None;
+    with_request(&mut inbox, |request| {
+        let mut transaction = application.transaction();
+        transaction.acknowledge(request, 0).unwrap();
+        assert_eq!(transaction.commit(), Ok(()));
+    });
+}
+
+#[test]
 fn a_refused_transaction_leaves_the_request_as_it_was() {
     let (application, mut inbox, mut fake) = attached();
     let (from, to) = (connection(0, 1), connection(0, 2));
