@@ -43,6 +43,8 @@ const FUNCTIONS: &[&str] = &[
     "rte_eth_promiscuous_disable",
     "rte_eth_allmulticast_enable",
     "rte_eth_allmulticast_disable",
+    "rte_eth_dev_rss_reta_update",
+    "rte_eth_dev_rss_reta_query",
     "rte_pktmbuf_pool_init",
     "rte_pktmbuf_init",
     "rte_pktmbuf_free_bulk",

@@ -26,6 +26,11 @@ uint16_t shim_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, u
 	return rte_eth_tx_burst(port, queue, mbufs, count);
 }
 
+uint16_t shim_tx_prepare(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count)
+{
+	return rte_eth_tx_prepare(port, queue, mbufs, count);
+}
+
 int shim_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned int count)
 {
 	return rte_pktmbuf_alloc_bulk(pool, mbufs, count);
@@ -39,6 +44,11 @@ void shim_free(struct rte_mbuf *mbuf)
 int shim_linearize(struct rte_mbuf *mbuf)
 {
 	return rte_pktmbuf_linearize(mbuf);
+}
+
+int shim_chain(struct rte_mbuf *head, struct rte_mbuf *tail)
+{
+	return rte_pktmbuf_chain(head, tail);
 }
 
 unsigned int shim_ring_enqueue_burst(struct rte_ring *ring, void *const *objects, unsigned int count)

@@ -68,6 +68,11 @@ impl Burst {
         self.mbufs.pop()
     }
 
+    /// Takes the frame at `index` out, if there is one; the others stay in their order.
+    pub(crate) fn remove(&mut self, index: usize) -> Option<Mbuf> {
+        self.mbufs.pop_at(index)
+    }
+
     /// Takes all frames out, the first first. Those not asked for go home.
     pub fn drain(&mut self) -> impl Iterator<Item = Mbuf> + '_ {
         self.mbufs.drain(..)

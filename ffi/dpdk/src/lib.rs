@@ -44,9 +44,10 @@
 //! pin_to_core(core) -> io::Result<()>    allowed_cores() -> io::Result<Vec<u16>>
 //!
 //! Pool::create(&Eal, name, count, cache, data_room) -> Result<Pool, PoolError>   Clone, Send, Sync
-//!     .alloc() -> Option<Mbuf>   .alloc_into(&mut Burst, n) -> usize   .available() .in_use() .count()
-//! Mbuf  .bytes() .bytes_mut() .len() .set_len(n) .room() .is_linear() .linearize()
-//!       .checksum() -> RxChecksum   .rss_hash() -> Option<u32>
+//!     .alloc() -> Option<Mbuf>   .alloc_frame(len) -> Option<Mbuf>   .alloc_into(&mut Burst, n) -> usize   .available() .in_use() .count()
+//! Mbuf  .bytes() .bytes_mut() .len() .set_len(n) .room() .is_linear() .linearize() .chain(Mbuf)
+//!       .copy_to(&mut [u8]) -> Option<usize>   .copy_from(&[u8]) -> bool
+//!       .checksum() -> RxChecksum   .complete_tcp_checksum(l2, l3, v6)   .rss_hash() -> Option<u32>
 //! Burst::new()   .push(Mbuf) .pop() .iter() .iter_mut() .drain() .append(&mut Burst) .len() .room() .clear()
 //!
 //! Port::all(&Eal) -> Vec<u16>   Port::open(&Eal, id) -> Result<Port, PortError>
@@ -98,7 +99,8 @@ pub use errno::Errno;
 pub use mbuf::{Mbuf, RxChecksum, TooLong};
 pub use pool::{Pool, PoolError};
 pub use port::{
-    Link, Port, PortConfig, PortControl, PortError, PortInfo, PortStats, StartedPort, StopError,
+    Link, Port, PortConfig, PortControl, PortError, PortInfo, PortStats, RSS_KEY_MAX, StartedPort,
+    StopError,
 };
 pub use queue::{RxQueue, TxQueue};
 pub use ring::{MbufReceiver, MbufRing, MbufSender, RingError};

@@ -6,7 +6,7 @@ use std::ptr::{self, NonNull};
 
 use dpdk_sys as sys;
 
-use crate::burst::Burst;
+use crate::burst::{BURST, Burst};
 use crate::eal::Eal;
 use crate::errno::{Errno, check};
 use crate::mbuf::Mbuf;
@@ -139,6 +139,31 @@ impl Pool {
         // SAFETY: a frame that the pool gives is nobody else's, and reset to one piece and a count
         // of one.
         unsafe { burst.fill(count, alloc) }
+    }
+
+    /// Takes a frame of `len` bytes, in as many pieces as it takes; `None` if there are not so many
+    /// buffers, or it would take more than [`BURST`]. What the bytes are is as in
+    /// [`Mbuf::set_len`].
+    #[must_use]
+    pub fn alloc_frame(&self, len: usize) -> Option<Mbuf> {
+        let room = usize::from(self.data_room);
+        let count = len.div_ceil(room).max(1);
+        let mut pieces = Burst::new();
+        if count > BURST || self.alloc_into(&mut pieces, count) < count {
+            return None;
+        }
+        let mut rest = len;
+        let mut whole: Option<Mbuf> = None;
+        for mut piece in pieces.drain() {
+            let bytes = rest.min(room);
+            piece.set_len(bytes).ok()?;
+            rest -= bytes;
+            match &mut whole {
+                None => whole = Some(piece),
+                Some(whole) => whole.chain(piece).ok()?,
+            }
+        }
+        whole
     }
 
     /// Frames that are home, those in the threads' caches included. Slow: for counting, not for

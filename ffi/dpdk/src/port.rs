@@ -23,6 +23,8 @@ pub struct Port {
     id: u16,
     name: String,
     eal: Eal,
+    /// Drivers read it again whenever they start the device.
+    rss_key: Option<Box<[u8; RSS_KEY_MAX]>>,
 }
 
 impl Port {
@@ -61,7 +63,7 @@ impl Port {
             let errno = Errno::new(rustix::io::Errno::BUSY.raw_os_error());
             return Err(PortError { port: id, name, action: Action::Open, errno });
         }
-        Ok(Self { id, name, eal: eal.clone() })
+        Ok(Self { id, name, eal: eal.clone(), rss_key: None })
     }
 
     /// The port's number.
@@ -118,10 +120,11 @@ impl Port {
     ///
     /// # Errors
     /// If the configuration does not fit the device or a step fails; the device is then closed.
-    pub fn configure(self, config: &PortConfig) -> Result<StartedPort, PortError> {
+    pub fn configure(mut self, config: &PortConfig) -> Result<StartedPort, PortError> {
         let info = self.raw_info()?;
         self.check_config(config, &info)?;
         let hashes = if config.rss { info.flow_type_rss_offloads & tcp_hashes() } else { 0 };
+        self.rss_key = config.rss_key.map(Box::new);
 
         // SAFETY: every field is a number, a pointer or an array of them, for which zero is valid,
         // and means "the default".
@@ -130,19 +133,40 @@ impl Port {
         if hashes != 0 {
             settings.rxmode.mq_mode = sys::SHIM_MQ_RX_RSS;
             settings.rx_adv_conf.rss_conf.rss_hf = hashes;
+            if let Some(bytes) =
+                self.rss_key.as_mut().and_then(|key| key.get_mut(..wanted_key(&info)))
+            {
+                settings.rx_adv_conf.rss_conf.rss_key = bytes.as_mut_ptr();
+                settings.rx_adv_conf.rss_conf.rss_key_len = info.hash_key_size;
+            }
             settings.rxmode.offloads |= info.rx_offload_capa & sys::SHIM_RX_OFFLOAD_RSS_HASH;
         }
         if config.rx_checksums {
             let checksums = sys::SHIM_RX_OFFLOAD_IPV4_CKSUM | sys::SHIM_RX_OFFLOAD_TCP_CKSUM;
             settings.rxmode.offloads |= info.rx_offload_capa & checksums;
         }
+        if config.tx_checksums {
+            settings.txmode.offloads |= info.tx_offload_capa & sys::SHIM_TX_OFFLOAD_TCP_CKSUM;
+        }
+        if config.pieces && takes_pieces(info.rx_offload_capa, info.tx_offload_capa) {
+            settings.rxmode.offloads |= sys::SHIM_RX_OFFLOAD_SCATTER;
+            settings.txmode.offloads |= sys::SHIM_TX_OFFLOAD_MULTI_SEGS;
+        }
         let (rx_queues, tx_queues) = (config.rx_pools.len() as u16, config.tx_queues);
-        // SAFETY: the port exists, is stopped and owned; the settings are copied.
+        // SAFETY: the port exists, is stopped and owned; the settings are copied; the key they
+        // point to lies in a box of its own that lives until the device is closed.
         let done = unsafe { sys::rte_eth_dev_configure(self.id, rx_queues, tx_queues, &settings) };
         self.check(Action::Configure { rx_queues, tx_queues }, done)?;
 
         let (rx_descriptors, tx_descriptors) = self.set_up_queues(config, &settings, &info)?;
-        self.start(config, Chosen { hashes, rx_descriptors, tx_descriptors })
+        let chosen = Chosen {
+            hashes,
+            rx_offloads: settings.rxmode.offloads,
+            tx_offloads: settings.txmode.offloads,
+            rx_descriptors,
+            tx_descriptors,
+        };
+        self.start(config, chosen, info.reta_size)
     }
 
     /// Refuses what no driver says clearly.
@@ -159,7 +183,8 @@ impl Port {
             return Err(refuse(Action::Queues { rx: info.max_rx_queues, tx: info.max_tx_queues }));
         }
         let smallest = config.rx_pools.iter().map(Pool::data_room).min().unwrap_or(0);
-        if u32::from(config.mtu) + OVERHEAD > u32::from(smallest) {
+        let pieces = config.pieces && takes_pieces(info.rx_offload_capa, info.tx_offload_capa);
+        if u32::from(config.mtu) + OVERHEAD > u32::from(smallest) && !pieces {
             return Err(refuse(Action::DataRoom { mtu: config.mtu, data_room: smallest }));
         }
         Ok(())
@@ -190,7 +215,7 @@ impl Port {
             self.check(Action::RxQueue(queue), done)?;
         }
         let mut tx_conf = info.default_txconf;
-        tx_conf.offloads = 0;
+        tx_conf.offloads = settings.txmode.offloads;
         for queue in 0..config.tx_queues {
             // SAFETY: the port is configured with that many queues and stopped; the settings are
             // copied.
@@ -201,7 +226,12 @@ impl Port {
     }
 
     /// Starts the device and makes its queues' owners.
-    fn start(self, config: &PortConfig, chosen: Chosen) -> Result<StartedPort, PortError> {
+    fn start(
+        self,
+        config: &PortConfig,
+        chosen: Chosen,
+        reta_size: u16,
+    ) -> Result<StartedPort, PortError> {
         // The driver took the MTU when it was configured; those that must also tell a kernel
         // interface have a call for it, and the others say that they have none.
         // SAFETY: the port is configured and stopped.
@@ -212,17 +242,23 @@ impl Port {
         // SAFETY: the port is configured, all its queues are set up, and it is stopped.
         self.check(Action::Start, unsafe { sys::rte_eth_dev_start(self.id) })?;
 
+        let rx_queues = config.rx_pools.len() as u16;
+        if chosen.hashes != 0 && reta_size > 0 {
+            self.spread_evenly(reta_size, rx_queues)?;
+        }
+
         let id = self.id;
+        let prepares = chosen.tx_offloads & sys::SHIM_TX_OFFLOAD_TCP_CKSUM != 0;
         let running = Arc::new(Running { port: Some(self) });
-        let rx = (0..config.rx_pools.len() as u16)
+        let rx = (0..rx_queues)
             // SAFETY: the queue is set up, the port started, and each number is made once.
             .map(|queue| unsafe { RxQueue::new(id, queue, Arc::clone(&running)) })
             .collect();
         let tx = (0..config.tx_queues)
             // SAFETY: the queue is set up, the port started, and each number is made once.
-            .map(|queue| unsafe { TxQueue::new(id, queue, Arc::clone(&running)) })
+            .map(|queue| unsafe { TxQueue::new(id, queue, prepares, Arc::clone(&running)) })
             .collect();
-        let queues = (config.rx_pools.len() as u16, config.tx_queues);
+        let queues = (rx_queues, config.tx_queues);
         let control = PortControl { running, chosen, queues, not_sync: PhantomData };
         if config.promiscuous {
             control.set_promiscuous(true)?;
@@ -231,6 +267,18 @@ impl Port {
             control.set_all_multicast(true)?;
         }
         Ok(StartedPort { rx, tx, control })
+    }
+
+    /// Has the redirection table name the receive queues in turn. Drivers usually do, those that
+    /// cannot be told among them; so every entry is where [`PortControl::redirection`] says.
+    fn spread_evenly(&self, size: u16, rx_queues: u16) -> Result<(), PortError> {
+        let mut table = redirection(size, |entry| entry % rx_queues);
+        // SAFETY: the port is started, and the table has a group for every 64 of its entries.
+        let done = unsafe { sys::rte_eth_dev_rss_reta_update(self.id, table.as_mut_ptr(), size) };
+        match check(done) {
+            Err(errno) if is_unsupported(errno) => Ok(()),
+            _ => self.check(Action::Redirection, done),
+        }
     }
 
     fn raw_info(&self) -> Result<sys::rte_eth_dev_info, PortError> {
@@ -287,11 +335,42 @@ const fn tcp_hashes() -> u64 {
     sys::SHIM_RSS_IPV4_TCP | sys::SHIM_RSS_IPV6_TCP
 }
 
+/// Bytes of RSS key the device wants; more than any if it does not say.
+fn wanted_key(info: &sys::rte_eth_dev_info) -> usize {
+    match info.hash_key_size {
+        0 => usize::MAX,
+        bytes => usize::from(bytes),
+    }
+}
+
+/// Whether a device with these offloads receives and sends frames in several pieces.
+const fn takes_pieces(rx_offloads: u64, tx_offloads: u64) -> bool {
+    rx_offloads & sys::SHIM_RX_OFFLOAD_SCATTER != 0
+        && tx_offloads & sys::SHIM_TX_OFFLOAD_MULTI_SEGS != 0
+}
+
+/// A redirection table of `size` entries, each of which names a queue.
+fn redirection(size: u16, queue: impl Fn(u16) -> u16) -> Vec<sys::rte_eth_rss_reta_entry64> {
+    let group = sys::SHIM_RETA_GROUP;
+    let of_group = |first: u16| {
+        let mut entries = sys::rte_eth_rss_reta_entry64 { mask: 0, reta: [0; 64] };
+        for entry in first..first.saturating_add(group).min(size) {
+            entries.mask |= 1 << (entry - first);
+            entries.reta[usize::from(entry - first)] = queue(entry);
+        }
+        entries
+    };
+    (0..size.div_ceil(group)).map(|index| of_group(index * group)).collect()
+}
+
 /// Whether a driver just has no such call.
 fn is_unsupported(errno: Errno) -> bool {
     errno.code() == rustix::io::Errno::NOTSUP.raw_os_error()
         || errno.code() == rustix::io::Errno::NOSYS.raw_os_error()
 }
+
+/// Bytes an RSS key has at most: those of the largest device, and some.
+pub const RSS_KEY_MAX: usize = 64;
 
 /// How a port is to be set up.
 #[derive(Clone, Debug)]
@@ -312,6 +391,15 @@ pub struct PortConfig {
     /// Let the device verify IPv4 and TCP checksums if it can. Some virtual devices (net_tap) do it
     /// in software, where the stack would do it as well.
     pub rx_checksums: bool,
+    /// Let the device complete TCP checksums if it can, for frames that
+    /// [ask for it](crate::Mbuf::complete_tcp_checksum).
+    pub tx_checksums: bool,
+    /// Let frames longer than a pool's data room come and go in several pieces, if the device can
+    /// do both.
+    pub pieces: bool,
+    /// What RSS hashes with: as many of the bytes as the device wants, up to [`RSS_KEY_MAX`]. With
+    /// none the driver has its own, which others may know.
+    pub rss_key: Option<[u8; RSS_KEY_MAX]>,
     /// Take frames for every address.
     pub promiscuous: bool,
     /// Take every multicast frame; IPv6's neighbour discovery needs some.
@@ -320,7 +408,7 @@ pub struct PortConfig {
 
 impl PortConfig {
     /// One transmit queue for each receive queue, 1,024 descriptors each, an MTU of 1,500 bytes,
-    /// RSS, every multicast frame, and no checksums.
+    /// RSS by the driver's key, every multicast frame, no checksums, frames in one piece.
     #[must_use]
     pub fn new(rx_pools: Vec<Pool>) -> Self {
         Self {
@@ -331,6 +419,9 @@ impl PortConfig {
             mtu: 1_500,
             rss: true,
             rx_checksums: false,
+            tx_checksums: false,
+            pieces: false,
+            rss_key: None,
             promiscuous: false,
             all_multicast: true,
         }
@@ -374,6 +465,9 @@ impl Drop for Running {
 #[derive(Clone, Copy, Debug)]
 struct Chosen {
     hashes: u64,
+    /// As bits of `RTE_ETH_RX_OFFLOAD_*` and `RTE_ETH_TX_OFFLOAD_*`.
+    rx_offloads: u64,
+    tx_offloads: u64,
     rx_descriptors: u16,
     tx_descriptors: u16,
 }
@@ -436,6 +530,41 @@ impl PortControl {
     pub const fn rss_hashes(&self) -> (bool, bool) {
         let hashes = self.chosen.hashes;
         (hashes & sys::SHIM_RSS_IPV4_TCP != 0, hashes & sys::SHIM_RSS_IPV6_TCP != 0)
+    }
+
+    /// Whether the device verifies the TCP checksums of received frames.
+    #[must_use]
+    pub const fn verifies_tcp(&self) -> bool {
+        self.chosen.rx_offloads & sys::SHIM_RX_OFFLOAD_TCP_CKSUM != 0
+    }
+
+    /// Whether the device completes the TCP checksums of frames that ask for it.
+    #[must_use]
+    pub const fn completes_tcp(&self) -> bool {
+        self.chosen.tx_offloads & sys::SHIM_TX_OFFLOAD_TCP_CKSUM != 0
+    }
+
+    /// Whether frames may come and go in several pieces.
+    #[must_use]
+    pub const fn takes_pieces(&self) -> bool {
+        takes_pieces(self.chosen.rx_offloads, self.chosen.tx_offloads)
+    }
+
+    /// The queue that each entry of the device's redirection table names, as the device says;
+    /// empty if it has none, or does not say.
+    ///
+    /// # Errors
+    /// If the driver does not say what the device is.
+    pub fn redirection(&self) -> Result<Vec<u16>, PortError> {
+        let size = self.info()?.reta_size;
+        let mut table = redirection(size, |_| u16::MAX);
+        // SAFETY: the port exists, and the table has a group for every 64 of its entries.
+        let done = unsafe { sys::rte_eth_dev_rss_reta_query(self.id(), table.as_mut_ptr(), size) };
+        if done != 0 {
+            return Ok(Vec::new());
+        }
+        let entries = table.iter().flat_map(|group| group.reta);
+        Ok(entries.take(usize::from(size)).collect())
     }
 
     /// Descriptors of each receive and each transmit queue.
@@ -590,6 +719,18 @@ impl PortInfo {
     pub const fn verifies_tcp(&self) -> bool {
         self.rx_offloads & sys::SHIM_RX_OFFLOAD_TCP_CKSUM != 0
     }
+
+    /// Whether the device can complete TCP's checksums.
+    #[must_use]
+    pub const fn completes_tcp(&self) -> bool {
+        self.tx_offloads & sys::SHIM_TX_OFFLOAD_TCP_CKSUM != 0
+    }
+
+    /// Whether the device can receive and send frames in several pieces.
+    #[must_use]
+    pub const fn takes_pieces(&self) -> bool {
+        takes_pieces(self.rx_offloads, self.tx_offloads)
+    }
 }
 
 /// A device's link.
@@ -636,6 +777,7 @@ enum Action {
     RxQueue(u16),
     TxQueue(u16),
     Mtu(u16),
+    Redirection,
     Start,
     Stop,
     Link,
@@ -696,7 +838,17 @@ impl fmt::Display for PortError {
             Action::TxQueue(queue) => {
                 write!(f, "transmit queue {queue} cannot be set up ({errno})")
             }
-            Action::Mtu(mtu) => write!(f, "the device does not take an MTU of {mtu} ({errno})"),
+            Action::Mtu(mtu) => write!(
+                f,
+                "the device does not take an MTU of {mtu} ({errno}); configure a smaller one, or \
+                 give the device more room: net_af_packet wants framesz={} and \
+                 blocksz={} for it",
+                af_packet_room(*mtu),
+                2 * af_packet_room(*mtu)
+            ),
+            Action::Redirection => {
+                write!(f, "the device's RSS cannot be told its queues ({errno})")
+            }
             Action::Start => write!(f, "the device does not start ({errno})"),
             Action::Stop => write!(f, "the device does not stop ({errno})"),
             Action::Link => write!(f, "the device does not say whether its link is up ({errno})"),
@@ -708,6 +860,11 @@ impl fmt::Display for PortError {
 }
 
 impl std::error::Error for PortError {}
+
+/// Bytes a ring frame of net_af_packet needs: a power of two, with the kernel's header.
+fn af_packet_room(mtu: u16) -> u32 {
+    (u32::from(mtu) + OVERHEAD + 128).next_power_of_two()
+}
 
 /// Why a port was not stopped.
 #[derive(Debug)]

@@ -22,6 +22,9 @@ pub struct RxQueue {
 pub struct TxQueue {
     port: u16,
     index: u16,
+    /// Whether frames have work for the device, which its driver wants to look at first.
+    prepares: bool,
+    refused: u64,
     running: Arc<Running>,
     not_sync: PhantomData<Cell<()>>,
 }
@@ -75,8 +78,13 @@ impl RxQueue {
 impl TxQueue {
     /// # Safety
     /// The queue is set up, the port started, and this the only owner of the queue.
-    pub(crate) const unsafe fn new(port: u16, index: u16, running: Arc<Running>) -> Self {
-        Self { port, index, running, not_sync: PhantomData }
+    pub(crate) const unsafe fn new(
+        port: u16,
+        index: u16,
+        prepares: bool,
+        running: Arc<Running>,
+    ) -> Self {
+        Self { port, index, prepares, refused: 0, running, not_sync: PhantomData }
     }
 
     /// The queue's number in its port.
@@ -93,16 +101,55 @@ impl TxQueue {
 
     /// Gives the device as many frames from the front of `burst` as it takes now; returns how many.
     /// The others stay: send them later, or [`Burst::clear`] them and count the loss.
+    ///
+    /// A frame whose work the driver will not give its device (see
+    /// [`Mbuf::complete_tcp_checksum`](crate::Mbuf::complete_tcp_checksum)) is dropped and counted:
+    /// [`Self::refused`].
     #[inline]
     pub fn send(&mut self, burst: &mut Burst) -> usize {
+        if self.prepares { self.send_prepared(burst) } else { self.send_first(burst, u16::MAX) }
+    }
+
+    fn send_prepared(&mut self, burst: &mut Burst) -> usize {
+        let count = burst.len();
+        let ready = self.prepare(burst);
+        let sent = self.send_first(burst, ready as u16);
+        if ready < count && burst.remove(ready - sent).is_some() {
+            self.refused += 1;
+        }
+        sent
+    }
+
+    /// Lets the driver look at the frames; how many of the first are ready.
+    fn prepare(&self, burst: &mut Burst) -> usize {
         let (port, queue) = (self.port, self.index);
-        let send = |mbufs, count| {
+        let mut ready = 0;
+        let prepare = |mbufs, count| {
+            // SAFETY: as in `send_first`; the frames stay ours.
+            ready = usize::from(unsafe { sys::shim_tx_prepare(port, queue, mbufs, count) });
+            0
+        };
+        // SAFETY: none was taken.
+        unsafe { burst.take(prepare) };
+        ready.min(burst.len())
+    }
+
+    #[inline]
+    fn send_first(&mut self, burst: &mut Burst, most: u16) -> usize {
+        let (port, queue) = (self.port, self.index);
+        let send = |mbufs, count: u16| {
             // SAFETY: the queue is set up and started as long as `self` lives, no other thread uses
             // it, and `mbufs` are `count` live frames that nobody else has.
-            usize::from(unsafe { sys::shim_tx_burst(port, queue, mbufs, count) })
+            usize::from(unsafe { sys::shim_tx_burst(port, queue, mbufs, count.min(most)) })
         };
         // SAFETY: a driver owns exactly those it says it took, the first ones.
         unsafe { burst.take(send) }
+    }
+
+    /// Frames dropped because the driver would not give their work to its device.
+    #[must_use]
+    pub const fn refused(&self) -> u64 {
+        self.refused
     }
 
     /// Whether it is a queue of `running`.

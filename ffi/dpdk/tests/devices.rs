@@ -10,7 +10,10 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Output};
 use std::time::{Duration, Instant};
 
-use dpdk::{BURST, Burst, DRIVERS, Eal, EalArgs, Kind, Pool, Port, PortConfig, StartedPort};
+use dpdk::{
+    BURST, Burst, DRIVERS, Eal, EalArgs, Kind, Mbuf, Pool, Port, PortConfig, RxChecksum,
+    StartedPort,
+};
 
 /// Devices that a second process starts before the scenario does, to send back what it gets: the
 /// scenario's driver, the other's driver, its device, the file it makes when it is ready.
@@ -70,13 +73,13 @@ const SCENARIOS: &[Scenario] = &[
         driver: "net_virtio",
         interfaces: &[],
         devices: &["net_virtio_user0,path=DIR/vhost.sock"],
-        run: loops,
+        run: loops_and_completes,
     },
     Scenario {
         driver: "net_tap",
         interfaces: NO_IPV6,
         devices: &["net_tap0,iface=xt0", "net_af_packet0,iface=xt0"],
-        run: talk,
+        run: talk_and_judge,
     },
     Scenario {
         driver: "net_af_packet",
@@ -98,6 +101,9 @@ const FRAMES: usize = 2_000;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The Ethernet type for experiments, which no kernel sends.
 const EXPERIMENT: [u8; 2] = [0x88, 0xb5];
+
+/// Who sends.
+const STATION: [u8; 6] = [2, 0, 0, 0, 0, 9];
 
 fn main() -> ExitCode {
     let words: Vec<String> = env::args().skip(1).collect();
@@ -201,15 +207,16 @@ fn child(name: &str, paths: &Paths) {
         wait(|| paths.file(file).exists(), "the other process is ready");
         reflector
     });
-    let (pool, started) = start(scenario.devices, paths);
+    let (pool, started) = start(scenario.devices, paths, true);
     for port in &started {
         println!("{:?}", port.control.info().unwrap());
     }
     (scenario.run)(&pool, started, paths);
 }
 
-/// Starts EAL with `devices` and all their ports.
-fn start(devices: &[&str], paths: &Paths) -> (Pool, Vec<StartedPort>) {
+/// Starts EAL with `devices` and all their ports, which have the care of checksums if they can and
+/// are asked to.
+fn start(devices: &[&str], paths: &Paths, checksums: bool) -> (Pool, Vec<StartedPort>) {
     let mut line: Vec<String> = ["-l", "0", "--no-huge", "-m", "128"].map(String::from).into();
     for device in devices {
         line.push("--vdev".into());
@@ -219,6 +226,7 @@ fn start(devices: &[&str], paths: &Paths) -> (Pool, Vec<StartedPort>) {
     let pool = Pool::create(&eal, "frames", 8_191, 64, Pool::DATA_ROOM).unwrap();
     let mut config = PortConfig::new(vec![pool.clone()]);
     config.promiscuous = true;
+    (config.rx_checksums, config.tx_checksums) = (checksums, checksums);
     // Ports are numbered as they were named. A bond starts and stops its members itself.
     let is_member = |id: &u16| {
         let name = devices[usize::from(*id)].split(',').next().unwrap();
@@ -242,7 +250,8 @@ impl Drop for Reflector {
 /// Sends back what arrives, until it is killed or the scenario has died.
 fn reflector(device: &str, paths: &Paths) -> ! {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).unwrap();
-    let (_pool, mut started) = start(&[device], paths);
+    // It sends what it received, so nothing may be left for it to complete.
+    let (_pool, mut started) = start(&[device], paths, false);
     let StartedPort { rx, tx, .. } = &mut started[0];
     let mut burst = Burst::new();
     loop {
@@ -286,6 +295,148 @@ fn talk(pool: &Pool, mut started: Vec<StartedPort>, _paths: &Paths) {
         // net_tap counts a burst that its kernel interface did not take at once as errors.
         assert!(stats.tx_frames + stats.tx_errors >= FRAMES as u64, "{stats:?}");
     }
+}
+
+/// As [`loops`]; and the device, or the one at its other end, completes TCP checksums.
+fn loops_and_completes(pool: &Pool, mut started: Vec<StartedPort>, _paths: &Paths) {
+    let StartedPort { rx, tx, control } = &mut started[0];
+    wait(|| control.link().unwrap().up, "the link is up");
+    assert!(control.completes_tcp() && control.verifies_tcp(), "{:?}", control.info());
+    exchange(pool, |burst| tx[0].send(burst), |burst| rx[0].receive(burst));
+    for segment in segments() {
+        let back = ask(&segment.promised(pool), &mut |b| tx[0].send(b), &mut |b| rx[0].receive(b));
+        assert!(back.0 == segment.whole(), "{:02x?}", back.0);
+    }
+    assert_eq!(tx[0].refused(), 0);
+}
+
+/// As [`talk`]; and the tap completes TCP checksums and judges those it receives.
+fn talk_and_judge(pool: &Pool, mut started: Vec<StartedPort>, paths: &Paths) {
+    for port in &started {
+        wait(|| port.control.link().unwrap().up, "the link is up");
+    }
+    let [tap, kernel] = &mut started[..] else { panic!("two ports") };
+    assert!(tap.control.completes_tcp() && tap.control.verifies_tcp());
+    assert!(!kernel.control.completes_tcp() && !kernel.control.verifies_tcp());
+    for segment in segments() {
+        let out = segment.promised(pool);
+        let (bytes, _) = ask(&out, &mut |b| tap.tx[0].send(b), &mut |b| kernel.rx[0].receive(b));
+        assert!(bytes == segment.whole(), "{bytes:02x?}");
+
+        let mut damaged = segment.whole();
+        *damaged.last_mut().unwrap() ^= 1;
+        for (bytes, verdict) in [(segment.whole(), RxChecksum::Good), (damaged, RxChecksum::Bad)] {
+            let out = || mbuf_of(pool, &bytes);
+            let back = ask(&out, &mut |b| kernel.tx[0].send(b), &mut |b| tap.rx[0].receive(b));
+            assert_eq!(back, (bytes.clone(), verdict));
+        }
+    }
+    talk(pool, started, paths);
+}
+
+/// Sends the frame again and again until one of its size arrives, which may take a device a while;
+/// what arrived, and what the device says of it.
+fn ask(
+    frame: &dyn Fn() -> Mbuf,
+    send: &mut dyn FnMut(&mut Burst) -> usize,
+    receive: &mut dyn FnMut(&mut Burst) -> usize,
+) -> (Vec<u8>, RxChecksum) {
+    let len = frame().len();
+    let (mut out, mut back) = (Burst::new(), Burst::new());
+    let begin = now();
+    loop {
+        out.clear();
+        assert!(out.push(frame()).is_ok());
+        send(&mut out);
+        for _ in 0..1_000 {
+            receive(&mut back);
+            for mbuf in back.drain() {
+                if mbuf.len() == len && mbuf.bytes()[6..12] == STATION {
+                    return (mbuf.bytes().to_vec(), mbuf.checksum());
+                }
+            }
+        }
+        assert!(begin.elapsed() < PATIENCE, "a TCP segment in {len} bytes does not arrive");
+    }
+}
+
+/// A TCP segment in its frame.
+struct Segment {
+    is_v6: bool,
+    text: usize,
+}
+
+/// No two of the same length: an odd text, an even one, none.
+fn segments() -> impl Iterator<Item = Segment> {
+    let of = |is_v6| [1, 501, 1_000].map(|text| Segment { is_v6, text });
+    of(false).into_iter().chain(of(true))
+}
+
+impl Segment {
+    /// Bytes of the IP header.
+    const fn ip(&self) -> usize {
+        if self.is_v6 { 40 } else { 20 }
+    }
+
+    /// The frame with the pseudo-header's sum where TCP's checksum will be.
+    fn frame(&self) -> Vec<u8> {
+        let tcp = 20 + self.text;
+        let (mut frame, addresses) = (Vec::from([0xff; 6]), 14 + if self.is_v6 { 8 } else { 12 });
+        frame.extend(STATION);
+        if self.is_v6 {
+            frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
+            frame.extend((tcp as u16).to_be_bytes());
+            frame.extend([6, 64]);
+            frame.extend((0..32).map(|byte| 0xfd - byte));
+        } else {
+            frame.extend([8, 0, 0x45, 0]);
+            frame.extend((20 + tcp as u16).to_be_bytes());
+            frame.extend([0, 0, 0x40, 0, 64, 6, 0, 0, 10, 9, 0, 1, 10, 9, 0, 2]);
+            let header = !(fold(sum(&frame[14..])) as u16);
+            frame[24..26].copy_from_slice(&header.to_be_bytes());
+        }
+        let pseudo = fold(sum(&frame[addresses..]) + 6 + tcp as u32);
+        frame.extend([0x12, 0x34, 0, 7, 1, 2, 3, 4, 5, 6, 7, 8, 0x50, 0x10, 0xff, 0xff]);
+        frame.extend((pseudo as u16).to_be_bytes());
+        frame.extend([0, 0]);
+        frame.extend((0..self.text).map(|byte| (byte * 7) as u8 | 0x80));
+        frame
+    }
+
+    /// The frame as it should arrive.
+    fn whole(&self) -> Vec<u8> {
+        let mut frame = self.frame();
+        let tcp = 14 + self.ip();
+        let checksum = !(fold(sum(&frame[tcp..])) as u16);
+        frame[tcp + 16..tcp + 18].copy_from_slice(&checksum.to_be_bytes());
+        frame
+    }
+
+    /// The frame whose checksum is left to the device.
+    fn promised<'p>(&'p self, pool: &'p Pool) -> impl Fn() -> Mbuf + 'p {
+        move || {
+            let mut mbuf = mbuf_of(pool, &self.frame());
+            mbuf.complete_tcp_checksum(14, self.ip() as u8, self.is_v6);
+            mbuf
+        }
+    }
+}
+
+fn mbuf_of(pool: &Pool, bytes: &[u8]) -> Mbuf {
+    let mut mbuf = pool.alloc_frame(bytes.len()).unwrap();
+    assert!(mbuf.copy_from(bytes));
+    mbuf
+}
+
+/// The sum of 16-bit words (RFC 1071); an odd byte counts as if a zero followed.
+fn sum(bytes: &[u8]) -> u32 {
+    let word = |pair: &[u8]| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0));
+    bytes.chunks(2).map(word).sum()
+}
+
+fn fold(sum: u32) -> u32 {
+    let sum = (sum >> 16) + (sum & 0xffff);
+    (sum >> 16) + (sum & 0xffff)
 }
 
 /// What is in one capture file comes out in the other.
@@ -352,7 +503,7 @@ fn exchange(
 fn frame(number: usize) -> Vec<u8> {
     let mut frame = vec![number as u8; 60 + number * 7 % 1_455];
     frame[..6].copy_from_slice(&[0xff; 6]);
-    frame[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 9]);
+    frame[6..12].copy_from_slice(&STATION);
     frame[12..14].copy_from_slice(&EXPERIMENT);
     frame[14..22].copy_from_slice(&(number as u64).to_be_bytes());
     frame
