@@ -13,7 +13,8 @@ const FRAME_OVERHEAD: u64 = 640;
 /// Megabytes of memory EAL is to have.
 #[must_use]
 pub fn eal_megabytes(config: &Config) -> u64 {
-    let room = u64::from(config.port.mtu).next_multiple_of(2048) + FRAME_OVERHEAD;
+    let whole = config.port.mtu.next_multiple_of(2048);
+    let room = u64::from(config.memory.frame_bytes.unwrap_or(whole)) + FRAME_OVERHEAD;
     (u64::from(config.memory.frames) * room + EAL_BYTES).div_ceil(1 << 20)
 }
 
@@ -52,12 +53,18 @@ pub fn dataplane(config: &Config, name: &str, run_dir: &Path, hugepages: bool) -
         }
     }
     own("mtu", port.mtu.to_string());
+    if let Some(when) = port.offloads {
+        own("offloads", when.into());
+    }
     own("workers-cores", list(&config.workers.cores));
     own("rxd", port.rx_descriptors.to_string());
     own("txd", port.tx_descriptors.to_string());
     own("burst", port.burst.to_string());
     let memory = &config.memory;
     own("total-num-mbufs", memory.frames.to_string());
+    if let Some(bytes) = memory.frame_bytes {
+        own("mbuf-size", bytes.to_string());
+    }
     own("connections", memory.connections.to_string());
     let counts = [
         ("ipv6-connections", memory.ipv6_connections),
@@ -142,11 +149,13 @@ gateway_v6 = \"fe80::1\"
 routes = [\"10.1.0.0/16 via 10.0.0.9\", \"fd78::/32 via fe80::9\"]
 vlan = 7
 mtu = 9000
+offloads = \"off\"
 [workers]
 cores = [2, 3]
 control_core = 1
 [memory]
 ipv6_connections = 1000
+frame_bytes = 2048
 active = 2000
 chunks = 3000
 [tcp]
@@ -162,10 +171,11 @@ pool_share = 80
 ";
         let line = dataplane(&config(text), "two", Path::new("/run/x"), true).join(" ");
         for part in [
-            "-l 1 -a 0000:03:00.0 --in-memory --iova-mode=va --no-telemetry -m 213",
+            "-l 1 -a 0000:03:00.0 --in-memory --iova-mode=va --no-telemetry -m 149",
             "--ip 10.0.0.1/8 --ip fd77::2/64 --gateway 10.0.0.2 --gateway fe80::1 \
-             --route 10.1.0.0/16,10.0.0.9 --route fd78::/32,fe80::9 --vlan 7 --mtu 9000",
+             --route 10.1.0.0/16,10.0.0.9 --route fd78::/32,fe80::9 --vlan 7 --mtu 9000 --offloads off",
             "--workers-cores 2,3",
+            "--total-num-mbufs 8192 --mbuf-size 2048",
             "--ipv6-connections 1000 --active 2000 --chunks 3000",
             "--rto-min-ms 100 --send-queue-max 1048576 --hide-below 0 --pool-share 80 \
              --syn-cookies always --control --no-nagle --no-tail-loss-probe",

@@ -69,6 +69,8 @@ pub struct Port {
     pub duplicate_probes: Option<u16>,
     /// Largest IP packet, in bytes.
     pub mtu: u16,
+    /// When TCP checksums are the device's work, as the dataplane takes it, if that was said.
+    pub offloads: Option<&'static str>,
     /// Descriptors of each receive queue.
     pub rx_descriptors: u16,
     /// Descriptors of each transmit queue.
@@ -164,6 +166,8 @@ pub struct Memory {
     pub receive: u64,
     /// Frame buffers (mbufs).
     pub frames: u32,
+    /// Bytes each has room for; `None`: the longest frame of the MTU.
+    pub frame_bytes: Option<u16>,
 }
 
 /// Which pages memory is made of.
@@ -333,7 +337,8 @@ fn read_port(port: Section<'_, '_>) -> Option<Port> {
     let vlan = small("vlan", 1..=4094);
     let reassemblies = small("reassemblies", 0..=65_535);
     let duplicate_probes = small("duplicate_probes", 0..=10);
-    let mtu = small("mtu", 1280..=9000).unwrap_or(1500);
+    let mtu = small("mtu", 1280..=9216).unwrap_or(1500);
+    let offloads = port.choice("offloads", &OFFLOADS);
     let rx_descriptors = small("rx_descriptors", 32..=32_768).unwrap_or(1024);
     let tx_descriptors = small("tx_descriptors", 32..=32_768).unwrap_or(1024);
     let burst = small("burst", 1..=32).unwrap_or(32);
@@ -348,11 +353,15 @@ fn read_port(port: Section<'_, '_>) -> Option<Port> {
         reassemblies,
         duplicate_probes,
         mtu,
+        offloads,
         rx_descriptors,
         tx_descriptors,
         burst,
     })
 }
+
+/// As `--offloads` has them.
+const OFFLOADS: [(&str, &str); 3] = [("auto", "auto"), ("on", "on"), ("off", "off")];
 
 const DEVICES: &str = "a PCI address like 0000:03:00.0, or a DPDK virtual device like \
                        net_af_packet0,iface=xtcp0";
@@ -485,6 +494,8 @@ fn read_memory(memory: Section<'_, '_>, port: Option<&Port>, workers: u64) -> Me
     let transmit = memory.bytes("transmit", 1 << 20..=4 << 40).unwrap_or(64 << 20);
     let receive = memory.bytes("receive", 1 << 20..=4 << 40).unwrap_or(256 << 20);
     let frames = memory.integer("frames", 512..=16_777_216).unwrap_or(8192);
+    let frame_bytes = memory.integer("frame_bytes", 512..=16_384);
+    let frame_bytes = frame_bytes.and_then(|bytes| u16::try_from(bytes).ok());
     for (key, value) in [("ipv6_connections", ipv6_connections), ("active", active)] {
         if let Some(value) = value.filter(|value| *value > connections) {
             let what = format!(
@@ -507,7 +518,17 @@ fn read_memory(memory: Section<'_, '_>, port: Option<&Port>, workers: u64) -> Me
     }
     memory.finish();
     let frames = u32::try_from(frames).unwrap_or(u32::MAX);
-    Memory { hugepages, connections, ipv6_connections, active, chunks, transmit, receive, frames }
+    Memory {
+        hugepages,
+        connections,
+        ipv6_connections,
+        active,
+        chunks,
+        transmit,
+        receive,
+        frames,
+        frame_bytes,
+    }
 }
 
 fn read_applications(applications: Section<'_, '_>, memory: &Memory, workers: u64) -> Applications {

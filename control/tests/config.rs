@@ -94,7 +94,7 @@ const REFUSALS: [(&str, &str); 35] = [
     ("[tpc]", "x.toml:4: unknown key `tpc` in the file; did you mean `tcp`?"),
     (
         "[memory]\ncolour = 1",
-        "x.toml:5: unknown key `colour` in [memory]; known are hugepages, connections, ipv6_connections, active, chunks, transmit, receive, frames",
+        "x.toml:5: unknown key `colour` in [memory]; known are hugepages, connections, ipv6_connections, active, chunks, transmit, receive, frames, frame_bytes",
     ),
     (
         "[memory]\nhugepages = \"maybe\"",
@@ -237,8 +237,8 @@ fn every_refusal_of_the_port() {
         (format!("{good}routes = [\n\"10.1.0.0/16 via 10.0.1.9\"]"), "x.toml:5: 10.0.1.9 in `routes` is in no prefix of `addresses`, so it cannot be reached; give a router on the link, or the address whose prefix holds it".into()),
         (format!("{good}routes = [\"10.1.0.0/16 via 10.0.0.1\"]"), "x.toml:4: 10.0.0.1 in `routes` is our own address; give the router's".into()),
         (format!("{good}vlan = 0"), "x.toml:4: `vlan` in [port] is 0; it can be 1 to 4094".into()),
-        (format!("{good}mtu = 100"), "x.toml:4: `mtu` in [port] is 100; it can be 1280 to 9000".into()),
-        (format!("name = \"../x\"\n{good}"), "x.toml:2: unknown key `name` in [port]; known are device, addresses, gateway_v4, gateway_v6, routes, vlan, reassemblies, duplicate_probes, mtu, rx_descriptors, tx_descriptors, burst".into()),
+        (format!("{good}mtu = 100"), "x.toml:4: `mtu` in [port] is 100; it can be 1280 to 9216".into()),
+        (format!("name = \"../x\"\n{good}"), "x.toml:2: unknown key `name` in [port]; known are device, addresses, gateway_v4, gateway_v6, routes, vlan, reassemblies, duplicate_probes, mtu, offloads, rx_descriptors, tx_descriptors, burst".into()),
     ];
     for (text, sentence) in table {
         let text = if text.is_empty() { text } else { format!("[port]\n{text}") };

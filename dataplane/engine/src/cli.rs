@@ -75,8 +75,11 @@ pub struct Options {
     pub gateway: Vec<IpAddr>,
     /// Largest IP packet on the link, in bytes
     #[arg(long, default_value_t = 1500, value_name = "BYTES",
-          value_parser = clap::value_parser!(u16).range(1280..=9000))]
+          value_parser = clap::value_parser!(u16).range(1280..=9216))]
     pub mtu: u16,
+    /// Who verifies and completes TCP checksums
+    #[arg(long, value_enum, default_value_t = OffloadChoice::Auto, value_name = "WHEN")]
+    pub offloads: OffloadChoice,
 
     /// Cores of the workers, such as 1,2 or 1-3 [default: those of -l but its first]
     #[arg(long, value_name = "CORES")]
@@ -103,6 +106,10 @@ pub struct Options {
     #[arg(long, default_value_t = 8192, value_name = "N",
           value_parser = clap::value_parser!(u32).range(512..=16_777_216))]
     pub total_num_mbufs: u32,
+    /// Bytes an mbuf has room for; a longer frame takes several, if the device can do that
+    /// [default: the longest frame of --mtu, 2048 at least]
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(512..=16_384))]
+    pub mbuf_size: Option<u16>,
     /// Who decides which worker a frame belongs to
     #[arg(long, value_enum, default_value_t = SpreadChoice::Auto, value_name = "WHO")]
     pub spread: SpreadChoice,
@@ -191,6 +198,17 @@ impl fmt::Display for Mode {
             Self::Answer => "answer",
         })
     }
+}
+
+/// When TCP checksums are the device's work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OffloadChoice {
+    /// The device if it spares us the work, else the stack
+    Auto,
+    /// The device wherever it says it can, even if its driver computes them
+    On,
+    /// The stack
+    Off,
 }
 
 /// Who decides which worker a frame belongs to.
@@ -676,7 +694,9 @@ mod tests {
             ("-- --ip 10.0.0.1/24 --gateway 10.0.1.1", "--gateway", "on the link"),
             ("-- --ip 10.0.0.1/24 --gateway 10.0.0.1", "--gateway", "router"),
             ("-- --ip 10.0.0.1/24 --gateway 10.0.0.2 --gateway 10.0.0.3", "--gateway", "one for"),
-            ("-- --ip 10.0.0.1/24 --mtu 500", "--mtu", "1280..=9000"),
+            ("-- --ip 10.0.0.1/24 --offloads maybe", "--offloads", "auto, on, off"),
+            ("-- --ip 10.0.0.1/24 --mbuf-size 100", "--mbuf-size", "512..=16384"),
+            ("-- --ip 10.0.0.1/24 --mtu 500", "--mtu", "1280..=9216"),
             ("-l 0-2 -- --ip 10.0.0.1/24 --rxq 3", "--rxq", "1 or 2"),
             ("-l 0-2 -- --ip 10.0.0.1/24 --txq 1", "--txq", "give 2"),
             ("-- --ip 10.0.0.1/24 --ipv6-connections 200000", "--ipv6-connections", "raise"),

@@ -471,12 +471,14 @@ impl Control {
 
     /// Says when the link has changed; when it has come up, tells it who we are.
     fn look_at_link(&mut self) -> Result<(), EngineError> {
-        let Stage::Running(engine) = &self.stage else { return Ok(()) };
+        let Stage::Running(engine) = &mut self.stage else { return Ok(()) };
         // A driver that does not say is asked again a second later.
         let Ok(link) = engine.port().link() else { return Ok(()) };
-        if self.link_up.replace(link.up) == Some(link.up) {
+        let before = self.link_up.replace(link.up);
+        if before == Some(link.up) {
             return Ok(());
         }
+        engine.link_downs += u64::from(before == Some(true));
         note(if link.up { "the link is up" } else { "the link is down" });
         if link.up { engine.announce() } else { Ok(()) }
     }

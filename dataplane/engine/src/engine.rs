@@ -17,6 +17,7 @@ use crate::command::{Ask, Liar, Line, Tell};
 use crate::endpoints::Endpoint;
 use crate::error::EngineError;
 use crate::groups::Group;
+use crate::offloads::Offloads;
 use crate::say::{note, warn};
 use crate::spread::SpreadBy;
 use crate::stats::Snapshot;
@@ -28,6 +29,9 @@ pub(crate) struct Engine {
     pub(crate) line: CommandLine,
     pub(crate) clock: Clock,
     pub(crate) by: SpreadBy,
+    pub(crate) offloads: Offloads,
+    /// Times the link was found down that had been up.
+    pub(crate) link_downs: u64,
     pub(crate) workers: Vec<WorkerHandle>,
     pub(crate) port: PortControl,
     /// Held until the workers are gone; the last of EAL's holders.

@@ -57,6 +57,15 @@ pub enum EngineError {
         /// What was asked for.
         mtu: u16,
     },
+    /// `--mbuf-size` is less than a frame needs, and the device takes it in one piece only.
+    Pieces {
+        /// The device.
+        device: String,
+        /// What was asked for.
+        given: u16,
+        /// The longest frame, in bytes.
+        needed: u16,
+    },
     /// Said by the port.
     Port(PortError),
     /// The mbuf pool.
@@ -133,8 +142,13 @@ impl fmt::Display for EngineError {
                  ports; leave it out, and the workers do it"
             ),
             Self::Mtu { device, most, mtu } => {
-                write!(f, "--mtu {mtu}: {device} takes {most} at most")
+                write!(f, "--mtu {mtu}: {device} takes {most} at most; give no more than that")
             }
+            Self::Pieces { device, given, needed } => write!(
+                f,
+                "--mbuf-size {given}: a frame can have {needed} bytes, and {device} does not take \
+                 one in several pieces; give {needed} or more, or leave it out"
+            ),
             Self::Port(error) => write!(f, "{error}"),
             Self::Pool(error) => write!(f, "{error}"),
             Self::Ring(error) => write!(f, "{error}"),

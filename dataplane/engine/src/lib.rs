@@ -20,7 +20,8 @@
 //! |---|---|
 //! | [`cli`] | the command line, and every sentence about it |
 //! | `ports` | the port's queues and pools, and whether its RSS is to be believed |
-//! | `worker` | the loop |
+//! | `offloads` | which work is the device's |
+//! | `worker`, `whole` | the loop; frames that came in pieces |
 //! | `applications` | submissions checked field by field; notices |
 //! | `modes` | echo and answer, without an application |
 //! | `spread`, `exchange` | which worker a frame belongs to, and its way there |
@@ -48,6 +49,7 @@ mod instance;
 mod loopback;
 mod memory;
 mod modes;
+mod offloads;
 mod ports;
 mod prepare;
 mod prompt;
@@ -60,6 +62,7 @@ mod stats;
 #[cfg(test)]
 mod test_world;
 mod tx;
+mod whole;
 mod worker;
 mod xtcpd;
 
@@ -158,7 +161,7 @@ fn eal_args(line: &mut CommandLine) -> Result<EalArgs, EngineError> {
         words.push("--no-huge".to_owned());
     }
     let mut args = EalArgs::parse(&words)?;
-    let room = line.options.mtu.saturating_add(64).max(Pool::DATA_ROOM);
+    let room = ports::mbuf_room(&line.options);
     let frames = Pool::memory_needed(line.options.total_num_mbufs, room);
     let megabytes = frames.div_ceil(1 << 20) + DEVICES_MB;
     args.ensure_megabytes(u32::try_from(megabytes).unwrap_or(u32::MAX));
@@ -192,6 +195,11 @@ fn introduce(prepared: &Prepared) {
         line.mode,
         cores.join(","),
         show::spread_name(prepared.spread_by()),
+    ));
+    let offloads = prepared.offloads();
+    note(&format!(
+        "TCP checksums are verified by {} and completed by {}",
+        offloads.received, offloads.sent
     ));
     let addresses: Vec<String> =
         line.options.ip.iter().map(|own| format!("{}/{}", own.ip, own.prefix_len)).collect();

@@ -8,7 +8,7 @@ use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::sync::OnceLock;
 
-use dpdk::{Burst, Eal, EalArgs, Pool, Port, PortConfig, PortControl, RxQueue, StartedPort};
+use dpdk::{Burst, Eal, EalArgs, Mbuf, Pool, Port, PortConfig, PortControl, RxQueue, StartedPort};
 use xtcp_ring::{DataplaneChannel, EndpointLayout, Mapping, Ringer, bell};
 use xtcp_stack::config::{ADDRESSES_MAX, Acknowledge, Address, Config, GroupConfig, TcpConfig};
 use xtcp_stack::wire::ethernet::MacAddr;
@@ -18,7 +18,8 @@ use xtcp_stack::{
 
 use crate::applications::{NewEndpoint, Wake};
 use crate::command::{Ask, Line, Tell};
-use crate::ports::{Opened, own_mac};
+use crate::offloads::plan;
+use crate::ports::{Opened, frame_max, own_mac};
 use crate::prepare::Prepared;
 use crate::spread::SpreadBy;
 use crate::stats::Snapshot;
@@ -27,7 +28,10 @@ use crate::tx::TxSink;
 use crate::worker::Worker;
 
 /// Ports: one for each test.
-const PORTS: usize = 6;
+const PORTS: usize = 7;
+
+/// The longest frame that we send.
+const OUR_LONGEST: usize = 16_000;
 
 const SERVER: &str = "10.9.0.1";
 const CLIENT: &str = "10.9.0.2";
@@ -72,7 +76,13 @@ impl Loopback {
             (0..workers).map(|worker| pool(&format!("worker{worker}"), 2047)).collect();
         let port = Port::open(&eal, port).unwrap();
         let ours = pool("ours", 2047);
-        let config = PortConfig { rss: false, ..PortConfig::new(vec![ours.clone(); workers * 2]) };
+        let offloads = plan(&line.options, &port.info().unwrap(), frame_max(&line.options), 2048);
+        let config = PortConfig {
+            rss: false,
+            mtu: line.options.mtu,
+            pieces: offloads.pieces,
+            ..PortConfig::new(vec![ours.clone(); workers * 2])
+        };
         let StartedPort { mut rx, mut tx, control } = port.configure(&config).unwrap();
         let info = control.info().unwrap();
         let our_rx = rx.split_off(workers);
@@ -84,6 +94,7 @@ impl Loopback {
             info,
             pools,
             by: SpreadBy::Workers,
+            offloads,
         };
         let mut dealt = Prepared::with(line, eal, opened, false).unwrap().deal_alone().unwrap();
         Self {
@@ -91,7 +102,7 @@ impl Loopback {
             workers: core::mem::take(&mut dealt.workers),
             mac,
             rx: our_rx,
-            tx: TxSink::new(tx.remove(0), ours),
+            tx: TxSink::new(tx.remove(0), ours, false, OUR_LONGEST),
             _control: dealt.into_port(),
         }
     }
@@ -115,7 +126,7 @@ impl Loopback {
         let mut burst = Burst::new();
         for queue in &mut self.rx {
             while queue.receive(&mut burst) > 0 {
-                answers.extend(burst.drain().map(|mbuf| mbuf.bytes().to_vec()));
+                answers.extend(burst.drain().map(|mbuf| bytes_of_all(&mbuf)));
             }
         }
         answers
@@ -134,6 +145,13 @@ impl Loopback {
         };
         self.workers.iter().map(of).collect()
     }
+}
+
+/// A frame's bytes, in however many pieces it came.
+fn bytes_of_all(mbuf: &Mbuf) -> Vec<u8> {
+    let mut bytes = vec![0; mbuf.len()];
+    mbuf.copy_to(&mut bytes).unwrap();
+    bytes
 }
 
 /// An Ethernet frame of ours.
@@ -164,10 +182,15 @@ fn checksum(bytes: &[u8]) -> [u8; 2] {
 }
 
 fn echo_request(to: [u8; 6]) -> Vec<u8> {
-    let mut icmp = [&[8, 0, 0, 0, 0x12, 0x34, 0, 7][..], b"are you there?"].concat();
+    echo_request_with(to, b"are you there?")
+}
+
+fn echo_request_with(to: [u8; 6], text: &[u8]) -> Vec<u8> {
+    let mut icmp = [&[8, 0, 0, 0, 0x12, 0x34, 0, 7][..], text].concat();
     let sum = checksum(&icmp);
     icmp[2..4].copy_from_slice(&sum);
-    let mut header = [0x45, 0, 0, 42, 0, 1, 0x40, 0, 64, 1, 0, 0].to_vec();
+    let [high, low] = (28 + text.len() as u16).to_be_bytes();
+    let mut header = [0x45, 0, high, low, 0, 1, 0x40, 0, 64, 1, 0, 0].to_vec();
     header.extend(bytes_of(CLIENT));
     header.extend(bytes_of(SERVER));
     let sum = checksum(&header);
@@ -195,6 +218,29 @@ fn icmpecho_answers_arp_and_ping() {
     assert_eq!(checksum(&reply[14..34]), [0, 0]);
     let counters = loopback.snapshots()[0].counters;
     assert_eq!((counters.rx_frames, counters.tx.frames), (2, 2));
+}
+
+/// Mbufs of 2,048 bytes on a link of 9,000: what is longer comes, and goes, in several.
+#[test]
+fn a_frame_in_several_mbufs_is_one_to_the_stack() {
+    let mut loopback = Loopback::new(6, 1, "--mtu 9000 --mbuf-size 2048");
+    loopback.ask(&arp_request());
+    let text: Vec<u8> = (0..9_000 - 28).map(|at| (at * 13 + at / 256) as u8).collect();
+    // One piece, one that it just fills, one byte more; as many pieces as there are.
+    for len in [100, 2_006, 2_007, 4_000, text.len()] {
+        let request = echo_request_with(loopback.mac, &text[..len]);
+        let answers = loopback.ask(&request);
+        let [reply] = &answers[..] else { panic!("{} answers to {len} bytes", answers.len()) };
+        assert_eq!((reply.len(), &reply[34..36]), (request.len(), &[0, 0][..]), "{len}");
+        assert!(reply[42..] == text[..len] && checksum(&reply[34..]) == [0, 0], "{len}");
+    }
+    let counters = loopback.snapshots()[0].counters;
+    assert_eq!((counters.rx_pieces, counters.rx_too_long, counters.tx.pieces), (3, 0, 3));
+    // Longer than any frame of the link: nobody copies that, and the next one is answered.
+    let too_long = echo_request_with(loopback.mac, &[7; 10_000]);
+    assert!(loopback.ask(&too_long).is_empty());
+    assert_eq!(loopback.snapshots()[0].counters.rx_too_long, 1);
+    assert_eq!(loopback.ask(&echo_request(loopback.mac)).len(), 1);
 }
 
 #[test]
@@ -230,8 +276,8 @@ fn a_full_device_makes_the_stack_wait_and_loses_nothing() {
         sent += 1;
         assert!(sent < 5000, "the ring has 1,023 places and the burst 32");
     }
-    assert!(worker.tx.counters.full > 0);
-    assert_eq!((worker.tx.counters.no_mbuf, worker.tx.counters.frames), (0, u64::from(sent)));
+    assert!(worker.tx.counters().full > 0);
+    assert_eq!((worker.tx.counters().no_mbuf, worker.tx.counters().frames), (0, u64::from(sent)));
 
     let mut burst = Burst::new();
     let mut next = 0_u32;

@@ -1,9 +1,10 @@
 //! The port: queues, pools, and who spreads the flows.
 
-use dpdk::{Eal, Pool, Port, PortConfig, PortInfo, StartedPort};
+use dpdk::{Eal, Pool, Port, PortConfig, PortInfo, RSS_KEY_MAX, StartedPort};
 
 use crate::cli::{Options, SpreadChoice};
 use crate::error::EngineError;
+use crate::offloads::{By, Offloads, is_virtual, plan};
 use crate::spread::SpreadBy;
 
 /// Frames each worker keeps from its pool at hand.
@@ -20,10 +21,28 @@ pub(crate) struct Opened {
     /// One pool per worker.
     pub(crate) pools: Vec<Pool>,
     pub(crate) by: SpreadBy,
+    pub(crate) offloads: Offloads,
 }
 
-/// Opens, configures and starts the port for `workers` workers.
-pub(crate) fn open(eal: &Eal, options: &Options, workers: u16) -> Result<Opened, EngineError> {
+/// Bytes of the longest frame.
+pub(crate) const fn frame_max(options: &Options) -> u16 {
+    options.mtu + OVERHEAD
+}
+
+/// Bytes an mbuf has room for.
+pub(crate) fn mbuf_room(options: &Options) -> u16 {
+    let whole = frame_max(options).next_multiple_of(64).max(Pool::DATA_ROOM);
+    options.mbuf_size.unwrap_or(whole)
+}
+
+/// Opens, configures and starts the port for `workers` workers. Strangers do not know the key, so
+/// they cannot aim their connections at one worker.
+pub(crate) fn open(
+    eal: &Eal,
+    options: &Options,
+    workers: u16,
+    rss_key: [u8; RSS_KEY_MAX],
+) -> Result<Opened, EngineError> {
     let ports = Port::all(eal);
     if !ports.contains(&options.port) {
         return Err(EngineError::NoPort { port: options.port, ports });
@@ -36,6 +55,11 @@ pub(crate) fn open(eal: &Eal, options: &Options, workers: u16) -> Result<Opened,
     }
     let rx_queues = rx_queues(options, &info, workers)?;
     let wants_rss = wants_rss(options.spread, &info, rx_queues)?;
+    let offloads = plan(options, &info, frame_max(options), mbuf_room(options));
+    if offloads.pieces && !info.takes_pieces() {
+        let (device, given) = (info.name, mbuf_room(options));
+        return Err(EngineError::Pieces { device, given, needed: frame_max(options) });
+    }
     let pools = pools(eal, options, workers)?;
     let config = PortConfig {
         tx_queues: workers,
@@ -43,8 +67,10 @@ pub(crate) fn open(eal: &Eal, options: &Options, workers: u16) -> Result<Opened,
         tx_descriptors: options.txd,
         mtu: options.mtu,
         rss: wants_rss,
-        // Devices that do it in software would do what the stack does in passing.
-        rx_checksums: !is_virtual(&info),
+        rss_key: Some(rss_key),
+        rx_checksums: offloads.received == By::Device,
+        tx_checksums: offloads.sent == By::Device,
+        pieces: offloads.pieces,
         promiscuous: false,
         all_multicast: true,
         ..PortConfig::new(pools[..usize::from(rx_queues)].to_vec())
@@ -56,7 +82,7 @@ pub(crate) fn open(eal: &Eal, options: &Options, workers: u16) -> Result<Opened,
         SpreadBy::Workers
     };
     let info = started.control.info()?;
-    Ok(Opened { started, info, pools, by })
+    Ok(Opened { started, info, pools, by, offloads })
 }
 
 /// The address we have on the link.
@@ -104,15 +130,10 @@ fn wants_rss(choice: SpreadChoice, info: &PortInfo, rx_queues: u16) -> Result<bo
     }
 }
 
-/// Whether the device is on no bus: its name is not a bus address.
-fn is_virtual(info: &PortInfo) -> bool {
-    !info.name.contains(':')
-}
-
 /// One pool per worker, so that no two cores share a free list.
 fn pools(eal: &Eal, options: &Options, workers: u16) -> Result<Vec<Pool>, EngineError> {
     let count = options.total_num_mbufs / u32::from(workers);
-    let room = (options.mtu + OVERHEAD).next_multiple_of(64).max(Pool::DATA_ROOM);
+    let room = mbuf_room(options);
     let (cache, port) = (CACHE.min(count / 4), options.port);
     (0..workers)
         .map(|worker| {
@@ -122,10 +143,11 @@ fn pools(eal: &Eal, options: &Options, workers: u16) -> Result<Vec<Pool>, Engine
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn info(name: &str, rx: u16, tx: u16) -> PortInfo {
+    /// A device with RSS and no other offloads.
+    pub(crate) fn info(name: &str, rx: u16, tx: u16) -> PortInfo {
         PortInfo {
             id: 0,
             name: name.to_owned(),
@@ -147,7 +169,8 @@ mod tests {
         }
     }
 
-    fn options(line: &str) -> Options {
+    /// What a command line says.
+    pub(crate) fn options(line: &str) -> Options {
         let words = format!("-- --ip 10.0.0.1/8 {line}");
         let words: Vec<String> = words.split_whitespace().map(str::to_owned).collect();
         crate::cli::parse(&words).unwrap().options
@@ -164,6 +187,21 @@ mod tests {
             refused.contains("net_pcap0 has 1 transmit") && refused.contains("-l"),
             "{refused}"
         );
+    }
+
+    #[test]
+    fn an_mbuf_has_room_for_the_longest_frame_unless_told() {
+        for (line, room) in [
+            ("", 2048),
+            ("--mtu 2000", 2048),
+            ("--mtu 2026", 2048),
+            ("--mtu 2027", 2112),
+            ("--mtu 9000", 9024),
+            ("--mtu 9216", 9280),
+            ("--mtu 9000 --mbuf-size 2048", 2048),
+        ] {
+            assert_eq!(mbuf_room(&options(line)), room, "{line}");
+        }
     }
 
     #[test]

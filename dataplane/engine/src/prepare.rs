@@ -27,11 +27,13 @@ use crate::error::EngineError;
 use crate::exchange::Exchange;
 use crate::memory::{Maker, take_over};
 use crate::modes::{Behaviour, Builtin};
+use crate::offloads::{By, Offloads};
 use crate::ports::{self, Opened};
 use crate::spread::{Spread, SpreadBy};
 use crate::stack_config::{config, tables_bytes};
 use crate::stats::WorkerCounters;
 use crate::tx::TxSink;
+use crate::whole::Whole;
 use crate::worker::{Work, Worker};
 
 /// A port that is up, and workers that wait for their memory.
@@ -53,6 +55,7 @@ pub(crate) struct Dealt {
     eal: Eal,
     clock: Clock,
     by: SpreadBy,
+    offloads: Offloads,
     port: PortControl,
     pub(crate) workers: Vec<(Worker, Line)>,
     liars: Receiver<Liar>,
@@ -65,7 +68,7 @@ impl Prepared {
     /// Brings the port up.
     pub(crate) fn open(line: CommandLine, eal: Eal, hugepages: bool) -> Result<Self, EngineError> {
         let workers = u16::try_from(line.workers()).unwrap_or(u16::MAX);
-        let opened = ports::open(&eal, &line.options, workers)?;
+        let opened = ports::open(&eal, &line.options, workers, fresh_secret()?)?;
         Self::with(line, eal, opened, hugepages)
     }
 
@@ -107,6 +110,10 @@ impl Prepared {
 
     pub(crate) fn clock(&self) -> Clock {
         self.clock
+    }
+
+    pub(crate) fn offloads(&self) -> Offloads {
+        self.opened.offloads
     }
 
     pub(crate) fn spread_by(&self) -> SpreadBy {
@@ -157,7 +164,7 @@ impl Prepared {
         receive: Vec<&'static mut [u8]>,
     ) -> Result<Dealt, EngineError> {
         let Self { line, eal, opened, configs, secret, clock, .. } = self;
-        let Opened { started, pools, by, info } = opened;
+        let Opened { started, pools, by, offloads, info } = opened;
         let spread = Spread::new(&secret, configs.len(), by);
         let exchanges = Exchange::between(&eal, info.id, &spread, by, info.reta_size, &pools)?;
         let wake = Arc::new(wake_fd()?);
@@ -168,6 +175,7 @@ impl Prepared {
             pools: pools.into_iter(),
             exchanges: exchanges.into_iter(),
             receive: receive.into_iter(),
+            offloads,
         };
         let mut workers = Vec::new();
         for (number, (config, memory)) in configs.iter().zip(memory).enumerate() {
@@ -178,7 +186,19 @@ impl Prepared {
             configs.first().map_or((0, 0), |config| (tables_bytes(config), config.transmit_bytes));
         let addresses = configs.first().map_or([None; ADDRESSES_MAX], |config| config.addresses);
         let port = started.control;
-        Ok(Dealt { line, eal, clock, by, port, workers, liars, wake, table_bytes, addresses })
+        Ok(Dealt {
+            line,
+            eal,
+            clock,
+            by,
+            offloads,
+            port,
+            workers,
+            liars,
+            wake,
+            table_bytes,
+            addresses,
+        })
     }
 }
 
@@ -191,8 +211,8 @@ impl Dealt {
 
     /// Starts the workers' threads.
     pub(crate) fn start(self) -> Result<Engine, EngineError> {
-        let Self { line, eal, clock, by, port, workers, liars, wake, table_bytes, addresses } =
-            self;
+        let Self { line, eal, clock, by, offloads, port, workers, .. } = self;
+        let Self { liars, wake, table_bytes, addresses, .. } = self;
         let workers = workers
             .into_iter()
             .map(|(worker, to_worker)| hire(worker, to_worker, &eal, &line))
@@ -201,6 +221,8 @@ impl Dealt {
             line,
             clock,
             by,
+            offloads,
+            link_downs: 0,
             workers,
             port,
             eal,
@@ -225,6 +247,7 @@ struct Stands {
     pools: std::vec::IntoIter<Pool>,
     exchanges: std::vec::IntoIter<Exchange>,
     receive: std::vec::IntoIter<&'static mut [u8]>,
+    offloads: Offloads,
 }
 
 impl Stands {
@@ -253,6 +276,8 @@ impl Stands {
         };
         let tx = self.tx.next().ok_or_else(missing)?;
         let pool = self.pools.next().ok_or_else(missing)?;
+        let frame_max = usize::from(ports::frame_max(&line.options));
+        let room = usize::from(pool.data_room());
         let (asks, asked) = mpsc::channel();
         let (tell, tells) = mpsc::channel();
         let worker = Worker {
@@ -260,7 +285,8 @@ impl Stands {
             clock,
             burst_max: usize::from(line.options.burst),
             rx: self.rx.next(),
-            tx: TxSink::new(tx, pool),
+            tx: TxSink::new(tx, pool, self.offloads.sent == By::Device, frame_max),
+            whole: Whole::new(frame_max, room),
             frames: Burst::new(),
             exchange: self.exchanges.next(),
             stack,
@@ -340,8 +366,8 @@ fn hire(
     }
 }
 
-fn fresh_secret() -> Result<[u8; 32], EngineError> {
-    let mut secret = [0; 32];
+fn fresh_secret<const BYTES: usize>() -> Result<[u8; BYTES], EngineError> {
+    let mut secret = [0; BYTES];
     std::fs::File::open("/dev/urandom")
         .and_then(|mut file| file.read_exact(&mut secret))
         .map_err(|error| EngineError::System { what: "read /dev/urandom", error })?;

@@ -176,6 +176,8 @@ pub(crate) fn port_info(engine: &Engine) -> Result<String, EngineError> {
     line("RX descriptors of a queue", rxd.to_string());
     line("TX descriptors of a queue", txd.to_string());
     line("Flows are spread by", show::spread_name(engine.by).to_owned());
+    line("RX TCP checksums by", engine.offloads.received.to_string());
+    line("TX TCP checksums by", engine.offloads.sent.to_string());
     Ok(text)
 }
 

@@ -10,7 +10,7 @@ use crate::endpoints::{Departure, Endpoint, Presence};
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::groups::Group;
-use crate::ports::own_mac;
+use crate::ports::{mbuf_room, own_mac};
 use crate::spread::SpreadBy;
 use crate::stats::{Snapshot, counter_rows, percent, row};
 
@@ -268,7 +268,11 @@ fn port(engine: &Engine) -> Result<Row, EngineError> {
         ("link", if info.link.up { "up" } else { "down" }.into()),
         ("speed (Mb/s)", info.link.mbps.map_or(Value::Null, Value::from)),
         ("mtu (bytes)", engine.line.options.mtu.into()),
+        ("link downs", engine.link_downs.into()),
         ("spread by", spread_name(engine.by).into()),
+        ("rx checksums", engine.offloads.received.to_string().into()),
+        ("tx checksums", engine.offloads.sent.to_string().into()),
+        ("mbuf (bytes)", mbuf_room(&engine.line.options).into()),
         ("rx descriptors", rxd.into()),
         ("tx descriptors", txd.into()),
         ("rx frames", stats.rx_frames.into()),

@@ -50,8 +50,13 @@ pub(crate) struct WorkerCounters {
     pub(crate) bursts: Bursts,
     pub(crate) rx_frames: u64,
     pub(crate) rx_bytes: u64,
-    /// Frames that came in several buffers and could not be put into one.
-    pub(crate) rx_not_linear: u64,
+    /// Frames that came in several mbufs.
+    pub(crate) rx_pieces: u64,
+    /// Of these, frames longer than any should be.
+    pub(crate) rx_too_long: u64,
+    /// TCP segments whose checksum the device had found good, and bad.
+    pub(crate) rx_verified: u64,
+    pub(crate) rx_doubted: u64,
     pub(crate) tx: TxCounters,
     pub(crate) exchange: ExchangeCounters,
     pub(crate) applications: ApplicationCounters,
@@ -66,6 +71,12 @@ pub(crate) struct TxCounters {
     pub(crate) full: u64,
     /// Times there was no mbuf for a frame.
     pub(crate) no_mbuf: u64,
+    /// Frames whose TCP checksum was left to the device.
+    pub(crate) completed: u64,
+    /// Frames that went in several mbufs.
+    pub(crate) pieces: u64,
+    /// Frames whose work the driver would not give to its device.
+    pub(crate) refused: u64,
 }
 
 /// What the exchange of frames between workers counts.
@@ -112,11 +123,17 @@ impl WorkerCounters {
             ("idle-ticks", "Ticks of turns that found nothing to do.", self.idle_ticks),
             ("rx-frames", "Frames the device gave.", self.rx_frames),
             ("rx-bytes", "Their bytes.", self.rx_bytes),
-            ("rx-not-linear", "Frames in pieces that fit no one buffer.", self.rx_not_linear),
+            ("rx-multi-segment", "Frames that came in several mbufs.", self.rx_pieces),
+            ("rx-too-long", "Those longer than a frame can be, dropped.", self.rx_too_long),
+            ("rx-checksum-good", "TCP checksums the device found good.", self.rx_verified),
+            ("rx-checksum-bad", "Those it found bad, to be verified again.", self.rx_doubted),
             ("tx-frames", "Frames made for the device.", tx.frames),
             ("tx-bytes", "Their bytes.", tx.bytes),
             ("tx-full", "Times the device did not take all.", tx.full),
             ("tx-no-mbuf", "Times there was no mbuf for a frame.", tx.no_mbuf),
+            ("tx-checksum-device", "TCP checksums left to the device.", tx.completed),
+            ("tx-multi-segment", "Frames that went in several mbufs.", tx.pieces),
+            ("tx-refused", "Frames the driver found unfit for its device.", tx.refused),
             ("spread-handed-over", "Frames handed to the worker they belong to.", {
                 exchange.handed_over
             }),

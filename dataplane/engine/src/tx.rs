@@ -2,8 +2,8 @@
 
 use core::fmt;
 
-use dpdk::{Burst, Pool, TxQueue};
-use xtcp_stack::world::Transmit;
+use dpdk::{Burst, Mbuf, Pool, TxQueue};
+use xtcp_stack::world::{Below, Completion, Transmit};
 
 use crate::stats::TxCounters;
 
@@ -15,17 +15,45 @@ pub(crate) struct TxSink {
     queue: TxQueue,
     pool: Pool,
     burst: Burst,
-    pub(crate) counters: TxCounters,
+    /// The device completes TCP checksums.
+    completes: bool,
+    /// Bytes of a frame that fits one mbuf.
+    room: usize,
+    /// A frame in several mbufs is written here, in one piece; empty where there are none.
+    scratch: Box<[u8]>,
+    /// Its mbufs. It goes into them when the next frame is asked for or all are sent, and the burst
+    /// has a place for it.
+    long: Option<Mbuf>,
+    counters: TxCounters,
 }
 
 impl TxSink {
-    pub(crate) fn new(queue: TxQueue, pool: Pool) -> Self {
-        Self { queue, pool, burst: Burst::new(), counters: TxCounters::default() }
+    /// `completes`: the device completes TCP checksums. A frame has `frame_max` bytes at most; if
+    /// that is more than the pool's mbufs have room for, the device takes frames in pieces.
+    pub(crate) fn new(queue: TxQueue, pool: Pool, completes: bool, frame_max: usize) -> Self {
+        let room = usize::from(pool.data_room());
+        let scratch = if frame_max > room { vec![0; frame_max] } else { Vec::new() };
+        Self {
+            queue,
+            pool,
+            burst: Burst::new(),
+            completes,
+            room,
+            scratch: scratch.into_boxed_slice(),
+            long: None,
+            counters: TxCounters::default(),
+        }
+    }
+
+    /// What has been counted.
+    pub(crate) fn counters(&self) -> TxCounters {
+        TxCounters { refused: self.queue.refused(), ..self.counters }
     }
 
     /// Sends what there is. Says how many frames went.
     #[inline]
     pub(crate) fn flush(&mut self) -> usize {
+        self.settle();
         if self.burst.is_empty() {
             return 0;
         }
@@ -36,12 +64,62 @@ impl TxSink {
         sent
     }
 
+    /// The long frame, written by now, goes into its mbufs.
+    #[inline]
+    fn settle(&mut self) {
+        if let Some(mbuf) = self.long.take() {
+            self.put(mbuf);
+        }
+    }
+
+    #[cold]
+    fn put(&mut self, mut mbuf: Mbuf) {
+        let written = self.scratch.get(..mbuf.len()).is_some_and(|frame| mbuf.copy_from(frame));
+        debug_assert!(written, "the scratch holds the longest frame");
+        // Its place was kept.
+        let _ = self.burst.push(mbuf);
+        self.counters.pieces += 1;
+    }
+
+    /// Room for a frame; `below` is what a segment has before it whose checksum is the device's to
+    /// complete.
+    #[inline]
+    fn place(&mut self, len: usize, below: Option<Below>) -> Option<&mut [u8]> {
+        self.settle();
+        if self.burst.is_full() {
+            self.flush();
+            if self.burst.is_full() {
+                return None;
+            }
+        }
+        let is_long = len > self.room;
+        debug_assert!(!is_long || len <= self.scratch.len(), "{len} bytes are no frame");
+        let mbuf = if is_long { self.pool.alloc_frame(len) } else { self.pool.alloc() };
+        let Some(mut mbuf) = mbuf else {
+            self.counters.no_mbuf += 1;
+            return None;
+        };
+        if let Some(Below { ethernet, ip, is_v6 }) = below {
+            mbuf.complete_tcp_checksum(ethernet, ip, is_v6);
+            self.counters.completed += 1;
+        }
+        self.counters.frames += 1;
+        self.counters.bytes += len as u64;
+        if is_long {
+            self.long = Some(mbuf);
+            return self.scratch.get_mut(..len);
+        }
+        mbuf.set_len(len).ok()?;
+        self.burst.push(mbuf).ok()?;
+        self.burst.as_mut_slice().last_mut().map(Mbuf::bytes_mut)
+    }
+
     /// Sends frames that are whole already, as many as the device takes; the rest is dropped and
     /// counted by the caller, who finds it in `burst`.
     pub(crate) fn forward(&mut self, burst: &mut Burst) -> usize {
-        let bytes: usize = burst.iter().map(dpdk::Mbuf::len).sum();
+        let bytes: usize = burst.iter().map(Mbuf::len).sum();
         let sent = self.queue.send(burst);
-        let unsent: usize = burst.iter().map(dpdk::Mbuf::len).sum();
+        let unsent: usize = burst.iter().map(Mbuf::len).sum();
         self.counters.frames += sent as u64;
         self.counters.bytes += (bytes - unsent) as u64;
         if !burst.is_empty() {
@@ -57,22 +135,19 @@ impl TxSink {
 }
 
 impl Transmit for TxSink {
+    #[inline]
     fn frame(&mut self, len: usize) -> Option<&mut [u8]> {
-        if self.burst.is_full() {
-            self.flush();
-            if self.burst.is_full() {
-                return None;
-            }
-        }
-        let Some(mut mbuf) = self.pool.alloc() else {
-            self.counters.no_mbuf += 1;
-            return None;
+        self.place(len, None)
+    }
+
+    #[inline]
+    fn segment(&mut self, len: usize, below: Below) -> Option<(&mut [u8], Completion)> {
+        let (below, by) = if self.completes {
+            (Some(below), Completion::Device)
+        } else {
+            (None, Completion::Here)
         };
-        mbuf.set_len(len).ok()?;
-        self.counters.frames += 1;
-        self.counters.bytes += len as u64;
-        self.burst.push(mbuf).ok()?;
-        self.burst.as_mut_slice().last_mut().map(dpdk::Mbuf::bytes_mut)
+        self.place(len, below).map(|frame| (frame, by))
     }
 }
 

@@ -16,6 +16,7 @@ use crate::exchange::Exchange;
 use crate::modes::Builtin;
 use crate::stats::{Snapshot, WorkerCounters};
 use crate::tx::TxSink;
+use crate::whole::{Places, Whole};
 
 /// Turns between two looks at what the control thread asks.
 const TURNS_PER_LOOK: u64 = 256;
@@ -45,6 +46,7 @@ pub(crate) struct Worker {
     pub(crate) rx: Option<RxQueue>,
     pub(crate) tx: TxSink,
     pub(crate) frames: Burst,
+    pub(crate) whole: Whole,
     pub(crate) exchange: Option<Exchange>,
     pub(crate) stack: Stack<'static>,
     pub(crate) work: Work,
@@ -112,6 +114,9 @@ impl Worker {
         self.counters.rx_frames += from_device as u64;
         self.counters.rx_bytes += self.frames.iter().map(|mbuf| mbuf.len() as u64).sum::<u64>();
         let mut received = from_device;
+        if self.frames.iter().any(|mbuf| !mbuf.is_linear()) {
+            self.sift();
+        }
         if let Some(exchange) = &mut self.exchange {
             exchange.hand_over(&mut self.frames);
             received += exchange.receive(&mut self.frames);
@@ -128,14 +133,22 @@ impl Worker {
         received
     }
 
+    /// What came in pieces is brought together, or will be when the stack gets it.
+    #[cold]
+    fn sift(&mut self) {
+        let in_pieces = self.frames.iter().filter(|mbuf| !mbuf.is_linear()).count();
+        self.counters.rx_pieces += in_pieces as u64;
+        self.counters.rx_too_long += self.whole.sift(&mut self.frames);
+    }
+
     fn hand_to_stack(&mut self, now: Instant) {
-        for mbuf in &mut self.frames {
-            if !mbuf.is_linear() && mbuf.linearize().is_err() {
-                // Its first piece goes to the stack, which will find it cut short.
-                self.counters.rx_not_linear += 1;
-            }
+        let mut places = self.whole.places();
+        let frames: ArrayVec<RxFrame<'_>, BURST> =
+            self.frames.iter().map(|mbuf| rx_frame(mbuf, &mut places)).collect();
+        for frame in &frames {
+            self.counters.rx_verified += u64::from(frame.checksum == Checksum::Good);
+            self.counters.rx_doubted += u64::from(frame.checksum == Checksum::Bad);
         }
-        let frames: ArrayVec<RxFrame<'_>, BURST> = self.frames.iter().map(rx_frame).collect();
         self.stack.on_burst(&frames, &mut self.tx, now);
     }
 
@@ -281,7 +294,7 @@ impl Worker {
     pub(crate) fn fill(&self, snapshot: &mut Snapshot) {
         snapshot.worker = self.number;
         snapshot.counters = self.counters;
-        snapshot.counters.tx = self.tx.counters;
+        snapshot.counters.tx = self.tx.counters();
         if let Some(exchange) = &self.exchange {
             snapshot.counters.exchange = exchange.counters;
         }
@@ -309,11 +322,11 @@ fn known(is_known: bool) -> Result<(), Misuse> {
     if is_known { Ok(()) } else { Err(Misuse::NoSuchQueue) }
 }
 
-fn rx_frame(mbuf: &Mbuf) -> RxFrame<'_> {
+fn rx_frame<'f>(mbuf: &'f Mbuf, places: &mut Places<'f>) -> RxFrame<'f> {
     let checksum = match mbuf.checksum() {
         RxChecksum::Unknown => Checksum::Unknown,
         RxChecksum::Good => Checksum::Good,
         RxChecksum::Bad => Checksum::Bad,
     };
-    RxFrame { bytes: mbuf.bytes(), checksum }
+    RxFrame { bytes: places.bytes(mbuf), checksum }
 }
