@@ -234,6 +234,10 @@ impl Stack<'_> {
             // RFC 1122 section 3.3.6: a broadcast frame carries no TCP.
             return Err(Stop::IpGroup);
         }
+        if !from.is_unicast() {
+            // IEEE 802.3 has no such source, and what is answered there goes to everybody.
+            return Err(Stop::FrameSource);
+        }
         let local = self.interface.local(dst).ok_or(Stop::IpForeign)?;
         if !self.interface.is_valid_source(src) {
             return Err(Stop::IpSource);

@@ -3,4 +3,4 @@
 #[path = "../src/live.rs"]
 mod live;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| live::run(bytes, |_| {}));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| drop(live::run(bytes, |_| {})));

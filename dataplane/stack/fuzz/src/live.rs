@@ -5,6 +5,11 @@
 //! comes is asserted after every step; the numbers in the comments are the invariants' (I1 the
 //! stream, I2 to I13 below).
 
+#[path = "live/losses.rs"]
+mod losses;
+#[path = "live/odd.rs"]
+mod odd;
+
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -15,8 +20,9 @@ use xtcp_stack::wire::ethernet::{self, EtherType, Frame, MacAddr};
 use xtcp_stack::wire::tcp::{self, Flags, Segment};
 use xtcp_stack::wire::{arp, checksum, icmpv4, icmpv6, ipv4, ipv6};
 use xtcp_stack::{
-    Accept, Acknowledge, Cd, Checksum, Count, Event, Family, Gd, GroupConfig, Instant, KeepAlive,
-    Manner, Misuse, PoolId, PoolInfo, QueueId, RxFrame, Stack, State, Throttle, Transmit,
+    Accept, Acknowledge, Cd, Checksum, Congestion, Count, Counters, Ecn, Event, Family, Gd,
+    GroupConfig, Instant, KeepAlive, Manner, Misuse, NetConfig, PoolId, PoolInfo, QueueId, RxFrame,
+    Stack, State, SynCookies, Throttle, Transmit,
 };
 
 const OUR_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
@@ -40,8 +46,9 @@ const LONG: Duration = Duration::from_secs(24 * 3600);
 const KEEP_ALIVE: KeepAlive =
     KeepAlive { idle: Duration::from_secs(30), interval: Duration::from_secs(5), probes: 3 };
 
-/// Runs one input to its end and tears everything down. `look` is shown every frame sent.
-pub fn run(input: &[u8], look: impl Fn(&[u8])) {
+/// Runs one input to its end and tears everything down. `look` is shown every frame sent. Answers
+/// what was counted: what no input makes rise is not tested here.
+pub fn run(input: &[u8], look: impl Fn(&[u8])) -> Counters {
     let mut choices = Choices { bytes: input, at: 0 };
     let scarcity = Scarcity::choose(&mut choices);
     let config = config(&scarcity);
@@ -53,7 +60,7 @@ pub fn run(input: &[u8], look: impl Fn(&[u8])) {
     let receive = &mut receive[..scarcity.receive_bytes];
     let now = Instant::from_millis(1 << 20);
     let stack = Stack::new(&config, tables, transmit, now).expect("enough memory");
-    let mut world = World::new(stack, receive, now, &look);
+    let mut world = World::new(stack, receive, (now, scarcity.congestion), &look);
     if scarcity.has_neighbour {
         // Somebody to share with, who has nothing.
         world.stack.open_pool(&mut []).expect("room");
@@ -62,6 +69,7 @@ pub fn run(input: &[u8], look: impl Fn(&[u8])) {
         world.step(&mut choices);
     }
     world.tear_down();
+    world.stack.counters().clone()
 }
 
 /// How little memory there is, and what is done before it runs out.
@@ -71,6 +79,10 @@ struct Scarcity {
     throttle: Throttle,
     /// Whether there is another pool.
     has_neighbour: bool,
+    tcp: TcpConfig,
+    reassemblies_max: u16,
+    /// Congestion control of every other group.
+    congestion: Congestion,
 }
 
 impl Scarcity {
@@ -84,7 +96,25 @@ impl Scarcity {
             chunks_max: [64, 64, 20][choices.below(3)],
             throttle: Throttle { shrink_below, withhold_below, hide_below, pool_share },
             has_neighbour: choices.below(2) == 0,
+            tcp: personality(choices),
+            reassemblies_max: [64, 2][choices.below(2)],
+            congestion: [Congestion::NewReno, Congestion::Cubic][choices.below(2)],
         }
+    }
+}
+
+/// What a TCP chooses.
+fn personality(choices: &mut Choices<'_>) -> TcpConfig {
+    TcpConfig {
+        half_open_max: 6,
+        send_queue_max: 12_000,
+        ecn: [Ecn::Accept, Ecn::Ask][choices.below(2)],
+        rack: choices.below(4) != 0,
+        tail_loss_probe: choices.below(4) != 0,
+        resets_per_second: [1000, 2][choices.below(2)],
+        syn_cookies: [SynCookies::WhenFull, SynCookies::WhenFull, SynCookies::Never]
+            [choices.below(3)],
+        ..TcpConfig::default()
     }
 }
 
@@ -110,12 +140,12 @@ fn config(scarcity: &Scarcity) -> Config {
         groups_max: 6,
         queues_max: 2,
         throttle: scarcity.throttle,
-        net: xtcp_stack::NetConfig::default(),
-        tcp: TcpConfig { half_open_max: 6, send_queue_max: 12_000, ..TcpConfig::default() },
+        net: NetConfig { reassemblies_max: scarcity.reassemblies_max, ..NetConfig::default() },
+        tcp: scarcity.tcp,
     }
 }
 
-fn group_config(at: usize) -> GroupConfig {
+fn group_config(at: usize, congestion: Congestion) -> GroupConfig {
     let by_application = Accept::ByApplication { timeout: Duration::from_secs(2) };
     let (accept, deadline) = match at {
         0 => (by_application, Some(Duration::ZERO)),
@@ -135,6 +165,7 @@ fn group_config(at: usize) -> GroupConfig {
         acknowledge,
         window_max,
         nagle: at != 1,
+        congestion: if at % 2 == 0 { Congestion::NewReno } else { congestion },
         priority: [1, 3, 0, 2][at],
         hold_limit: if at == 0 { 4000 } else { 0 },
         keep_alive: (at == 1).then_some(KEEP_ALIVE),
@@ -197,6 +228,13 @@ struct Client {
     timestamp: Option<u32>,
     /// The stack's timestamp, as last seen.
     echo: u32,
+    /// The furthest the stack has sent, and what of it the client has acknowledged.
+    furthest: u32,
+    said: u32,
+    /// The scale of the client's own windows, and the furthest right edge that it told since the
+    /// handshake.
+    own_scale: u8,
+    offered: Option<u32>,
 }
 
 /// What an application knows of a connection.
@@ -228,6 +266,7 @@ struct World<'m, 'l> {
     stack: Stack<'m>,
     now: Instant,
     look: &'l dyn Fn(&[u8]),
+    congestion: Congestion,
     pool: PoolId,
     groups: Vec<Gd>,
     clients: Vec<Client>,
@@ -244,12 +283,12 @@ impl<'m, 'l> World<'m, 'l> {
     fn new(
         mut stack: Stack<'m>,
         receive: &'m mut [u8],
-        now: Instant,
+        (now, congestion): (Instant, Congestion),
         look: &'l dyn Fn(&[u8]),
     ) -> Self {
         let pool = stack.open_pool(receive).expect("room");
         let groups = (0..PORTS.len())
-            .map(|at| stack.open_group(pool, QUEUE, &group_config(at)).expect("room"))
+            .map(|at| stack.open_group(pool, QUEUE, &group_config(at, congestion)).expect("room"))
             .collect();
         let client = |at: usize| Client {
             port: 1000 + u16::try_from(at).unwrap_or(0),
@@ -260,6 +299,7 @@ impl<'m, 'l> World<'m, 'l> {
             stack,
             now,
             look,
+            congestion,
             pool,
             groups,
             clients: (0..CLIENTS).map(client).collect(),
@@ -276,7 +316,7 @@ impl<'m, 'l> World<'m, 'l> {
     }
 
     fn step(&mut self, choices: &mut Choices<'_>) {
-        match choices.below(32) {
+        match choices.below(44) {
             0..=2 => self.handshake(choices),
             3 => self.syn(choices),
             4..=9 => self.text_in_order(choices),
@@ -299,6 +339,10 @@ impl<'m, 'l> World<'m, 'l> {
             }
             30 => self.complain(choices),
             31 if choices.below(2) == 0 => self.cut(choices),
+            32..=35 => self.lose(choices),
+            36 | 37 => self.ask_and_answer(choices),
+            38 => self.mark(choices),
+            39..=41 => self.odd(choices),
             _ => drop(self.deliver()),
         }
         if self.burst.len() >= 40 {
@@ -330,6 +374,7 @@ impl<'m, 'l> World<'m, 'l> {
         assert_eq!(of_all(|info| info.transmit_payload), usage.transmit_payload, "I7");
         assert!(of_all(|info| info.active as usize) <= usage.active as usize, "I7");
         assert!(of_all(|info| info.connections as usize) <= usage.connections as usize, "I7");
+        assert!(usage.half_open <= 6 && usage.time_wait <= 14, "I14: {usage:?}");
     }
 
     /// The client's address: even ones IPv4, odd ones IPv6.
@@ -405,8 +450,12 @@ impl<'m, 'l> World<'m, 'l> {
         if let Some(value) = client.timestamp {
             options.timestamps = Some(tcp::Timestamps { value, echo: 0 });
         }
+        options.sack_permitted = choices.below(4) != 0;
+        let asks_ecn = choices.below(3) == 0;
+        let flags = if asks_ecn { Flags::SYN | Flags::ECE | Flags::CWR } else { Flags::SYN };
+        client.own_scale = options.window_scale.unwrap_or(0).min(14);
         let window = u16::try_from(choices.below(1 << 16)).unwrap_or(0);
-        self.segment(at, (Flags::SYN, start, 0), window, options, &[]);
+        self.segment(at, (flags, start, 0), window, options, &[]);
     }
 
     /// A client that does everything right, and an application that wants it.
@@ -557,7 +606,10 @@ impl<'m, 'l> World<'m, 'l> {
         let at = choices.below(CLIENTS);
         let client = &self.clients[at];
         let (port, server_port) = (client.port, client.server_port);
-        let base = client.theirs.wrapping_sub(choices.below(1500) as u32);
+        let base = match choices.below(4) {
+            0 => client.furthest.wrapping_sub(1),
+            _ => client.theirs.wrapping_sub(choices.below(1500) as u32),
+        };
         let seq = self.near(choices, base);
         let word = [0_u32, 68, 552, 1006, 1280, 1400, 1500, 9000][choices.below(8)];
         let len = 40 + choices.below(1480) as u16;
@@ -646,6 +698,7 @@ impl<'m, 'l> World<'m, 'l> {
             *value = value.wrapping_add(1);
             options.timestamps = Some(tcp::Timestamps { value: *value, echo: client.echo });
         }
+        client.offer(flags, ack, window);
         let header = tcp::Header {
             src_port: client.port,
             dst_port: client.server_port,
@@ -707,7 +760,9 @@ impl<'m, 'l> World<'m, 'l> {
         let parked = self.stack.counters().counted(Count::FramesParked);
         if std::mem::replace(&mut self.parked, parked) != parked {
             // Frames that wait for a neighbour come late or never: what was told is not known.
-            self.clients.iter_mut().for_each(|client| client.scale = None);
+            self.clients
+                .iter_mut()
+                .for_each(|client| (client.scale, client.offered) = (None, None));
         }
         for bytes in frames {
             (self.look)(bytes);
@@ -910,12 +965,18 @@ impl<'m, 'l> World<'m, 'l> {
             self.pool = self.stack.open_pool(memory).expect("room");
             self.known.clear();
             for (at, group) in self.groups.iter_mut().enumerate() {
-                *group = self.stack.open_group(self.pool, QUEUE, &group_config(at)).expect("room");
+                *group = self
+                    .stack
+                    .open_group(self.pool, QUEUE, &group_config(at, self.congestion))
+                    .expect("room");
             }
         } else {
             self.stack.close_group(closed, self.now).expect("open");
             self.known.retain(|_, known| known.group != closed);
-            let again = self.stack.open_group(self.pool, QUEUE, &group_config(at)).expect("room");
+            let again = self
+                .stack
+                .open_group(self.pool, QUEUE, &group_config(at, self.congestion))
+                .expect("room");
             assert_eq!(again.index(), closed.index(), "all workers choose the same place");
             self.groups[at] = again;
         }
@@ -937,7 +998,10 @@ impl<'m, 'l> World<'m, 'l> {
         assert_eq!((info.connections, info.draining), (0, true));
         let at = self.groups.iter().position(|known| *known == group).expect("ours");
         self.stack.close_group(group, self.now).expect("open");
-        self.groups[at] = self.stack.open_group(self.pool, QUEUE, &group_config(at)).expect("room");
+        self.groups[at] = self
+            .stack
+            .open_group(self.pool, QUEUE, &group_config(at, self.congestion))
+            .expect("room");
     }
 
     fn connect(&mut self, choices: &mut Choices<'_>) {
@@ -1003,12 +1067,50 @@ impl<'m, 'l> World<'m, 'l> {
 }
 
 impl Client {
+    /// What the client acknowledges, and how far the stack may send: more than it takes from this,
+    /// if it does not believe the segment, but never less.
+    fn offer(&mut self, flags: Flags, ack: u32, window: u16) {
+        // No queue is longer than this.
+        const AHEAD: u32 = 20_000;
+        if !flags.contains(Flags::ACK) || flags.contains(Flags::RST) {
+            return;
+        }
+        if is_before(self.said, ack) && !is_before(self.furthest, ack) {
+            self.said = ack;
+        }
+        let believable = self.furthest.wrapping_add(AHEAD).wrapping_sub(ack) < 1 << 30;
+        let scale = if flags.contains(Flags::SYN) { 0 } else { self.own_scale };
+        let edge = ack.wrapping_add(u32::from(window) << scale);
+        if let Some(offered) = self.offered.filter(|_| believable) {
+            self.offered = Some(if is_before(offered, edge) { edge } else { offered });
+        }
+    }
+
+    /// I2 and I3: nothing is sent beyond what the client ever offered, but for a probe's one byte.
+    fn note_sent(&mut self, segment: &Segment<'_>) {
+        let end = segment.seq.wrapping_add(segment.len());
+        if segment.flags.contains(Flags::SYN) {
+            (self.furthest, self.said) = (end, segment.seq);
+            // The window of a SYN that this answers is not scaled, and may be anything.
+            self.offered = segment.flags.contains(Flags::ACK).then(|| end.wrapping_add(0xffff));
+            return;
+        }
+        if is_before(self.furthest, end) {
+            self.furthest = end;
+        }
+        if let Some(offered) = self.offered {
+            let beyond = end.wrapping_sub(offered);
+            assert!(beyond <= 1 || beyond > 1 << 31, "I3: {beyond} bytes beyond the window");
+        }
+    }
+
     fn see(&mut self, segment: &Segment<'_>) {
         let flags = segment.flags;
         if flags.contains(Flags::RST) {
-            self.scale = None;
+            (self.scale, self.offered) = (None, None);
             return;
         }
+        self.note_sent(segment);
         if flags.contains(Flags::SYN) {
             // Our SYN alone agrees nothing, and what answers it here offers no scale.
             let scale = segment.options.window_scale.filter(|_| flags.contains(Flags::ACK));
@@ -1032,6 +1134,11 @@ impl Client {
         assert!(!is_back(segment.ack, self.acked), "an acknowledgement is taken back");
         (self.edge, self.acked) = (Some(edge), Some(segment.ack));
     }
+}
+
+/// Whether `a` comes before `b` in sequence space.
+fn is_before(a: u32, b: u32) -> bool {
+    a != b && b.wrapping_sub(a) < 1 << 31
 }
 
 /// The byte a client's stream has at a sequence number.
@@ -1129,6 +1236,7 @@ fn read(bytes: &[u8]) -> Option<(IpAddr, Segment<'_>)> {
     if protocol != tcp::PROTOCOL {
         return None;
     }
+    assert!(frame.dst.is_unicast(), "a segment goes to everybody");
     let segment = Segment::parse(payload).expect("I13: TCP");
     assert!(segment.checksum_ok(PseudoHeader::new(src, dst, protocol)), "I13: TCP checksum");
     Some((dst, segment))

@@ -8,7 +8,7 @@ use super::recovery::{
     News, RACK_KNOWN, REORDER_ROUND, REORDER_TIMER, REORDERING, TAIL_AGAIN, TAIL_OUT, TAIL_PROBE,
     TAIL_TIMER,
 };
-use super::scoreboard::{elapsed, sent_after};
+use super::scoreboard::sent_after;
 use super::seq::SeqNum;
 use crate::counters::Count;
 use crate::table::chunk::{AGAIN, Flight, LOST, SACKED};
@@ -71,7 +71,7 @@ impl Tcb<'_, '_> {
             return if flight.has(AGAIN) { Verdict::No } else { Verdict::NoneFurther };
         }
         let limit = recovery.rack_rtt.saturating_add(window);
-        match limit.saturating_sub(elapsed(self.now_us(), flight.sent)) {
+        match limit.saturating_sub(self.age(flight.sent)) {
             0 => Verdict::Lost,
             left => Verdict::In(left),
         }

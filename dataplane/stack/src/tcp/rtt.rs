@@ -5,7 +5,6 @@ use core::time::Duration;
 use super::Tcb;
 use super::record::TIMESTAMPS;
 use super::recovery::News;
-use super::scoreboard::elapsed;
 use crate::wire::tcp::Segment;
 
 /// Clock granularity G of RFC 6298: the timer wheel's.
@@ -37,7 +36,7 @@ impl Tcb<'_, '_> {
     /// then what its timestamp echoes, which is unambiguous even so.
     pub(super) fn sample_round_trip(&mut self, news: &News, seg: &Segment<'_>) {
         match (news.first_sent, seg.options.timestamps) {
-            (Some(sent), _) if !news.again => self.sample(elapsed(self.now_us(), sent).into()),
+            (Some(sent), _) if !news.again => self.sample(self.age(sent).into()),
             (_, Some(stamps)) if self.rec.has(TIMESTAMPS) => {
                 let elapsed_ms = self.timestamp().wrapping_sub(stamps.echo);
                 self.sample(u64::from(elapsed_ms) * 1_000);

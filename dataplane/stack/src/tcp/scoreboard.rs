@@ -28,6 +28,13 @@ impl Tcb<'_, '_> {
         ((self.now.as_nanos() / 1_000) & 0xffff_ffff) as u32
     }
 
+    /// How long ago something was sent, in microseconds. It is in the past, so all of the 71 minutes
+    /// that the clock has are: while a peer's window is closed a flight may be older than half of
+    /// them.
+    pub(super) fn age(&self, sent: u32) -> u32 {
+        self.now_us().wrapping_sub(sent)
+    }
+
     /// Bytes in flight: sent, and neither acknowledged nor known to have arrived or to be lost
     /// (RFC 6675's pipe).
     pub(super) fn pipe(&self) -> u32 {
@@ -151,7 +158,7 @@ impl Tcb<'_, '_> {
     /// has arrived before, and was it overtaken?
     fn deliver(&mut self, part: &Flight, news: &mut News) {
         news.delivered += u32::from(part.len);
-        let rtt = elapsed(self.now_us(), part.sent).max(1);
+        let rtt = self.age(part.sent).max(1);
         let end = part.end();
         let recovery = &mut self.act.recovery;
         if end.after(recovery.fack) {

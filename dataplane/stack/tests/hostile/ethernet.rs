@@ -39,6 +39,21 @@ fn a_group_frame_with_a_packet_to_one_host_is_dropped() {
     });
 }
 
+/// What has no connection is answered where it came from: a group would be told all of it.
+#[test]
+fn a_segment_from_a_groups_address_is_dropped() {
+    dut(|peer| {
+        for src in [MacAddr::BROADCAST, MacAddr([1, 0, 0x5e, 0, 0, 1]), MacAddr([0; 6])] {
+            for seg in [syn(), data(1, 1, b"of no connection")] {
+                let mut frame = peer.frame_of(&seg);
+                frame[6..12].copy_from_slice(&src.0);
+                assert_silence(peer, &frame, Stop::FrameSource);
+            }
+        }
+        assert_serves(peer);
+    });
+}
+
 /// Bad input 42.
 #[test]
 fn a_frame_for_another_station_is_dropped() {

@@ -422,3 +422,23 @@ fn a_scoreboard_has_an_end() {
         assert_eq!(peer.host.stack.usage().chunks, 0);
     });
 }
+
+/// Seed 281 of the hostile simulation: what was sent longer ago than half the turn of the clock of
+/// flights, while the machine stood still, seemed to have been sent just now. It was never late,
+/// was looked at every millisecond, and the retransmission timer was set anew each time.
+#[test]
+fn what_was_sent_long_ago_is_late() {
+    for minutes in [1, 30, 40, 60] {
+        ordinary(|peer| {
+            sending(peer, 10);
+            pass(peer, Duration::from_secs(minutes * 60));
+            peer.give(sack(1, &[(5, 6)]));
+            let mut timeouts = 0;
+            while !peer.turn().contains(&segment(1)) {
+                peer.now = peer.host.stack.poll_timeout().expect("something is in flight");
+                timeouts += 1;
+                assert!(timeouts < 10, "after {minutes} minutes nothing is sent again");
+            }
+        });
+    }
+}
