@@ -286,6 +286,7 @@ impl Clients {
         // RFC 6528: a clock of 4 us and a hash that nobody outside can compute.
         let iss =
             (mix(self.key ^ u64::from(number)) as u32).wrapping_add((self.now_ns >> 12) as u32);
+        self.path.introduce(number, out);
         self.set_state(number, State::SynSent);
         let client = &mut self.table[number as usize];
         *client = Client {

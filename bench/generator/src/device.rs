@@ -10,8 +10,10 @@ use xtcp_stack::{Checksum, RxFrame, Transmit};
 
 /// Frames the pool holds: descriptors of both queues, bursts and caches, with some to spare.
 const FRAMES: u32 = 16_383;
-/// Times a full device is asked again before a frame is given up.
-const TRIES: u32 = 2_000;
+/// Times a full device is asked again before a frame is given up: at first at once, then with the core
+/// given to others in between, for the other end may wait for it. A kernel's queue would hold as much.
+const TRIES_AT_ONCE: u32 = 2_000;
+const TRIES: u32 = 20_000;
 
 /// A started device with one queue each way. Fields are dropped in this order: EAL last.
 #[derive(Debug)]
@@ -113,12 +115,16 @@ impl Sending {
 
     /// Asks a full device again for a while: the other end may be about to make room.
     fn insist(&mut self) -> bool {
-        for _ in 0..TRIES {
+        for attempt in 0..TRIES {
             self.flush();
             if !self.burst.is_full() {
                 return true;
             }
-            std::hint::spin_loop();
+            if attempt < TRIES_AT_ONCE {
+                std::hint::spin_loop();
+            } else {
+                std::thread::yield_now();
+            }
         }
         false
     }

@@ -23,6 +23,8 @@ pub(crate) struct Path {
     own_mac: MacAddr,
     server_mac: Option<MacAddr>,
     asked_at: Option<u32>,
+    /// Addresses, from the first on, that have asked for the server themselves.
+    introduced: u32,
     pub(crate) counters: PathCounters,
 }
 
@@ -47,7 +49,7 @@ pub(crate) struct Arrived<'f> {
 impl Path {
     pub(crate) fn new(population: Population, own_mac: MacAddr) -> Self {
         let counters = PathCounters::default();
-        Self { population, own_mac, server_mac: None, asked_at: None, counters }
+        Self { population, own_mac, server_mac: None, asked_at: None, introduced: 0, counters }
     }
 
     pub(crate) const fn population(&self) -> &Population {
@@ -61,16 +63,30 @@ impl Path {
         }
         if self.asked_at.is_none_or(|asked| now_ms.wrapping_sub(asked) >= ASK_EVERY) {
             self.asked_at = Some(now_ms);
-            let asked = match (self.population.address(0).0, self.population.server().ip()) {
-                (IpAddr::V4(own), IpAddr::V4(server)) => {
-                    self.send_arp(arp::Operation::Request, own, MacAddr([0; 6]), server, out)
-                }
-                (IpAddr::V6(own), IpAddr::V6(server)) => self.solicit(own, server, out),
-                _ => None,
-            };
-            self.counters.unsent += u64::from(asked.is_none());
+            self.ask(self.population.address(0).0, out);
         }
         false
+    }
+
+    /// Has client `number`'s address ask for the server if it has not yet: every host does before its
+    /// first SYN, and by that the server knows where to send its answers.
+    pub(crate) fn introduce(&mut self, number: u32, out: &mut impl Transmit) {
+        let index = self.population.address_index(number);
+        if index >= self.introduced {
+            self.introduced = index + 1;
+            self.ask(self.population.address(number).0, out);
+        }
+    }
+
+    fn ask(&mut self, own: IpAddr, out: &mut impl Transmit) {
+        let asked = match (own, self.population.server().ip()) {
+            (IpAddr::V4(own), IpAddr::V4(server)) => {
+                self.send_arp(arp::Operation::Request, own, MacAddr([0; 6]), server, out)
+            }
+            (IpAddr::V6(own), IpAddr::V6(server)) => self.solicit(own, server, out),
+            _ => None,
+        };
+        self.counters.unsent += u64::from(asked.is_none());
     }
 
     /// Takes a frame: a segment for a client is handed on, neighbours are answered.

@@ -145,13 +145,19 @@ impl Population {
     #[inline]
     #[must_use]
     pub fn address(&self, number: u32) -> (IpAddr, u16) {
-        let ip = self.first + u128::from(number / self.ports);
+        let ip = self.first + u128::from(self.address_index(number));
         let port = self.port_first.wrapping_add((number % self.ports) as u16);
         let ip = match self.server {
             SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::from_bits(ip as u32)),
             SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::from_bits(ip)),
         };
         (ip, port)
+    }
+
+    /// Which address client `number` has, the first being 0.
+    #[must_use]
+    pub const fn address_index(&self, number: u32) -> u32 {
+        number / self.ports
     }
 
     /// Whose address and port these are.
