@@ -1,256 +1,178 @@
-//! The cases of `make bench`.
+//! The cases of `make bench`: who answers whom over what, and what is asked of them.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use rustix::thread::sched_getaffinity;
-use serde::{Deserialize, Serialize};
-use xtcp_bench::appliance::{Instance, Programs};
+use xtcp_bench::appliance::Instance;
+use xtcp_bench::clock;
 use xtcp_bench::machine::{HUGE_PAGE_BYTES, HugePages, Namespace, VethPair};
-use xtcp_bench::process::Launch;
-use xtcp_report::sample::Latency;
+use xtcp_bench::process::{Launch, Running};
 
-use crate::distance::round_trip_ns;
+use crate::measure::{Bench, Case, Memory};
 use crate::pair::{Measured, Outcome, Pair, Server, generator};
+use crate::stage::{DIRECTORY, NAME, NAMESPACE, NEAR, Stage};
 
 const PATIENCE: Duration = Duration::from_secs(60);
-const NAMESPACE: &str = "xtcp-figures";
-const NEAR: &str = "xtcpfig0";
+/// The veth pair's end in the namespace.
 const FAR: &str = "xtcpfig1";
-/// The two cores have moved when their round trip changed by more than this factor.
-const MOVED: f64 = 1.5;
-/// Times a case during which the cores moved is run.
-const TRIES: usize = 3;
 /// Records for connections with data in flight; the same in every case, so that memory compares.
 const ACTIVE: u32 = 70_000;
+/// Connections of the smallest cases' tables, as if so many were to be open.
+const ROOM: u32 = 1000;
+/// Exchanges that two stacks are timed with, each.
+const COUNTED: u32 = 4_000_000;
+/// Fewer connections are opened and ended too fast for a rate.
+const MANY: u32 = 10_000;
 
-/// What one case came to.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Case {
-    /// Its name: who answers, and what is asked.
-    pub(crate) name: String,
-    /// Who answers, over what.
-    pub(crate) server: String,
-    /// Connections open.
-    pub(crate) open: u32,
-    /// What was measured: exchanges, set-ups, closes, reconnections.
-    pub(crate) what: String,
-    /// Bytes of request and of answer.
-    pub(crate) bytes: u32,
-    /// Per second.
-    pub(crate) rate: f64,
-    /// Nanoseconds of work of the server for each; of a kernel, of its whole core.
-    pub(crate) busy_ns: f64,
-    /// Share of the time the server worked.
-    pub(crate) busy_share: f64,
-    /// Segments on the wire for each.
-    pub(crate) segments: f64,
-    /// Latency of exchanges.
-    pub(crate) latency: Option<Latency>,
-    /// Connections that failed.
-    pub(crate) failed: u64,
-    /// Segments the clients sent again.
-    pub(crate) resent: u64,
-    /// The round trip of a cache line between the cores, before and after, in nanoseconds.
-    pub(crate) distance_ns: (f64, f64),
-    /// Whether it changed too much in every try.
-    pub(crate) moved: bool,
+const ALONE: &str = "dataplane alone (memif)";
+const ANSWER: &str = "dataplane alone, mode answer (memif)";
+const APPLICATION: &str = "application over the rings (memif)";
+const LINUX: &str = "Linux (veth)";
+const VETH: &str = "dataplane alone (veth)";
+const THREADS: &str = "stack and clients in one thread";
+
+/// One pair of server and clients, and all that is asked of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The dataplane's built-in echo over net_memif with so many connections.
+    Alone(u32),
+    /// Its mode `answer`, with requests and answers of so many bytes.
+    Answer(u32),
+    /// An application's process answers, over the rings; it shares a core with the clients.
+    Application(u32),
+    /// A server of kernel sockets over a veth pair.
+    Linux(u32),
+    /// The dataplane over the same veth pair.
+    Veth(u32),
+    /// Two stacks with nothing in common, first one core at work and then both.
+    Cores,
 }
 
-/// Memory of a server's process.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Memory {
-    /// Connections it held open.
-    pub(crate) open: u32,
-    /// Bytes it held in all.
-    pub(crate) bytes: u64,
-}
+impl Kind {
+    /// For `--only`.
+    pub(crate) const fn group(self) -> &'static str {
+        match self {
+            Self::Alone(_) => "alone",
+            Self::Answer(_) => "answer",
+            Self::Application(_) => "application",
+            Self::Linux(_) | Self::Veth(_) => "kernel",
+            Self::Cores => "cores",
+        }
+    }
 
-/// Where things are and how long cases take.
-pub(crate) struct Bench {
-    pub(crate) programs: Programs,
-    pub(crate) out: PathBuf,
-    pub(crate) seconds: f64,
-    pub(crate) cases: Vec<Case>,
-    pub(crate) memory: Vec<Memory>,
-    /// Whether the dataplane has huge pages in this case.
-    huge: bool,
-    cores: (usize, usize),
-    directory: PathBuf,
+    /// For people.
+    pub(crate) fn name(self) -> String {
+        match self {
+            Self::Alone(open) => format!("{ALONE}, {open} connections"),
+            Self::Answer(bytes) => format!("{ANSWER}, {bytes} B"),
+            Self::Application(open) => format!("{APPLICATION}, {open} connections"),
+            Self::Linux(open) => format!("{LINUX}, {open} connections"),
+            Self::Veth(open) => format!("{VETH}, {open} connections"),
+            Self::Cores => format!("{THREADS}, on one core and on two"),
+        }
+    }
+
+    /// How many seconds it takes, about, when each load is driven for `load` seconds and set-ups and
+    /// ends go at a quarter of a million per second.
+    pub(crate) fn expected(self, load: f64) -> f64 {
+        let flows = |open: u32| f64::from(open) / 250e3;
+        match self {
+            Self::Alone(open) if open <= 1_000_000 => 8.0 + 6.0 * load + 3.0 * flows(open),
+            Self::Alone(open) => 12.0 + 4.0 * load + 2.0 * flows(open),
+            Self::Answer(_) => 4.0 + load,
+            Self::Application(open) => 8.0 + 2.0 * load + 2.0 * flows(open),
+            Self::Linux(_) | Self::Veth(_) => 5.0 + 3.0 * load,
+            Self::Cores => 16.0,
+        }
+    }
 }
 
 impl Bench {
-    pub(crate) fn new(out: &Path, seconds: f64) -> Outcome<Self> {
-        let allowed = sched_getaffinity(None)?;
-        let mut cores = (0..1024).filter(|core| allowed.is_set(*core));
-        let first = cores.next().ok_or("no core")?;
-        let second =
-            cores.next().ok_or("two cores are needed: one for the server, one for the clients")?;
-        let directory = std::env::temp_dir().join(format!("xtcp-figures-{}", std::process::id()));
-        std::fs::create_dir_all(&directory)?;
-        Ok(Self {
-            programs: Programs::locate()?,
-            out: out.to_owned(),
-            seconds,
-            cases: Vec::new(),
-            memory: Vec::new(),
-            huge: false,
-            cores: (first, second),
-            directory,
-        })
-    }
-
-    fn distance(&self) -> f64 {
-        round_trip_ns(self.cores.0, self.cores.1).unwrap_or(f64::NAN)
-    }
-
-    /// Runs a step between two measurements of the cores' distance, again if they moved.
-    fn measure(
-        &mut self,
-        pair: &mut Pair,
-        server: &str,
-        what: &str,
-        bytes: u32,
-        step: &str,
-    ) -> Outcome<Case> {
-        let mut last = Case::default();
-        for _ in 0..TRIES {
-            let before = self.distance();
-            let measured = pair.step(step)?;
-            last = self.case(server, what, bytes, before, &measured);
-            if !last.moved {
-                break;
-            }
-        }
-        self.keep(last.clone());
-        Ok(last)
-    }
-
-    fn case(&self, server: &str, what: &str, bytes: u32, before: f64, measured: &Measured) -> Case {
-        let after = self.distance();
-        let clients = &measured.clients;
-        let count = match what {
-            "set-ups" | "reconnections" => clients.opened,
-            "closes" => clients.closed,
-            _ => clients.answers,
-        };
-        let each = count.max(1) as f64;
-        // What was closed was open before.
-        let closed =
-            if what == "closes" { u32::try_from(clients.closed).unwrap_or(u32::MAX) } else { 0 };
-        let open = clients.open.max(closed);
-        Case {
-            name: format!("{server}, {} open, {what}{}", open, sized(bytes)),
-            server: server.to_owned(),
-            open,
-            what: what.to_owned(),
-            bytes,
-            rate: clients.rate,
-            busy_ns: measured.busy_ns / each,
-            busy_share: measured.busy_share,
-            segments: (clients.segments_in + clients.segments_out) as f64 / each,
-            latency: clients.latency,
-            failed: clients.failed,
-            resent: clients.resent,
-            distance_ns: (before, after),
-            moved: !(before / after < MOVED && after / before < MOVED),
+    /// Runs one case; what it measured is kept also when it fails half way.
+    pub(crate) fn run(&mut self, kind: Kind) -> Outcome<()> {
+        match kind {
+            Kind::Alone(connections) => self.alone(connections),
+            Kind::Answer(bytes) => self.answer(bytes),
+            Kind::Application(connections) => self.application(connections),
+            Kind::Linux(connections) => self.over_veth(connections, true),
+            Kind::Veth(connections) => self.over_veth(connections, false),
+            Kind::Cores => self.two_cores(),
         }
     }
 
-    fn keep(&mut self, case: Case) {
-        let latency = case.latency.map_or_else(String::new, |l| {
-            format!("  p50 {:.1}  p99 {:.1}  p99.9 {:.1} us", l.p50_us, l.p99_us, l.p99_9_us)
-        });
-        println!(
-            "{:<64} {:>10.0}/s  {:>6.0} ns of the server each  cores {:.0}/{:.0} ns{}{latency}",
-            case.name,
-            case.rate,
-            case.busy_ns,
-            case.distance_ns.0,
-            case.distance_ns.1,
-            if case.moved { "  (they moved)" } else { "" },
-        );
-        self.cases.push(case);
-    }
-
-    /// The dataplane alone over net_memif, with so many connections.
-    pub(crate) fn alone(&mut self, connections: u32, all: bool) -> Outcome<()> {
-        let name = "dataplane alone (memif)";
-        // As many as tables, buffers and EAL take; given back when the case is over.
-        let wanted = (u64::from(connections.max(ACTIVE)) * 72 + (480 << 20)) / HUGE_PAGE_BYTES;
-        let _pages = HugePages::reserve(wanted)?;
-        self.huge = HugePages::free()? >= wanted;
+    fn alone(&mut self, connections: u32) -> Outcome<()> {
+        // Everything is asked of up to a million connections; of more, what shows that they cost no rate.
+        let all = connections <= 1_000_000;
+        let room = connections.max(ACTIVE) + ROOM;
+        let pages = Pages::reserve(room)?;
         let before = self.distance();
-        let server = self.start_dataplane(connections, &memif("server", &self.socket()), None)?;
-        self.huge = false;
-        let label = format!("alone-{connections}");
-        let launch = generator(
-            &self.programs.path("xtcp-generator")?,
-            &memif("client", &self.socket()),
-            connections,
-            (&self.out, &label),
-        );
-        let (mut pair, measured) = Pair::connect(server, &launch)?;
-        let case = self.case(name, "set-ups", 0, before, &measured);
-        self.keep(case);
-        if let Some(bytes) = pair.server.memory() {
-            self.memory.push(Memory { open: measured.clients.open, bytes });
-        }
+        let options = format!("--forward-mode=echo --connections {room} --active {ACTIVE}");
+        let server = self.dataplane(&options, &memif("server"), pages.huge, None)?;
+        let launch =
+            self.clients(&memif("client"), connections, &format!("alone-{connections}"))?;
+        let (mut pair, measured) = Pair::connect(server, &launch, &self.screen)?;
+        self.keep_set_ups(ALONE, before, &measured);
+        let open = measured.clients.open;
+        self.memory.extend(pair.server.memory().map(|bytes| Memory { open, room, bytes }));
         let seconds = self.seconds;
         for bytes in [64, 1024] {
-            let step =
-                format!("load,name=peak-{bytes},seconds={seconds},in-flight=256,request={bytes}");
-            let peak = self.measure(&mut pair, name, "exchanges", bytes, &step)?;
+            let peak = self.peak(&mut pair, ALONE, bytes, 256)?;
             for (share, word) in [(0.5, "half of the peak"), (0.9, "nine tenths of the peak")] {
                 if all && bytes == 1024 {
-                    let rate = peak.rate * share;
+                    let rate = (peak.rate * share).max(1.0);
                     let step = format!(
                         "load,name=share-{share},seconds={seconds},rate={rate},request=1024"
                     );
-                    self.measure(&mut pair, name, &format!("exchanges at {word}"), 1024, &step)?;
+                    self.measure(&mut pair, ALONE, &format!("exchanges at {word}"), 1024, &step)?;
                 }
             }
         }
-        let step = format!("load,name=seed,seconds={},rate=30000,request=1024", seconds * 2.0);
-        self.measure(&mut pair, name, "exchanges at 30,000/s", 1024, &step)?;
-        if all {
-            self.measure(
-                &mut pair,
-                name,
-                "reconnections",
-                0,
-                "reconnect,name=storm,how=rst,under-way=512",
-            )?;
+        self.seed(&mut pair, ALONE, seconds * 2.0)?;
+        if all && connections >= MANY {
+            let step = "reconnect,name=storm,how=rst,under-way=512";
+            self.measure(&mut pair, ALONE, "reconnections", 0, step)?;
         }
-        self.measure(&mut pair, name, "closes", 0, "close,how=fin,under-way=512")?;
+        self.close(&mut pair, ALONE, connections, 512)?;
         pair.end()
     }
 
-    /// An application's process answers, over the rings; it shares a core with the clients.
-    pub(crate) fn application(&mut self, connections: u32) -> Outcome<()> {
-        let name = "application over the rings (memif)";
+    fn answer(&mut self, bytes: u32) -> Outcome<()> {
+        let pages = Pages::reserve(ACTIVE + ROOM)?;
+        let options = format!(
+            "--forward-mode=answer --request-bytes {bytes} --answer-bytes {bytes} --connections {} \
+             --active {ACTIVE}",
+            ACTIVE + ROOM
+        );
+        let server = self.dataplane(&options, &memif("server"), pages.huge, None)?;
+        let launch = self
+            .clients(&memif("client"), 1000, &format!("answer-{bytes}"))?
+            .arguments("--answers letters");
+        let (mut pair, _) = Pair::connect(server, &launch, &self.screen)?;
+        self.peak(&mut pair, ANSWER, bytes, 256)?;
+        pair.end()
+    }
+
+    fn application(&mut self, connections: u32) -> Outcome<()> {
         let before = self.distance();
         let instance = Instance {
-            name: "figures".to_owned(),
-            run_dir: self.directory.join("run"),
-            directory: self.directory.clone(),
+            name: NAME.to_owned(),
+            run_dir: PathBuf::from(DIRECTORY),
+            directory: PathBuf::from(DIRECTORY),
             programs: self.programs.clone(),
-            device: memif("server", &self.socket()),
+            device: memif("server"),
             addresses: vec!["10.64.0.1/10".to_owned()],
-            connections: connections + 1000,
-            active: ACTIVE.min(connections + 1000),
+            connections: connections + ROOM,
+            active: ACTIVE.min(connections + ROOM),
             hugepages: "never",
             successor: "close",
             tcp: String::new(),
             namespace: None,
         };
         let xtcpd = instance.start()?;
-        let own = std::env::current_exe()?;
         let mut application = Launch::new("application", "taskset")
             .arguments(&format!("-c {}", self.cores.0))
-            .argument(own.display().to_string())
-            .arguments("server --instance figures --port 7 --run-dir")
-            .argument(instance.run_dir.display().to_string())
+            .argument(self.programs.path("xtcp-bench")?.display().to_string())
+            .arguments(&format!("server --instance {NAME} --port 7 --run-dir {DIRECTORY}"))
             .start()?;
         application
             .wait_for_line(0, "`ready on port`", PATIENCE, |line| line.contains("ready on port"))?;
@@ -260,77 +182,143 @@ impl Bench {
             instance: Box::new(instance),
         };
         let label = format!("application-{connections}");
-        let launch = generator(
-            &self.programs.path("xtcp-generator")?,
-            &memif("client", &self.socket()),
-            connections,
-            (&self.out, &label),
-        )
-        .argument("--yields");
-        let (mut pair, measured) = Pair::connect(server, &launch)?;
-        let case = self.case(name, "set-ups", 0, before, &measured);
-        self.keep(case);
+        let launch = self.clients(&memif("client"), connections, &label)?.argument("--yields");
+        let (mut pair, measured) = Pair::connect(server, &launch, &self.screen)?;
+        self.keep_set_ups(APPLICATION, before, &measured);
         for bytes in [64, 1024] {
-            let step = format!(
-                "load,name=peak-{bytes},seconds={},in-flight=256,request={bytes}",
-                self.seconds
-            );
-            self.measure(&mut pair, name, "exchanges", bytes, &step)?;
+            self.peak(&mut pair, APPLICATION, bytes, 256)?;
         }
-        self.measure(&mut pair, name, "closes", 0, "close,how=fin,under-way=512")?;
+        self.close(&mut pair, APPLICATION, connections, 512)?;
         pair.end()
     }
 
     /// The same clients over the same veth pair: once the kernel answers, once the dataplane.
-    pub(crate) fn beside_the_kernel(&mut self, connections: u32) -> Outcome<()> {
-        for kernel in [true, false] {
-            VethPair::sweep(NEAR);
-            Namespace::sweep(NAMESPACE);
-            let namespace = Namespace::create(NAMESPACE)?;
-            let pair = VethPair::create(NEAR, FAR, &namespace)?;
-            let (name, server, clients_at) = if kernel {
-                namespace.add_address(FAR, "10.64.0.1".parse()?, 10)?;
-                ("Linux (veth)", self.start_kernel()?, NEAR)
-            } else {
-                let device = packet(FAR);
-                (
-                    "dataplane alone (veth)",
-                    self.start_dataplane(connections, &device, Some(NAMESPACE))?,
-                    NEAR,
-                )
-            };
-            let before = self.distance();
-            let label = format!("{}-{connections}", if kernel { "kernel" } else { "veth" });
-            let launch = generator(
-                &self.programs.path("xtcp-generator")?,
-                &packet(clients_at),
-                connections,
-                (&self.out, &label),
-            );
-            let (mut both, measured) = Pair::connect(server, &launch)?;
-            let case = self.case(name, "set-ups", 0, before, &measured);
+    fn over_veth(&mut self, connections: u32, kernel: bool) -> Outcome<()> {
+        let namespace = Namespace::create(NAMESPACE)?;
+        let _pair = VethPair::create(NEAR, FAR, &namespace)?;
+        let (name, server) = if kernel {
+            namespace.add_address(FAR, "10.64.0.1".parse()?, 10)?;
+            self.steer(&namespace)?;
+            (LINUX, self.kernel_server()?)
+        } else {
+            let room = ACTIVE + ROOM;
+            let options = format!("--forward-mode=echo --connections {room} --active {ACTIVE}");
+            (VETH, self.dataplane(&options, &packet(FAR), false, Some(NAMESPACE))?)
+        };
+        let before = self.distance();
+        let label = format!("{}-{connections}", if kernel { "kernel" } else { "veth" });
+        let launch = self.clients(&packet(NEAR), connections, &label)?;
+        let (mut both, measured) = Pair::connect(server, &launch, &self.screen)?;
+        self.keep_set_ups(name, before, &measured);
+        for bytes in [64, 1024] {
+            self.peak(&mut both, name, bytes, 64)?;
+        }
+        self.seed(&mut both, name, self.seconds)?;
+        self.close(&mut both, name, connections, 64)?;
+        both.end()
+    }
+
+    /// The kernel's own share of the work is to be done on the server's core, as the dataplane's is;
+    /// otherwise it would be done on the clients'.
+    fn steer(&self, namespace: &Namespace) -> Outcome<()> {
+        let cores = format!("{:x}", 1_u64 << self.cores.1.min(63));
+        let place = format!("/sys/class/net/{FAR}/queues/rx-0/rps_cpus");
+        let set = Launch::new("steering", "sh")
+            .argument("-c")
+            .argument(format!("echo {cores} > {place}"))
+            .inside(namespace.name());
+        set.finish(PATIENCE)?;
+        Ok(())
+    }
+
+    /// All clients have connected meanwhile.
+    fn keep_set_ups(&mut self, name: &str, before: f64, measured: &Measured) {
+        let case = self.case(name, "set-ups", 0, before, measured);
+        if case.open >= MANY {
             self.keep(case);
-            let seconds = self.seconds;
-            for bytes in [64, 1024] {
-                let step = format!(
-                    "load,name=peak-{bytes},seconds={seconds},in-flight=64,request={bytes}"
-                );
-                self.measure(&mut both, name, "exchanges", bytes, &step)?;
-            }
-            let step = format!("load,name=seed,seconds={seconds},rate=30000,request=1024");
-            self.measure(&mut both, name, "exchanges at 30,000/s", 1024, &step)?;
-            self.measure(&mut both, name, "closes", 0, "close,how=fin,under-way=64")?;
-            both.end()?;
-            drop(pair);
+        }
+    }
+
+    /// All clients end.
+    fn close(&mut self, pair: &mut Pair, name: &str, open: u32, under_way: u32) -> Outcome<()> {
+        if open >= MANY {
+            let step = format!("close,how=fin,under-way={under_way}");
+            self.measure(pair, name, "closes", 0, &step)?;
         }
         Ok(())
     }
 
-    fn socket(&self) -> String {
-        self.directory.join("memif.sock").display().to_string()
+    /// The most exchanges per second.
+    fn peak(&mut self, pair: &mut Pair, name: &str, bytes: u32, in_flight: u32) -> Outcome<Case> {
+        let seconds = self.seconds;
+        let step = format!(
+            "load,name=peak-{bytes},seconds={seconds},in-flight={in_flight},request={bytes}"
+        );
+        self.measure(pair, name, "exchanges", bytes, &step)
     }
 
-    fn start_kernel(&self) -> Outcome<Server> {
+    /// The specification's load.
+    fn seed(&mut self, pair: &mut Pair, name: &str, seconds: f64) -> Outcome<Case> {
+        let step = format!("load,name=seed,seconds={seconds},rate=30000,request=1024");
+        self.measure(pair, name, "exchanges at 30,000/s", 1024, &step)
+    }
+
+    /// Timed from outside: one stack with its clients on one core, then one on each of two.
+    fn two_cores(&mut self) -> Outcome<()> {
+        let program = self.programs.path("xtcp-counted")?;
+        let start = |core: usize| {
+            Launch::new("xtcp-counted", "taskset")
+                .arguments(&format!("-c {core}"))
+                .argument(program.display().to_string())
+                .arguments(&format!("{COUNTED} 64"))
+                .start()
+        };
+        let limit = self.screen.left();
+        let timed = |cores: &[usize]| -> Outcome<f64> {
+            let began = clock::now();
+            let mut running = Vec::<Running>::new();
+            for core in cores {
+                running.push(start(*core)?);
+            }
+            for one in &mut running {
+                let status = one.wait(limit)?;
+                if !status.success() {
+                    return Err(one.failure(status).into());
+                }
+            }
+            Ok(cores.len() as f64 * f64::from(COUNTED) / began.elapsed().as_secs_f64())
+        };
+        let (here, there) = self.cores;
+        for (word, cores) in [("one core", &[there][..]), ("two cores", &[here, there][..])] {
+            let before = self.distance();
+            let rate = timed(cores)?;
+            let after = self.distance();
+            self.keep(Case {
+                name: format!("{THREADS}, {word}, 1024 open, exchanges of 64 B"),
+                server: format!("{THREADS}, {word}"),
+                open: 1024,
+                what: "exchanges".to_owned(),
+                bytes: 64,
+                rate,
+                busy_ns: cores.len() as f64 * 1e9 / rate,
+                busy_share: 1.0,
+                distance_ns: (before, after),
+                ..Case::default()
+            });
+        }
+        Ok(())
+    }
+
+    /// The generator at one end of `device`.
+    fn clients(&self, device: &str, connections: u32, label: &str) -> Outcome<Launch> {
+        let program = self.programs.path("xtcp-generator")?;
+        // No more than the device's ring holds: the other end may be away for a while.
+        let under_way = if device.starts_with("net_memif") { 512 } else { 64 };
+        let launch = generator(&program, self.cores.0, device, connections, (&self.out, label));
+        Ok(launch.argument(format!("--step=connect,under-way={under_way}")))
+    }
+
+    fn kernel_server(&self) -> Outcome<Server> {
         let core = self.cores.1;
         let mut process = Launch::new("kernel-server", "taskset")
             .arguments(&format!("-c {core}"))
@@ -343,25 +331,21 @@ impl Bench {
         Ok(Server::Kernel { process, core })
     }
 
-    fn start_dataplane(
+    fn dataplane(
         &self,
-        connections: u32,
+        options: &str,
         device: &str,
+        huge: bool,
         namespace: Option<&str>,
     ) -> Outcome<Server> {
         let (control, worker) = self.cores;
-        let pages =
-            if self.huge { "--in-memory --iova-mode=va -m 128" } else { "--no-huge -m 128" };
+        let pages = if huge { "--in-memory --iova-mode=va -m 128" } else { "--no-huge -m 128" };
         let mut launch = Launch::new("xtcp-dataplane", self.programs.path("xtcp-dataplane")?)
             .arguments(&format!("-l {control},{worker} --no-pci {pages}"))
             .argument(format!("--vdev={device}"))
-            .arguments("-- --name figures --run-dir")
-            .argument(self.directory.display().to_string())
-            .arguments("--ip 10.64.0.1/10 --forward-mode=echo -i --ipv6-connections 1")
-            .arguments(&format!(
-                "--connections {} --active {ACTIVE}",
-                connections.max(ACTIVE) + 1000
-            ));
+            .arguments(&format!("-- --name {NAME} --run-dir {DIRECTORY}"))
+            .arguments("--ip 10.64.0.1/10 -i --ipv6-connections 1")
+            .arguments(options);
         if let Some(namespace) = namespace {
             launch = launch.inside(namespace);
         }
@@ -371,19 +355,24 @@ impl Bench {
     }
 }
 
-impl Drop for Bench {
-    fn drop(&mut self) {
-        // What cannot be removed is in the temporary directory, where it is found.
-        let _ = std::fs::remove_dir_all(&self.directory);
+/// Huge pages for one case, given back when it is over.
+struct Pages {
+    /// Whether there are enough.
+    huge: bool,
+    _guard: HugePages,
+}
+
+impl Pages {
+    /// As many as tables with room for so many connections, buffers and EAL take.
+    fn reserve(room: u32) -> Outcome<Self> {
+        let wanted = (u64::from(room) * 72 + (480 << 20)) / HUGE_PAGE_BYTES;
+        let guard = Stage::huge_pages(wanted)?;
+        Ok(Self { huge: HugePages::free()? >= wanted, _guard: guard })
     }
 }
 
-fn sized(bytes: u32) -> String {
-    if bytes == 0 { String::new() } else { format!(" of {bytes} B") }
-}
-
-fn memif(role: &str, socket: &str) -> String {
-    format!("net_memif0,role={role},socket={socket},socket-abstract=no")
+fn memif(role: &str) -> String {
+    format!("net_memif0,role={role},socket={DIRECTORY}/memif.sock,socket-abstract=no")
 }
 
 fn packet(interface: &str) -> String {

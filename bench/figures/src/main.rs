@@ -3,45 +3,35 @@
 
 mod cases;
 mod distance;
+mod measure;
 mod pair;
-mod server;
+mod priority;
+mod screen;
+mod stage;
 mod table;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
-use xtcp_bench::clock;
 use xtcp_bench::machine::need_root;
 use xtcp_report::compare;
 use xtcp_report::machine::Machine;
 
-use cases::{Bench, held_by_memory};
+use cases::{Kind, held_by_memory};
+use measure::Bench;
 use pair::Outcome;
-use table::Figures;
+use screen::Screen;
+use stage::Stage;
+use table::{Failed, Figures};
 
 /// Measures, compares, reports.
 #[derive(Debug, Parser)]
 #[command(version)]
 enum Arguments {
     /// Runs all cases and writes the table, JSON and charts
-    Table {
-        /// Directory for what is written
-        #[arg(long, default_value = "bench/out")]
-        out: PathBuf,
-        /// File whose table is replaced
-        #[arg(long)]
-        readme: Option<PathBuf>,
-        /// Most connections; fewer if memory holds no more
-        #[arg(long, default_value_t = 10_000_000)]
-        most: u32,
-        /// Seconds of each load
-        #[arg(long, default_value_t = 5.0)]
-        seconds: f64,
-        /// Only these cases: alone, application, kernel
-        #[arg(long, value_delimiter = ',')]
-        only: Vec<String>,
-    },
+    Table(Table),
     /// Puts two runs (JSON files) side by side
     Report {
         /// The first
@@ -49,30 +39,45 @@ enum Arguments {
         /// The second
         b: PathBuf,
     },
-    /// Serves an echo on the XTCP interface: the application of the table's cases
-    Server {
-        /// The appliance's name
-        #[arg(long, default_value = "xtcp")]
-        instance: String,
-        /// Where its sockets are
-        #[arg(long, default_value = "/run/xtcp")]
-        run_dir: PathBuf,
-        /// Its port
-        #[arg(long, default_value_t = 7)]
-        port: u16,
-    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Table {
+    /// Directory for what is written
+    #[arg(long, default_value = "bench/out")]
+    out: PathBuf,
+    /// File whose table is replaced
+    #[arg(long)]
+    readme: Option<PathBuf>,
+    /// Most connections; fewer if memory holds no more
+    #[arg(long, default_value_t = 10_000_000)]
+    most: u32,
+    /// Seconds of each load
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
+    /// Minutes that are not exceeded: what does not fit is left out and told
+    #[arg(long, default_value_t = 20.0)]
+    minutes: f64,
+    /// Two to three minutes: a hundred thousand connections at most, loads of a second
+    #[arg(long)]
+    quick: bool,
+    /// Leave the priority as it is; otherwise all runs at the highest, so that other work on the machine
+    /// disturbs less
+    #[arg(long)]
+    polite: bool,
+    /// Only these cases: alone, answer, application, kernel, cores
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse() {
-        Arguments::Table { out, readme, most, seconds, only } => {
-            table(&out, readme.as_deref(), most, seconds, &only)
-        }
-        Arguments::Report { a, b } => report(&a, &b),
-        Arguments::Server { instance, run_dir, port } => server::serve(&instance, run_dir, port),
+        Arguments::Table(options) => table(&options),
+        Arguments::Report { a, b } => report(&a, &b).map(|()| true),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("xtcp-figures: {error}");
             ExitCode::FAILURE
@@ -91,47 +96,96 @@ fn report(a: &Path, b: &Path) -> Outcome<()> {
     Ok(())
 }
 
-fn table(
-    out: &Path,
-    readme: Option<&Path>,
-    most: u32,
-    seconds: f64,
-    only: &[String],
-) -> Outcome<()> {
-    need_root()?;
-    let began = clock::now();
-    let mut bench = Bench::new(out, seconds)?;
-    let wanted = |name: &str| only.is_empty() || only.iter().any(|one| one == name);
-    if wanted("alone") {
-        bench.alone(1000, true)?;
-        if most >= 1_000_000 {
-            bench.alone(1_000_000, true)?;
-        }
-        let held = held_by_memory(most);
-        if held > 1_000_000 {
-            bench.alone(held, false)?;
-        }
-    }
-    if wanted("application") {
-        bench.application(1000)?;
-        if most >= 1_000_000 {
-            bench.application(1_000_000)?;
-        }
-    }
-    if wanted("kernel") {
+impl Table {
+    /// What is run, the most telling first.
+    fn kinds(&self) -> Vec<Kind> {
+        let (few, many) = if self.quick { (1000, 100_000) } else { (1000, 1_000_000) };
+        let many = many.min(self.most);
+        let mut kinds = vec![Kind::Alone(few), Kind::Alone(many)];
         // A process of the kernel's has 20,000 descriptors on many machines.
-        for connections in [1000, 10_000] {
-            bench.beside_the_kernel(connections)?;
+        let on_both = if self.quick { &[10_000][..] } else { &[1000, 10_000][..] };
+        kinds.extend(on_both.iter().flat_map(|open| [Kind::Linux(*open), Kind::Veth(*open)]));
+        kinds.extend([Kind::Application(few), Kind::Application(many), Kind::Cores]);
+        kinds.extend([Kind::Answer(64), Kind::Answer(1024)]);
+        let most = held_by_memory(self.most);
+        if !self.quick && most > many {
+            kinds.extend([Kind::Alone(most), Kind::Application(most)]);
         }
+        kinds.dedup();
+        let wanted =
+            |kind: &Kind| self.only.is_empty() || self.only.iter().any(|o| o == kind.group());
+        kinds.retain(wanted);
+        kinds
     }
-    let figures = Figures {
+
+    fn seconds(&self) -> f64 {
+        if self.quick { self.seconds.min(1.0) } else { self.seconds }
+    }
+}
+
+/// Runs the cases; one that fails is told, and the others go on. Says whether all went well.
+fn table(options: &Table) -> Outcome<bool> {
+    need_root()?;
+    let stage = Stage::set(options.polite)?;
+    let (kinds, seconds) = (options.kinds(), options.seconds());
+    let expected = kinds.iter().map(|kind| kind.expected(seconds)).sum();
+    let limit = Duration::try_from_secs_f64(options.minutes * 60.0)?;
+    let mut bench = Bench::new(&options.out, seconds, Screen::new(expected, limit))?;
+    let mut figures = Figures {
         command: std::env::args().collect::<Vec<_>>().join(" "),
         machine: Machine::look(),
-        took: began.elapsed().as_secs_f64(),
-        cases: std::mem::take(&mut bench.cases),
-        memory: std::mem::take(&mut bench.memory),
+        ..Figures::default()
     };
-    figures.write(out, readme)?;
+    for (index, kind) in kinds.iter().enumerate() {
+        let name = format!("{} of {}: {}", index + 1, kinds.len(), kind.name());
+        let outcome = if bench.screen.begin(&name, kind.expected(seconds)) {
+            bench.run(*kind)
+        } else {
+            Err(format!("left out: it does not fit into {} minutes", options.minutes).into())
+        };
+        bench.screen.end();
+        stage.wait_if_ending();
+        if let Err(error) = outcome {
+            bench.screen.say(&format!("  FAILED: {error}"));
+            figures.failed.push(Failed { name: kind.name(), why: error.to_string() });
+        }
+        figures.took = bench.screen.elapsed();
+        figures.cases.clone_from(&bench.cases);
+        figures.memory.clone_from(&bench.memory);
+        figures.write(&options.out, None)?;
+    }
+    bench.screen.clear();
+    figures.write(&options.out, options.readme.as_deref())?;
     println!("\n{}", figures.markdown());
-    Ok(())
+    Ok(figures.failed.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(line: &str) -> Table {
+        let words = ["xtcp-figures", "table"].into_iter().chain(line.split_whitespace());
+        match Arguments::parse_from(words) {
+            Arguments::Table(options) => options,
+            Arguments::Report { .. } => panic!("no table"),
+        }
+    }
+
+    #[test]
+    fn the_whole_table_is_expected_within_its_time() {
+        let all = options("");
+        let expected: f64 = all.kinds().iter().map(|kind| kind.expected(all.seconds())).sum();
+        assert!(expected < 15.0 * 60.0, "{expected} s, with what is run again to come");
+        let quick = options("--quick");
+        let expected: f64 = quick.kinds().iter().map(|kind| kind.expected(quick.seconds())).sum();
+        assert!(expected < 3.0 * 60.0, "{expected} s");
+    }
+
+    #[test]
+    fn cases_are_chosen_by_group_and_by_size() {
+        assert!(options("--only cores").kinds() == [Kind::Cores]);
+        assert_eq!(options("--only alone --most 1000").kinds(), [Kind::Alone(1000)]);
+        assert!(options("").kinds().contains(&Kind::Linux(10_000)));
+    }
 }

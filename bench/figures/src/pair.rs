@@ -6,16 +6,18 @@ use std::time::Duration;
 
 use serde_json::Value;
 use xtcp_bench::appliance::Instance;
-use xtcp_bench::clock;
+use xtcp_bench::clock::{self, Deadline};
 use xtcp_bench::process::{Launch, Running};
 use xtcp_report::sample::StepReport;
+
+use crate::screen::Screen;
 
 pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// How long a process has to say what is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long a step may take beyond its own time: ten million set-ups.
-const STEP: Duration = Duration::from_secs(240);
+/// How long the generator has to write its files.
+const ENDING: Duration = Duration::from_secs(30);
 
 /// What a server has used so far.
 #[derive(Clone, Copy, Debug, Default)]
@@ -119,21 +121,24 @@ pub(crate) struct Measured {
 
 impl Pair {
     /// Starts the generator against a server that is up; it connects all clients.
-    pub(crate) fn connect(server: Server, generator: &Launch) -> Outcome<(Self, Measured)> {
-        let mut server = server;
+    pub(crate) fn connect(
+        mut server: Server,
+        generator: &Launch,
+        screen: &Screen,
+    ) -> Outcome<(Self, Measured)> {
         let before = server.used()?;
         let generator = generator.start()?;
         let mut pair = Self { server, generator, heard: 0 };
-        let clients = pair.next_step()?;
+        let clients = pair.next_step(screen)?;
         let measured = pair.since(before, clients)?;
         Ok((pair, measured))
     }
 
     /// Has the clients do one step.
-    pub(crate) fn step(&mut self, step: &str) -> Outcome<Measured> {
+    pub(crate) fn step(&mut self, step: &str, screen: &Screen) -> Outcome<Measured> {
         let before = self.server.used()?;
         self.generator.tell(step)?;
-        let clients = self.next_step()?;
+        let clients = self.next_step(screen)?;
         self.since(before, clients)
     }
 
@@ -141,42 +146,49 @@ impl Pair {
         let after = self.server.used()?;
         let wall_ns = (after.at_us - before.at_us) * 1000.0;
         let share = (after.busy - before.busy) / (after.all - before.all).max(1.0);
-        if let Some(why) = clients.failures.first() {
-            eprintln!("  {} failed: {why}", clients.failed);
-        }
         Ok(Measured { clients, busy_ns: share * wall_ns, busy_share: share })
     }
 
-    fn next_step(&mut self) -> Outcome<StepReport> {
-        let (line, heard) =
-            self.generator.wait_for_line(self.heard, "what a step came to", STEP, |line| {
-                line.starts_with("{\"step\":")
-            })?;
-        self.heard = heard;
-        let mut value: Value = serde_json::from_str(&line)?;
-        Ok(serde_json::from_value(value["step"].take())?)
+    /// What the step comes to; its seconds are shown meanwhile.
+    fn next_step(&mut self, screen: &Screen) -> Outcome<StepReport> {
+        let limit = Deadline::within(screen.left());
+        loop {
+            let (line, heard) = self.generator.wait_for_line(
+                self.heard,
+                "what a step came to",
+                limit.left(),
+                |l| l.starts_with("{\"step\":") || l.starts_with("{\"second\":"),
+            )?;
+            self.heard = heard;
+            let mut value: Value = serde_json::from_str(&line)?;
+            if value["step"].is_object() {
+                return Ok(serde_json::from_value(value["step"].take())?);
+            }
+            screen.second(&serde_json::from_value(value["second"].take())?);
+        }
     }
 
     /// Ends the generator, which writes its files, and then the server.
     pub(crate) fn end(mut self) -> Outcome<()> {
         self.generator.tell("")?;
         // One whose clients had failures says so by its status; they are in its report.
-        let _ = self.generator.wait(STEP);
+        self.generator.wait(ENDING)?;
         Ok(())
     }
 }
 
-/// The generator's command line at one end of `device`.
+/// The generator's command line on `core` at one end of `device`.
 pub(crate) fn generator(
     program: &Path,
+    core: usize,
     device: &str,
     connections: u32,
     (out, label): (&Path, &str),
 ) -> Launch {
     Launch::new("xtcp-generator", program)
-        .arguments("-l 0 --no-pci --no-huge -m 128")
+        .arguments(&format!("-l {core} --no-pci --no-huge -m 128"))
         .argument(format!("--vdev={device}"))
-        .arguments("-- --server 10.64.0.1:7 --clients 10.65.0.0/16 --hold --step connect")
+        .arguments("-- --server 10.64.0.1:7 --clients 10.65.0.0/16 --hold")
         .arguments(&format!("--connections {connections} --label {label} --out"))
         .argument(out.display().to_string())
 }

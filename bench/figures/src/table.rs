@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use xtcp_report::machine::Machine;
 use xtcp_report::plot::{self, Axis, Series};
 
-use crate::cases::{Case, Memory};
+use crate::measure::{Case, Memory};
 use crate::pair::Outcome;
 
 /// Everything of one run.
@@ -23,19 +23,29 @@ pub(crate) struct Figures {
     pub(crate) cases: Vec<Case>,
     /// Memory by connections.
     pub(crate) memory: Vec<Memory>,
+    /// Cases that came to nothing, or not to their end.
+    pub(crate) failed: Vec<Failed>,
+}
+
+/// A case that failed.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Failed {
+    pub(crate) name: String,
+    pub(crate) why: String,
 }
 
 impl Figures {
-    /// Bytes for each connection beyond those of the smallest case, by connections.
-    fn bytes_each(&self) -> Vec<(u32, f64)> {
-        let Some(least) = self.memory.iter().min_by_key(|memory| memory.open) else {
+    /// By connections: the bytes that each costs beyond what the smallest case holds, and those of the
+    /// whole process divided by them.
+    fn bytes_each(&self) -> Vec<(u32, f64, f64)> {
+        let Some(least) = self.memory.iter().min_by_key(|memory| memory.room) else {
             return Vec::new();
         };
-        let more = self.memory.iter().filter(|memory| memory.open > 100_000);
+        let more = self.memory.iter().filter(|memory| memory.room > least.room);
         let each = more.map(|memory| {
-            // The smallest case has room for as many connections as its other tables.
             let bytes = memory.bytes.saturating_sub(least.bytes) as f64;
-            (memory.open, bytes / f64::from(memory.open))
+            let whole = memory.bytes as f64 / f64::from(memory.open.max(1));
+            (memory.open, bytes / f64::from(memory.room - least.room), whole)
         });
         each.collect()
     }
@@ -58,27 +68,46 @@ impl Figures {
                 )
             });
             let moved = if case.moved { " (moved)" } else { "" };
+            let segments = match case.segments {
+                0.0 => String::new(),
+                segments => format!("{segments:.2}"),
+            };
             // Writing to a string cannot fail.
             let _ = writeln!(
                 text,
-                "| {} | {} | {:.0} | {:.2} | {latency} | {:.0} / {:.0}{moved} |",
+                "| {} | {} | {:.0} | {segments} | {latency} | {:.0} / {:.0}{moved} |",
                 case.name,
                 grouped(case.rate),
                 case.busy_ns,
-                case.segments,
                 case.distance_ns.0,
                 case.distance_ns.1
             );
         }
-        text += "\n";
-        for (open, bytes) in self.bytes_each() {
+        text += "\n| memory of the dataplane's process | each connection | all of it, by connections |\n";
+        text += "|---|---:|---:|\n";
+        for (open, bytes, whole) in self.bytes_each() {
+            let open = grouped(f64::from(open));
+            let _ = writeln!(text, "| {open} open, idle | {bytes:.1} B | {whole:.1} B |");
+        }
+        text += &self.ratios();
+        text + &self.what_went_wrong()
+    }
+
+    /// What a reader has to know before believing the table.
+    fn what_went_wrong(&self) -> String {
+        let mut text = String::new();
+        for case in self.cases.iter().filter(|case| case.failed > 0 || case.missed > 0) {
             let _ = writeln!(
                 text,
-                "Memory per idle connection with {} open: {bytes:.1} B.",
-                grouped(f64::from(open))
+                "\n{}: {} connections failed, {} requests were due and not made.",
+                case.name, case.failed, case.missed
             );
         }
-        text + &self.ratios()
+        for Failed { name, why } in &self.failed {
+            let why = why.lines().next().unwrap_or_default();
+            let _ = writeln!(text, "\n{name}: not to its end, {why}");
+        }
+        text
     }
 
     /// What compares, as ratios.
@@ -98,6 +127,17 @@ impl Figures {
                     );
                 }
             }
+        }
+        let threads = |cores| {
+            let name = format!("stack and clients in one thread, {cores}");
+            self.cases.iter().find(|case| case.server == name).map(|case| case.rate)
+        };
+        if let (Some(one), Some(two)) = (threads("one core"), threads("two cores")) {
+            let _ = writeln!(
+                text,
+                "| two stacks on two cores, nothing shared, against one: rate | {:.2} |",
+                two / one
+            );
         }
         for (what, bytes) in [("set-ups", 0), ("closes", 0), ("exchanges", 64), ("exchanges", 1024)]
         {
@@ -141,6 +181,10 @@ impl Figures {
         for case in
             self.cases.iter().filter(|case| case.what == "exchanges" || case.what == "set-ups")
         {
+            if case.segments == 0.0 {
+                // Without a device between them: not to be compared with the others.
+                continue;
+            }
             let sized =
                 if case.bytes == 0 { String::new() } else { format!(" of {} B", case.bytes) };
             let name = format!("{}: {}{sized}", case.server, case.what);
@@ -152,10 +196,17 @@ impl Figures {
         }
         let rate = Axis { name: "per second", logarithmic: true };
         plot::lines(&out.join("rate.svg"), "Rate against connections open", open, rate, &series)?;
-        let each = self.bytes_each().into_iter().map(|(open, bytes)| (f64::from(open), bytes));
+        let each = self.bytes_each();
+        let points = |of: fn(&(u32, f64, f64)) -> f64| {
+            each.iter()
+                .map(|one| (f64::from(one.0), of(one)))
+                .filter(|point| point.1 < 1000.0)
+                .collect()
+        };
         let series = [
-            Series { name: "this project, IPv4".to_owned(), points: each.collect() },
-            Series { name: "goal".to_owned(), points: vec![(1e5, 128.0), (1e8, 128.0)] },
+            Series { name: "each connection, IPv4".to_owned(), points: points(|one| one.1) },
+            Series { name: "the whole process, divided".to_owned(), points: points(|one| one.2) },
+            Series { name: "goal".to_owned(), points: vec![(1e5, 128.0), (1e7, 128.0)] },
         ];
         let bytes = Axis { name: "bytes of the server's process for each", logarithmic: false };
         plot::lines(&out.join("memory.svg"), "Memory per idle connection", open, bytes, &series)?;
@@ -172,7 +223,7 @@ const BEGIN: &str = "<!-- figures: written by make bench -->";
 const END: &str = "<!-- end of figures -->";
 
 /// `1,234,567`.
-fn grouped(value: f64) -> String {
+pub(crate) fn grouped(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -204,9 +255,10 @@ mod tests {
                 case("dataplane alone (veth)", "exchanges", 1000, 64, 3e5),
             ],
             memory: vec![
-                Memory { open: 1000, bytes: 100_000_000 },
-                Memory { open: 1_000_000, bytes: 170_000_000 },
+                Memory { open: 1000, room: 70_000, bytes: 100_000_000 },
+                Memory { open: 1_000_000, room: 1_070_000, bytes: 170_000_000 },
             ],
+            failed: vec![Failed { name: "one".to_owned(), why: "it broke\nhere".to_owned() }],
             ..Figures::default()
         };
         let text = figures.markdown();
@@ -216,7 +268,8 @@ mod tests {
         );
         assert!(text.contains("same veth and clients: rate | 3.00 |"), "{text}");
         assert_eq!(text.matches("rate |").count(), 1, "{text}");
-        assert!(text.contains("with 1,000,000 open: 70.0 B."), "{text}");
+        assert!(text.contains("| 1,000,000 open, idle | 70.0 B | 170.0 B |"), "{text}");
+        assert!(text.ends_with("one: not to its end, it broke\n"), "{text}");
     }
 
     #[test]

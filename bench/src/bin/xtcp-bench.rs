@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::Parser;
 use xtcp_bench::client::{self, Event, Framing, Load, Plan, StepReport};
 use xtcp_bench::echo_server::EchoServer;
-use xtcp_bench::exchange::{Exchange, Place, serve_by_xtcp, serve_from_the_kernel};
+use xtcp_bench::exchange::{Exchange, Place, echo_by_xtcp, serve_by_xtcp, serve_from_the_kernel};
 use xtcp_bench::measure::{Failure, acknowledgement, batch, wakeup};
 
 /// Clients, servers and measurements of XTCP. The measurements need root and a release build; each
@@ -32,7 +32,9 @@ enum Arguments {
         #[command(flatten)]
         exchange: ExchangeArguments,
     },
-    /// Answers requests of a fixed size, as an application of XTCP: the answer acknowledges.
+    /// Answers requests of a fixed size, as an application of XTCP: the answer acknowledges. Without a
+    /// size it sends back whatever comes, at once.
+    #[command(name = "server", alias = "xtcp-server")]
     XtcpServer {
         /// Name of the appliance's instance.
         #[arg(long, default_value = "xtcp")]
@@ -54,6 +56,32 @@ enum Arguments {
     Wakeup(wakeup::Options),
     /// What a request costs in the application library and over the rings, by the size of its batch.
     Batch(batch::Options),
+    /// Puts two runs (JSON files of bench/out) side by side: `report A.json B.json`.
+    #[command(disable_help_flag = true)]
+    Report(Words),
+    /// Every figure in one run, as `make bench` has them: `table --quick`, `table --help`.
+    #[command(disable_help_flag = true)]
+    Table(Words),
+    /// Millions of clients in user space on a DPDK device: `generator [EAL ARGUMENTS] -- --help`.
+    #[command(disable_help_flag = true)]
+    Generator(Words),
+}
+
+/// The command line of a program beside this one.
+#[derive(Clone, Debug, clap::Args)]
+struct Words {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    words: Vec<String>,
+}
+
+impl Words {
+    /// Becomes that program; comes back only if it is not there.
+    fn become_program(&self, program: &str, subcommand: Option<&str>) -> Result<ExitCode, Failure> {
+        use std::os::unix::process::CommandExt as _;
+        let path = std::env::current_exe()?.with_file_name(program);
+        let error = std::process::Command::new(&path).args(subcommand).args(&self.words).exec();
+        Err(format!("{}: {error}; `make build` builds it", path.display()).into())
+    }
 }
 
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -121,6 +149,9 @@ fn main() -> ExitCode {
         Arguments::Acknowledgement(options) => acknowledgement::run(&options).map(succeeded),
         Arguments::Wakeup(options) => wakeup::run(&options).map(succeeded),
         Arguments::Batch(options) => batch::run(&options).map(succeeded),
+        Arguments::Report(words) => words.become_program("xtcp-figures", Some("report")),
+        Arguments::Table(words) => words.become_program("xtcp-figures", Some("table")),
+        Arguments::Generator(words) => words.become_program("xtcp-generator", None),
     };
     match outcome {
         Ok(code) => code,
@@ -149,8 +180,11 @@ fn run_server(listen: SocketAddr, exchange: Option<Exchange>) -> io::Result<Exit
 }
 
 fn run_application(place: &Place, exchange: Option<Exchange>) -> Result<ExitCode, Failure> {
-    let exchange = exchange.ok_or("say how large requests are: --exchange 1024")?;
-    serve_by_xtcp(place, exchange, || println!("ready on port {}", place.port))?;
+    let ready = || println!("ready on port {}", place.port);
+    match exchange {
+        Some(exchange) => serve_by_xtcp(place, exchange, ready)?,
+        None => echo_by_xtcp(place, ready)?,
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,32 +1,39 @@
-//! A server application on the XTCP interface that sends back what comes: acknowledgement and answer
-//! go together.
+//! An application of XTCP that sends back what comes, as it comes: acknowledgement and answer go
+//! together, and nothing waits.
 
-use std::error::Error;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use xtcp::{Accept, Acknowledge, Application, Attach, Event, GroupOptions};
+use xtcp::{Accept, Acknowledge, Application, Attach, Error, Event, GroupOptions};
 
-/// Serves until it is killed.
-pub(crate) fn serve(instance: &str, run_dir: PathBuf, port: u16) -> Result<(), Box<dyn Error>> {
+use super::Place;
+
+/// Most bytes of requests that wait to be answered.
+const RECEIVE_BYTES: u64 = 64 << 20;
+
+/// Serves until the appliance is gone; calls `ready` when clients may come.
+///
+/// # Errors
+/// When the appliance is not there, refuses, or goes.
+pub fn serve(place: &Place, ready: impl FnOnce()) -> Result<(), Error> {
     let attach = Attach {
-        instance: instance.to_owned(),
-        run_dir,
-        receive_bytes: 64 << 20,
-        ..Attach::new("figures")
+        instance: place.instance.clone(),
+        run_dir: place.run_dir.clone(),
+        receive_bytes: RECEIVE_BYTES,
+        ..Attach::new("echo")
     };
     let (application, mut inbox) = Application::attach(&attach)?;
     application.open_group(&GroupOptions {
         accept: Accept::Automatic,
         acknowledge: Acknowledge::ByApplication { deadline: Duration::ZERO },
-        ..GroupOptions::new("figures", port)
+        ..GroupOptions::new("echo", place.port)
     })?;
-    println!("ready on port {port}");
+    ready();
     while inbox.wait(None)? {
         let mut batch = inbox.receive()?;
         while let Some(event) = batch.next_event() {
             match event {
-                Event::Acceptable(client) => drop(client.accept()?),
+                // Who cannot be accepted now is offered again or gives up.
+                Event::Acceptable(client) => drop(client.accept()),
                 Event::Request(mut request) => {
                     let len = request.len();
                     let bytes = request.contiguous().into_owned();
