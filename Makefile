@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo run bench test soak check clean
+.PHONY: help setup build demo run bench quick test soak check clean
 
 PACKAGES := $(shell sed -e 's/\#.*//' docker/packages.txt)
 export CARGO_TERM_PROGRESS_WHEN ?= auto
@@ -35,8 +35,11 @@ demo: build ## show it: kernel clients of a namespace served through DPDK; ends 
 run: build ## bring the same up and keep it until Ctrl-C
 	target/release/xtcp-demo run
 
-bench: build ## measure everything beside the Linux kernel; table in bench/README.md, charts in bench/out
-	target/release/xtcp-figures table --out bench/out --readme bench/README.md
+bench: build ## measure everything beside the Linux kernel, 10 to 20 minutes; table in bench/README.md
+	target/release/xtcp-bench table --out bench/out --readme bench/README.md
+
+quick: build ## the same in two minutes with fewer connections; table and charts only in bench/out
+	target/release/xtcp-bench table --quick --out bench/out
 
 test: build ## run every test; the kernel's part needs root
 	bench/run-tests
