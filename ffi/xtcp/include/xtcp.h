@@ -26,7 +26,8 @@
  *   -EOPNOTSUPP  not what can be asked here
  *
  * NUMBERS. gd and cd are given in ascending order from 1 on, and begin again after 2147483647. So
- * the number of something that is closed names nothing, and not the next one that comes.
+ * the number of something that is closed names nothing, and not the next one that comes. Each pool
+ * has its own cd; groups of different pools may have connections of the same number.
  *
  * THREADS. A pool, its groups and its connections belong to the thread that made the pool; another
  * thread's calls with their numbers give -EBADF. Threads that share the work have a pool each. The

@@ -207,3 +207,51 @@ fn local_clients_are_served_by_the_same_calls() {
     assert_eq!(xtcp_close_group(gd), 0);
     assert!(!path.exists());
 }
+
+#[test]
+fn pools_of_one_thread_are_served_together_and_end_alone() {
+    let (appliance, first, one) = group();
+    let second = open_pool(&appliance);
+    let two = open_group(second, PORT + 1, &[]);
+    assert!(second > first && two > one, "{}", last_error());
+    assert_eq!(appliance.applications(), ["test", "test"], "each has memory of its own");
+
+    let (here, there) = (appliance.connect(PORT), appliance.connect(PORT + 1));
+    for gd in [one, two] {
+        assert_eq!(select(&mut set(&[]), &mut set(&[gd])), 1, "{}", last_error());
+    }
+    let mut waiting = set(&[one, two]);
+    assert_eq!(select(&mut set(&[]), &mut waiting), 2, "groups of both pools");
+    let (cd, of_second) = (xtcp_accept(one), xtcp_accept(two));
+    assert!(cd > 0 && of_second > 0, "{}", last_error());
+    appliance.send(here, b"here");
+    appliance.send(there, b"there");
+    readable(one);
+    readable(two);
+    assert_eq!(recv(two, 9), (5, of_second, b"there".to_vec()));
+    assert_eq!(recv(one, 9), (4, cd, b"here".to_vec()));
+    assert_eq!(send(one, cd, 5, b"x"), -libc::EINVAL, "what the other pool was given is not its");
+
+    assert_eq!(xtcp_close_pool(second), 0);
+    assert_eq!(send(two, of_second, 5, b"gone"), -libc::EBADF);
+    assert_eq!(send(one, cd, 4, b"still"), 5);
+    appliance.expect(here, "still");
+    assert_eq!(xtcp_close_pool(first), 0);
+}
+
+#[test]
+fn a_client_that_is_refused_is_reset_and_the_next_is_not() {
+    let (appliance, pd, gd) = group();
+    assert_eq!(xtcp_refuse(gd), -libc::EAGAIN, "nobody waits");
+    assert_eq!(xtcp_refuse(gd + 1), -libc::EBADF);
+    let unwanted = appliance.connect(PORT);
+    assert_eq!(select(&mut set(&[]), &mut set(&[gd])), 1);
+    assert_eq!(xtcp_refuse(gd), 0, "{}", last_error());
+    let wanted = appliance.connect(PORT);
+    let cd = accept(gd);
+    appliance.expect_stage(unwanted, Stage::Reset);
+    appliance.expect_stage(wanted, Stage::Open);
+    assert_eq!(recv(gd, 9), (-libc::EAGAIN, 0, Vec::new()), "the refused was nobody's");
+    assert_eq!(xtcp_close(gd, cd), 0);
+    assert_eq!(xtcp_close_pool(pd), 0);
+}
