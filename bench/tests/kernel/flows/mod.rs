@@ -234,6 +234,15 @@ impl Call {
         assert_eq!(got, answer);
     }
 
+    /// The client's congestion window, in segments, as its kernel has it.
+    fn congestion_window(&self, rig: &Rig) -> u32 {
+        let port = self.stream.local_addr().unwrap().port();
+        let line = format!("ss --tcp --info --no-header --numeric sport = :{port}");
+        let said = rig.namespace.run(&line).unwrap_or_else(|error| panic!("{error}"));
+        let window = said.split_whitespace().find_map(|word| word.strip_prefix("cwnd:"));
+        window.and_then(|window| window.parse().ok()).unwrap_or_else(|| panic!("no window: {said}"))
+    }
+
     /// Closes in order; what both ends saw after the handshake and before that.
     fn finish(mut self, app: &mut App) -> [Vec<String>; 2] {
         self.stream.shutdown(std::net::Shutdown::Write).unwrap();
