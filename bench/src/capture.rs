@@ -50,7 +50,7 @@ impl Capture {
         namespace: &str,
         file: &Path,
     ) -> Result<Self, ProcessError> {
-        Self::start_with("-s 0 --immediate-mode -U", interface, namespace, file)
+        Self::start_with("-s 0 -B 65536 --immediate-mode -U", interface, namespace, file)
     }
 
     fn start_with(

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::io::{self, BufRead, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use clap::Parser;
 use xtcp_bench::client::{self, Event, Framing, Load, Plan, StepReport};
 use xtcp_bench::echo_server::EchoServer;
 use xtcp_bench::exchange::{Exchange, Place, echo_by_xtcp, serve_by_xtcp, serve_from_the_kernel};
+use xtcp_bench::measure::impairment::{self, transfer, wire};
 use xtcp_bench::measure::{Failure, acknowledgement, batch, wakeup};
 
 /// Clients, servers and measurements of XTCP. The measurements need root and a release build; each
@@ -19,6 +20,7 @@ use xtcp_bench::measure::{Failure, acknowledgement, batch, wakeup};
 ///   xtcp-bench acknowledgement      packets per exchange, XTCP against the kernel's own TCP
 ///   xtcp-bench wakeup               how long a sleeping application takes to be awake
 ///   xtcp-bench batch                what a request costs in batches of 1, 8, 32
+///   xtcp-bench impairments          loss, reordering, corruption, a narrow place, beside Linux
 #[derive(Debug, Parser)]
 #[command(version, verbatim_doc_comment)]
 enum Arguments {
@@ -56,6 +58,37 @@ enum Arguments {
     Wakeup(wakeup::Options),
     /// What a request costs in the application library and over the rings, by the size of its batch.
     Batch(batch::Options),
+    /// What loss, reordering, duplication, corruption and a narrow place do to transfers by XTCP and by
+    /// the kernel's own TCP, over the same path with the same clients; captures judged by tshark.
+    Impairments(impairment::Options),
+    /// Carries frames between two interfaces, later, fewer, twice or damaged; ends by SIGTERM.
+    Wire(wire::Options),
+    /// Transfers in both directions with a server of transfers; says as JSON how long each took.
+    Transfer(transfer::Plan),
+    /// A server of transfers on kernel sockets: NewReno on --port, CUBIC on the next.
+    KernelTransfers {
+        /// Address to listen on.
+        #[arg(long, default_value = "127.0.0.1")]
+        address: IpAddr,
+        /// The first of two ports.
+        #[arg(long, default_value_t = 7300)]
+        port: u16,
+    },
+    /// A server of transfers as an application of XTCP: NewReno on --port, CUBIC on the next.
+    XtcpTransfers {
+        /// Name of the appliance's instance.
+        #[arg(long, default_value = "xtcp")]
+        instance: String,
+        /// Where the instances' sockets are.
+        #[arg(long, default_value = "/run/xtcp")]
+        run_dir: PathBuf,
+        /// The first of two ports.
+        #[arg(long, default_value_t = 7300)]
+        port: u16,
+        /// The stack acknowledges what comes by itself, not the application.
+        #[arg(long)]
+        on_receive: bool,
+    },
     /// Puts two runs (JSON files of bench/out) side by side: `report A.json B.json`.
     #[command(disable_help_flag = true)]
     Report(Words),
@@ -152,6 +185,20 @@ fn main() -> ExitCode {
         Arguments::Report(words) => words.become_program("xtcp-figures", Some("report")),
         Arguments::Table(words) => words.become_program("xtcp-figures", Some("table")),
         Arguments::Generator(words) => words.become_program("xtcp-generator", None),
+        Arguments::Impairments(options) => impairment::run(&options).map(succeeded),
+        Arguments::Wire(options) => wire::run(&options).map(succeeded).map_err(Failure::from),
+        Arguments::Transfer(plan) => run_transfers(&plan).map_err(Failure::from),
+        Arguments::KernelTransfers { address, port } => {
+            transfer::serve_from_the_kernel(address, port, || println!("ready on port {port}"))
+                .map(succeeded)
+                .map_err(Failure::from)
+        }
+        Arguments::XtcpTransfers { instance, run_dir, port, on_receive } => {
+            let place = transfer::Place { instance, run_dir, first: port, on_receive };
+            transfer::serve_by_xtcp(&place, || println!("ready on port {port}"))
+                .map(succeeded)
+                .map_err(Failure::from)
+        }
     };
     match outcome {
         Ok(code) => code,
@@ -185,6 +232,12 @@ fn run_application(place: &Place, exchange: Option<Exchange>) -> Result<ExitCode
         Some(exchange) => serve_by_xtcp(place, exchange, ready)?,
         None => echo_by_xtcp(place, ready)?,
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_transfers(plan: &transfer::Plan) -> io::Result<ExitCode> {
+    let outcome = transfer::run_clients(plan)?;
+    println!("{}", serde_json::to_string(&outcome)?);
     Ok(ExitCode::SUCCESS)
 }
 

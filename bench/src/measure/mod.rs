@@ -1,8 +1,9 @@
 //! Measurements anyone can repeat: `xtcp-bench acknowledgement`, `xtcp-bench wakeup`,
-//! `xtcp-bench batch`. Each prints a report and leaves it, with what it was made from, in a directory.
+//! `xtcp-bench batch`, `xtcp-bench impairments`. Each prints a report and leaves it, with what it was made from, in a directory.
 
 pub mod acknowledgement;
 pub mod batch;
+pub mod impairment;
 mod played;
 mod stage;
 pub mod wakeup;

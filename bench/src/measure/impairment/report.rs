@@ -1,0 +1,178 @@
+//! The matrix as a table: each case once, XTCP beside Linux.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use super::cases::{Impairment, Kind};
+use super::stage::Side;
+use super::verdict::odd;
+use super::{Measured, Options};
+
+/// A case's runs, one side's.
+struct Runs<'m>(Vec<&'m Measured>);
+
+impl Runs<'_> {
+    fn median(&self, figure: impl Fn(&Measured) -> f64) -> f64 {
+        let mut all: Vec<f64> = self.0.iter().map(|one| figure(one)).collect();
+        all.sort_by(f64::total_cmp);
+        all.get(all.len() / 2).copied().unwrap_or(0.0)
+    }
+
+    fn goodput(&self) -> f64 {
+        self.median(|one| one.goodput)
+    }
+
+    fn p99_ms(&self) -> f64 {
+        self.median(|one| one.p99_ms)
+    }
+
+    /// Of a hundred segments with text, how many were sent again, and how many of them in vain.
+    fn again(&self) -> String {
+        let sum = |count: fn(&Measured) -> u64| self.0.iter().map(|one| count(one)).sum::<u64>();
+        let texts = sum(|one| one.verdict.texts).max(1) as f64;
+        let share = |count: u64| count as f64 * 100.0 / texts;
+        let (again, spurious) = (sum(|one| one.verdict.again), sum(|one| one.verdict.spurious));
+        format!("{:.1} ({:.1})", share(again), share(spurious))
+    }
+
+    /// Of a hundred frames, how many the wire lost, and how many of them in its queue.
+    fn lost(&self) -> String {
+        let sum = |place: usize| self.0.iter().map(|one| one.lost[place]).sum::<u64>() as f64;
+        let share = |place: usize| sum(place) * 100.0 / sum(0).max(1.0);
+        format!("{:.1} ({:.1})", share(1), share(2))
+    }
+}
+
+/// A line of the table.
+fn lines(all: &[Measured]) -> Vec<(Impairment, Kind, Runs<'_>, Runs<'_>)> {
+    let mut cases: Vec<(Impairment, Kind)> = Vec::new();
+    for one in all {
+        if !cases.contains(&(one.row, one.kind)) {
+            cases.push((one.row, one.kind));
+        }
+    }
+    let runs = |row: Impairment, kind: Kind, side: Side| {
+        let wanted = |one: &&Measured| (one.row, one.kind, one.side) == (row, kind, side);
+        Runs(all.iter().filter(wanted).collect())
+    };
+    cases
+        .into_iter()
+        .map(|(row, kind)| (row, kind, runs(row, kind, Side::Xtcp), runs(row, kind, Side::Linux)))
+        .collect()
+}
+
+/// Columns of the table.
+const HEADINGS: [&str; 11] = [
+    "wire",
+    "transfer",
+    "XTCP Mbit/s",
+    "Linux Mbit/s",
+    "ratio",
+    "XTCP p99 ms",
+    "Linux p99 ms",
+    "XTCP again %",
+    "Linux again %",
+    "XTCP lost %",
+    "Linux lost %",
+];
+
+fn cells(all: &[Measured]) -> Vec<[String; 11]> {
+    let cells = |(row, kind, ours, theirs): (Impairment, Kind, Runs<'_>, Runs<'_>)| {
+        [
+            row.name.to_owned(),
+            kind.name().to_owned(),
+            format!("{:.2}", ours.goodput()),
+            format!("{:.2}", theirs.goodput()),
+            format!("{:.2}", ours.goodput() / theirs.goodput().max(0.001)),
+            format!("{:.1}", ours.p99_ms()),
+            format!("{:.1}", theirs.p99_ms()),
+            ours.again(),
+            theirs.again(),
+            ours.lost(),
+            theirs.lost(),
+        ]
+    };
+    lines(all).into_iter().map(cells).collect()
+}
+
+pub(super) fn text(options: &Options, all: &[Measured]) -> String {
+    let mut text = format!(
+        "Transfers over an impaired wire, 10 ms each way: a server over XTCP ({}) beside one on the \
+         kernel's TCP,\nthe same kernel clients and wire (seed {}), {} run(s) of each. Goodput: of \
+         all connections together, by the\nmean time of theirs. p99: of the transfers' times. \
+         Again: of the servers' segments with text, those sent\nagain, (those sent again although \
+         they had been acknowledged), as tshark sees them. Lost: of the servers'\nframes, those the \
+         wire lost, (those of them that found its queue full).\n\n",
+        if options.on_receive { "acknowledges on receive" } else { "acknowledges on commit" },
+        options.seed,
+        options.repeat,
+    );
+    let line = |cells: &[String; 11]| {
+        let [wire, transfer, rest @ ..] = cells;
+        let mut line = format!("{wire:<15} {transfer:<14}");
+        for cell in rest {
+            // Writing to a string cannot fail.
+            let _ = write!(line, " {cell:>13}");
+        }
+        line + "\n"
+    };
+    text += &line(&HEADINGS.map(str::to_owned));
+    for cells in cells(all) {
+        text += &line(&cells);
+    }
+    text += "\n";
+    text += &remarks(all);
+    text
+}
+
+pub(super) fn markdown(all: &[Measured]) -> String {
+    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+    let mut text = line(&HEADINGS.map(str::to_owned));
+    text += "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n";
+    for cells in cells(all) {
+        text += &line(&cells);
+    }
+    text
+}
+
+/// All remarks on one side's segments, whatever the case.
+fn remarks_of(all: &[Measured], side: Side) -> BTreeMap<String, u64> {
+    let mut sum = BTreeMap::new();
+    for one in all.iter().filter(|one| one.side == side) {
+        for (remark, count) in &one.verdict.remarks {
+            *sum.entry(remark.clone()).or_default() += count;
+        }
+    }
+    sum
+}
+
+fn remarks(all: &[Measured]) -> String {
+    let (ours, theirs) = (remarks_of(all, Side::Xtcp), remarks_of(all, Side::Linux));
+    let mut text = format!("{:>8} {:>8}  tshark's remarks on the server's segments\n", "XTCP", "Linux");
+    let names: std::collections::BTreeSet<_> = ours.keys().chain(theirs.keys()).collect();
+    for name in names {
+        let count = |of: &BTreeMap<String, u64>| of.get(name).copied().unwrap_or(0);
+        let _ = writeln!(text, "{:>8} {:>8}  {name}", count(&ours), count(&theirs));
+    }
+    let missed: u64 = all.iter().map(|one| one.missed).sum();
+    if missed > 0 {
+        let _ = writeln!(text, "\nThe captures lack {missed} frames.");
+    }
+    text
+}
+
+/// What must not be: faults of our segments, and remarks on them that Linux's do not get. (A fault of
+/// Linux's would be the wire's, or the judge's own.)
+pub(super) fn faults(all: &[Measured]) -> Vec<String> {
+    let mut faults = Vec::new();
+    for one in all {
+        let (row, kind, side) = (one.row.name, one.kind.name(), one.side.name());
+        for fault in &one.verdict.faults {
+            faults.push(format!("{side}, {row}, {kind}: {fault}"));
+        }
+    }
+    for (remark, count) in odd(&remarks_of(all, Side::Xtcp), &remarks_of(all, Side::Linux)) {
+        faults.push(format!("xtcp: {count} times, and never of Linux: {remark}"));
+    }
+    faults
+}
