@@ -324,7 +324,7 @@ impl Tcb<'_, '_> {
         self.group.counts.accepted += 1;
         let scale = if seg.flags.contains(Flags::SYN) { 0 } else { self.rec.snd_scale() };
         self.take_window(seg, u32::from(seg.window) << scale);
-        self.sample_handshake();
+        self.sample_handshake(seg);
         self.note_heard();
     }
 

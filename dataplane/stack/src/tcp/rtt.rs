@@ -38,19 +38,27 @@ impl Tcb<'_, '_> {
         match (news.first_sent, seg.options.timestamps) {
             (Some(sent), _) if !news.again => self.sample(self.age(sent).into()),
             (_, Some(stamps)) if self.rec.has(TIMESTAMPS) => {
-                let elapsed_ms = self.timestamp().wrapping_sub(stamps.echo);
-                self.sample(u64::from(elapsed_ms) * 1_000);
+                self.sample_echo(stamps.echo);
             }
             _ => {}
         }
     }
 
-    /// The handshake's round trip, if the SYN or SYN-ACK was sent only once.
-    pub(super) fn sample_handshake(&mut self) {
+    /// The handshake's round trip: if the SYN or SYN-ACK was sent more than once, only a timestamp
+    /// tells which one was answered (Karn).
+    pub(super) fn sample_handshake(&mut self, seg: &Segment<'_>) {
         if self.act.tries == 1 {
             let elapsed = self.now.as_nanos().saturating_sub(self.act.stalled_since) / 1_000;
             self.sample(elapsed);
+        } else if let (true, Some(stamps)) = (self.rec.has(TIMESTAMPS), seg.options.timestamps) {
+            self.sample_echo(stamps.echo);
         }
+    }
+
+    /// What was answered was sent when it says so.
+    fn sample_echo(&mut self, echo: u32) {
+        let elapsed_ms = self.timestamp().wrapping_sub(echo);
+        self.sample(u64::from(elapsed_ms) * 1_000);
     }
 
     /// Section 2, (2.2) and (2.3). Samples out of reason are a lying peer's and say nothing.
