@@ -184,8 +184,9 @@ fn appliance(programs: &Programs) -> Instance {
         programs: programs.clone(),
         device: format!("net_af_packet0,iface={NEAR}"),
         addresses: vec![format!("{SERVER}/24")],
-        connections: 1024,
-        active: 1024,
+        connections: 16_384,
+        // Four descriptors for each: bulk has hundreds queued and in flight on one connection.
+        active: 16_384,
         hugepages: "never",
         successor: "close",
         tcp: String::new(),

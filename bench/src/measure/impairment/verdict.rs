@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::super::Failure;
+use super::stage::PORT;
 use crate::process::Launch;
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -73,8 +74,7 @@ pub(super) fn judge(file: &Path, server: &str, corrupt: bool) -> Result<Verdict,
 fn tshark(file: &Path) -> Launch {
     // Above TCP nothing is guessed: bytes made from a seed look like anybody's protocol at times.
     Launch::new("tshark", "tshark")
-        .arguments("--disable-all-protocols --enable-protocol eth --enable-protocol ethertype")
-        .arguments("--enable-protocol ip --enable-protocol tcp --enable-protocol frame")
+        .arguments(&format!("-d tcp.port=={PORT}-{},data", PORT + 1))
         .arguments("-n -o tcp.check_checksum:TRUE -o ip.check_checksum:TRUE -r")
         .argument(file.display().to_string())
 }

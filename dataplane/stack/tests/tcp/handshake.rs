@@ -8,7 +8,7 @@ use xtcp_stack::wire::tcp::Flags;
 use xtcp_stack::{Accept, Family, GroupConfig, Misuse, State, TcpConfig};
 
 use super::{NOTHING, PORT, client, ordinary, xtcp};
-use crate::sim::peer::{Peer, Seg, ack, data, fin, rst, syn};
+use crate::sim::peer::{Peer, Seg, ack, data, fin, rst, syn, syn_with_sack};
 use crate::sim::{QUEUE, config, ordinary_group, xtcp_group};
 
 fn state(peer: &Peer<'_>) -> Option<State> {
@@ -126,6 +126,26 @@ fn a_half_open_connection_is_reset_by_the_exact_number_only() {
         assert_eq!(peer.give(rst(1)), NOTHING);
         assert_eq!(peer.events(), NOTHING);
         peer.host.assert_nothing_held();
+    });
+}
+
+/// RFC 6298 section 3: which of two was answered is told by the timestamp it echoes, so the first
+/// text need not wait for the timeout of a path nobody knows.
+#[test]
+fn a_handshake_whose_syn_ack_was_repeated_is_timed_by_its_timestamp() {
+    ordinary(|peer| {
+        let ours = 5_000;
+        let syn = syn_with_sack().stamps(ours, 0);
+        assert_eq!(peer.give(syn), ["SA 0+0 ack 1"]);
+        let again = peer.wait(Duration::from_millis(1_100));
+        assert_eq!(again.len(), 1, "{again:?}");
+        peer.now = peer.now + Duration::from_millis(40);
+        let theirs = peer.last_got().options.timestamps.expect("stamped").value;
+        assert_eq!(peer.give(ack(1, 1).stamps(ours, theirs)), NOTHING);
+        assert_eq!(peer.events(), ["opened"]);
+        let srtt_us = peer.host.stack.connection(peer.cd()).expect("open").srtt_us;
+        // It was sent a moment after a whole second, and waited for until 1.1 s.
+        assert!((40_000..=145_000).contains(&srtt_us), "{srtt_us} us");
     });
 }
 
