@@ -80,14 +80,7 @@ impl Way {
             flying: BinaryHeap::new(),
             sent: 0,
             busy_until: 0,
-            tally: Tally {
-                frames: 0,
-                lost: 0,
-                overflowed: 0,
-                twice: 0,
-                corrupt: 0,
-                late: 0,
-            },
+            tally: Tally { frames: 0, lost: 0, overflowed: 0, twice: 0, corrupt: 0, late: 0 },
         }
     }
 

@@ -13,4 +13,5 @@ mod hostile;
 mod scarce;
 mod smoltcp;
 mod soak;
+mod stalls;
 mod weather;
