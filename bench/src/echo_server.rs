@@ -10,6 +10,8 @@ use rustix::io::Errno;
 
 /// What one client's echo may hold back while the client does not read.
 const HELD_MAX: usize = 256 << 10;
+/// Connections that wait to be accepted; the kernel takes `net.core.somaxconn` if that is less.
+const BACKLOG: i32 = 16_384;
 const LISTENER: u64 = u64::MAX;
 
 /// A listening echo server.
@@ -35,6 +37,9 @@ impl EchoServer {
     /// When the address cannot be had.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind(address)?;
+        // Rust's own is 128, which clients that connect faster than they are accepted overflow: each
+        // loss costs its client a second.
+        rustix::net::listen(&listener, BACKLOG)?;
         listener.set_nonblocking(true)?;
         Ok(Self { listener, spoil: None })
     }

@@ -10,6 +10,8 @@ use xtcp_bench::process::{Launch, Running};
 
 use crate::measure::{Bench, Case, Memory};
 use crate::pair::{Measured, Outcome, Pair, Server, generator};
+use crate::priority::Priority;
+use crate::screen::Screen;
 use crate::stage::{DIRECTORY, NAME, NAMESPACE, NEAR, Stage};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -104,12 +106,16 @@ impl Bench {
         // Everything is asked of up to a million connections; of more, what shows that they cost no rate.
         let all = connections <= 1_000_000;
         let room = connections.max(ACTIVE) + ROOM;
-        let pages = Pages::reserve(room)?;
+        let pages = Pages::reserve(room, &self.screen)?;
         let before = self.distance();
         let options = format!("--forward-mode=echo --connections {room} --active {ACTIVE}");
         let server = self.dataplane(&options, &memif("server"), pages.huge, None)?;
-        let launch =
-            self.clients(&memif("client"), connections, &format!("alone-{connections}"))?;
+        let launch = self.clients(
+            &memif("client"),
+            connections,
+            &format!("alone-{connections}"),
+            pages.huge,
+        )?;
         let (mut pair, measured) = Pair::connect(server, &launch, &self.screen)?;
         self.keep_set_ups(ALONE, before, &measured);
         let open = measured.clients.open;
@@ -137,7 +143,7 @@ impl Bench {
     }
 
     fn answer(&mut self, bytes: u32) -> Outcome<()> {
-        let pages = Pages::reserve(ACTIVE + ROOM)?;
+        let pages = Pages::reserve(ACTIVE + ROOM, &self.screen)?;
         let options = format!(
             "--forward-mode=answer --request-bytes {bytes} --answer-bytes {bytes} --connections {} \
              --active {ACTIVE}",
@@ -145,7 +151,7 @@ impl Bench {
         );
         let server = self.dataplane(&options, &memif("server"), pages.huge, None)?;
         let launch = self
-            .clients(&memif("client"), 1000, &format!("answer-{bytes}"))?
+            .clients(&memif("client"), 1000, &format!("answer-{bytes}"), pages.huge)?
             .arguments("--answers letters");
         let (mut pair, _) = Pair::connect(server, &launch, &self.screen)?;
         self.peak(&mut pair, ANSWER, bytes, 256)?;
@@ -153,6 +159,7 @@ impl Bench {
     }
 
     fn application(&mut self, connections: u32) -> Outcome<()> {
+        let pages = Pages::reserve(connections.max(ACTIVE), &self.screen)?;
         let before = self.distance();
         let instance = Instance {
             name: NAME.to_owned(),
@@ -163,12 +170,15 @@ impl Bench {
             addresses: vec!["10.64.0.1/10".to_owned()],
             connections: connections + ROOM,
             active: ACTIVE.min(connections + ROOM),
-            hugepages: "never",
+            hugepages: if pages.huge { "auto" } else { "never" },
             successor: "close",
             tcp: String::new(),
             namespace: None,
         };
         let xtcpd = instance.start()?;
+        if !self.polite {
+            instance.dataplanes().into_iter().for_each(Priority::extend_to);
+        }
         let mut application = Launch::new("application", "taskset")
             .arguments(&format!("-c {}", self.cores.0))
             .argument(self.programs.path("xtcp-bench")?.display().to_string())
@@ -182,7 +192,8 @@ impl Bench {
             instance: Box::new(instance),
         };
         let label = format!("application-{connections}");
-        let launch = self.clients(&memif("client"), connections, &label)?.argument("--yields");
+        let launch =
+            self.clients(&memif("client"), connections, &label, pages.huge)?.argument("--yields");
         let (mut pair, measured) = Pair::connect(server, &launch, &self.screen)?;
         self.keep_set_ups(APPLICATION, before, &measured);
         for bytes in [64, 1024] {
@@ -207,7 +218,7 @@ impl Bench {
         };
         let before = self.distance();
         let label = format!("{}-{connections}", if kernel { "kernel" } else { "veth" });
-        let launch = self.clients(&packet(NEAR), connections, &label)?;
+        let launch = self.clients(&packet(NEAR), connections, &label, false)?;
         let (mut both, measured) = Pair::connect(server, &launch, &self.screen)?;
         self.keep_set_ups(name, before, &measured);
         for bytes in [64, 1024] {
@@ -310,11 +321,12 @@ impl Bench {
     }
 
     /// The generator at one end of `device`.
-    fn clients(&self, device: &str, connections: u32, label: &str) -> Outcome<Launch> {
+    fn clients(&self, device: &str, connections: u32, label: &str, huge: bool) -> Outcome<Launch> {
         let program = self.programs.path("xtcp-generator")?;
         // No more than the device's ring holds: the other end may be away for a while.
         let under_way = if device.starts_with("net_memif") { 512 } else { 64 };
-        let launch = generator(&program, self.cores.0, device, connections, (&self.out, label));
+        let launch =
+            generator(&program, self.cores.0, device, connections, (&self.out, label), eal(huge));
         Ok(launch.argument(format!("--step=connect,under-way={under_way}")))
     }
 
@@ -339,7 +351,7 @@ impl Bench {
         namespace: Option<&str>,
     ) -> Outcome<Server> {
         let (control, worker) = self.cores;
-        let pages = if huge { "--in-memory --iova-mode=va -m 128" } else { "--no-huge -m 128" };
+        let pages = eal(huge);
         let mut launch = Launch::new("xtcp-dataplane", self.programs.path("xtcp-dataplane")?)
             .arguments(&format!("-l {control},{worker} --no-pci {pages}"))
             .argument(format!("--vdev={device}"))
@@ -362,12 +374,25 @@ struct Pages {
     _guard: HugePages,
 }
 
+/// EAL's memory: without huge pages its frames lie at the same place of each page, and so in the same
+/// few lines of the cache.
+const fn eal(huge: bool) -> &'static str {
+    if huge { "--in-memory --iova-mode=va -m 128" } else { "--no-huge -m 128" }
+}
+
 impl Pages {
-    /// As many as tables with room for so many connections, buffers and EAL take.
-    fn reserve(room: u32) -> Outcome<Self> {
-        let wanted = (u64::from(room) * 72 + (480 << 20)) / HUGE_PAGE_BYTES;
+    /// As many as tables with room for so many connections, buffers and EAL on both sides take.
+    fn reserve(room: u32, screen: &Screen) -> Outcome<Self> {
+        let wanted = (u64::from(room) * 72 + (672 << 20)) / HUGE_PAGE_BYTES;
         let guard = Stage::huge_pages(wanted)?;
-        Ok(Self { huge: HugePages::free()? >= wanted, _guard: guard })
+        let free = HugePages::free()?;
+        let huge = free >= wanted;
+        if !huge {
+            screen.say(&format!(
+                "  {free} of {wanted} huge pages could be had: ordinary ones are used"
+            ));
+        }
+        Ok(Self { huge, _guard: guard })
     }
 }
 

@@ -130,7 +130,8 @@ fn table(options: &Table) -> Outcome<bool> {
     let (kinds, seconds) = (options.kinds(), options.seconds());
     let expected = kinds.iter().map(|kind| kind.expected(seconds)).sum();
     let limit = Duration::try_from_secs_f64(options.minutes * 60.0)?;
-    let mut bench = Bench::new(&options.out, seconds, Screen::new(expected, limit))?;
+    let mut bench =
+        Bench::new(&options.out, seconds, Screen::new(expected, limit), options.polite)?;
     let mut figures = Figures {
         command: std::env::args().collect::<Vec<_>>().join(" "),
         machine: Machine::look(),

@@ -71,12 +71,14 @@ pub(crate) struct Bench {
     pub(crate) cases: Vec<Case>,
     pub(crate) memory: Vec<Memory>,
     pub(crate) screen: Screen,
+    /// Whether the priority of processes is left as it is.
+    pub(crate) polite: bool,
     /// The clients' core and the server's.
     pub(crate) cores: (usize, usize),
 }
 
 impl Bench {
-    pub(crate) fn new(out: &Path, seconds: f64, screen: Screen) -> Outcome<Self> {
+    pub(crate) fn new(out: &Path, seconds: f64, screen: Screen, polite: bool) -> Outcome<Self> {
         let allowed = sched_getaffinity(None)?;
         let mut cores = (0..1024).filter(|core| allowed.is_set(*core));
         let first = cores.next().ok_or("no core")?;
@@ -89,6 +91,7 @@ impl Bench {
             cases: Vec::new(),
             memory: Vec::new(),
             screen,
+            polite,
             cores: (first, second),
         })
     }

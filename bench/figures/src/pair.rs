@@ -184,9 +184,10 @@ pub(crate) fn generator(
     device: &str,
     connections: u32,
     (out, label): (&Path, &str),
+    eal: &str,
 ) -> Launch {
     Launch::new("xtcp-generator", program)
-        .arguments(&format!("-l {core} --no-pci --no-huge -m 128"))
+        .arguments(&format!("-l {core} --no-pci {eal} --file-prefix xtcp-figures-clients"))
         .argument(format!("--vdev={device}"))
         .arguments("-- --server 10.64.0.1:7 --clients 10.65.0.0/16 --hold")
         .arguments(&format!("--connections {connections} --label {label} --out"))

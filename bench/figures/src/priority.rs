@@ -25,6 +25,12 @@ impl Priority {
         Self { group_before: before.filter(|_| taken) }
     }
 
+    /// Takes it for a process that has made a session of its own.
+    pub(crate) fn extend_to(pid: u32) {
+        // Where it is not allowed all stays as it is.
+        let _ = fs::write(format!("/proc/{pid}/autogroup"), HIGHEST.to_string());
+    }
+
     /// Gives the session's other processes what they had.
     pub(crate) fn give_back(&self) {
         if let Some(before) = &self.group_before {
