@@ -5,7 +5,7 @@ use core::net::{IpAddr, SocketAddr};
 use crate::config::{ADDRESSES_MAX, GroupConfig};
 use crate::counters::Stop;
 use crate::error::Misuse;
-use crate::group::Pool;
+use crate::group::{Group, Pool};
 use crate::handle::{Cd, Gd, PoolId, QueueId};
 use crate::secret::Tuple;
 use crate::stack::Stack;
@@ -39,13 +39,7 @@ impl<'m> Stack<'m> {
     pub fn close_pool(&mut self, pool: PoolId, now: Instant) -> Option<&'m mut [u8]> {
         self.now = now;
         self.pools.get(usize::from(pool.0))?.as_ref()?;
-        for at in 0..self.groups.len() {
-            let at = u16::try_from(at).unwrap_or(u16::MAX);
-            let group = self.groups[usize::from(at)];
-            if group.is_open() && group.pool == pool.0 {
-                self.end_group(at);
-            }
-        }
+        self.end_groups(|_, group| group.pool == pool.0);
         let closed = self.pools[usize::from(pool.0)].take();
         self.share_out();
         closed.map(|pool| pool.receive.into_memory())
@@ -88,21 +82,42 @@ impl<'m> Stack<'m> {
     pub fn close_group(&mut self, group: Gd, now: Instant) -> Result<(), Misuse> {
         self.now = now;
         let index = self.group_index(group)?;
-        self.end_group(index);
+        self.end_groups(|at, _| at == index);
         Ok(())
     }
 
-    fn end_group(&mut self, group: u16) {
-        self.unlisten(group);
-        self.stop_draining(group);
-        for index in 1..self.connections_free.high_water() {
-            if self.is_of_group(index, group) {
-                self.abandon(index);
+    /// Ends the open groups that are such: one pass over the connections for all of them together,
+    /// and only as far as they have any.
+    fn end_groups(&mut self, is_such: impl Fn(u16, &Group) -> bool) {
+        let ends = |stack: &Self, at: u16| {
+            let group = &stack.groups[usize::from(at)];
+            group.is_open() && is_such(at, group)
+        };
+        let nobodys = self.nobodys_group();
+        let mut left = 0;
+        for at in 0..nobodys {
+            if ends(self, at) {
+                self.unlisten(at);
+                self.stop_draining(at);
+                left += self.groups[usize::from(at)].connections;
             }
         }
-        self.groups[usize::from(group)].close();
+        for index in 1..self.connections_free.high_water() {
+            if left == 0 {
+                break;
+            }
+            if self.has_owner(index) && ends(self, self.connections[index as usize].group) {
+                self.abandon(index);
+                left -= 1;
+            }
+        }
+        for at in 0..nobodys {
+            if ends(self, at) {
+                self.groups[usize::from(at)].close();
+                self.forget_nobodys_events(self.groups[usize::from(at)].queue);
+            }
+        }
         self.review_sweep();
-        self.forget_nobodys_events(self.groups[usize::from(group)].queue);
     }
 
     /// The application takes the client whose SYN waits.

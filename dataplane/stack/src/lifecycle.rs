@@ -433,10 +433,10 @@ impl<'m> Stack<'m> {
         self.settle(index);
     }
 
-    /// Whether a record is a connection of this group.
-    pub(crate) fn is_of_group(&self, index: u32, group: u16) -> bool {
+    /// Whether a record is a connection that a group has.
+    pub(crate) fn has_owner(&self, index: u32) -> bool {
         let rec = &self.connections[index as usize];
-        rec.group == group && (rec.state() != State::Closed || self.is_live(index))
+        rec.group != self.nobodys_group() && (rec.state() != State::Closed || self.is_live(index))
     }
 
     /// Whether an active record says that it is this connection's: a free connection record

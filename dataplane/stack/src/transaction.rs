@@ -38,27 +38,33 @@ impl Stack<'_> {
         now: Instant,
     ) -> Result<(), (usize, Misuse)> {
         self.now = now;
-        if let Err(refused) = self.check_parts(parts) {
-            // Those that were only unfolded for the look fold again.
-            for part in parts {
-                if let Ok(index) = self.connection_index(part.connection) {
-                    self.settle(index);
-                }
-            }
-            return Err(refused);
+        let checked = self.check_parts(parts);
+        if checked.is_ok() {
+            parts.iter().for_each(|part| self.do_part(part));
         }
+        // Nothing folds or ends before all is done: what was found possible stays so. Those that
+        // were only unfolded for the look fold again.
         for part in parts {
-            if let Some(up_to) = part.commit {
-                // It can only be stale, by an earlier part that gave up the last of a dead
-                // connection.
-                let _ = self.commit(part.group, part.connection, up_to, false, now);
-            }
-            if !part.payload.is_empty() {
-                let sent = self.send(part.group, part.connection, &part.payload, now);
-                debug_assert!(sent.is_ok(), "room was counted: {sent:?}");
+            if let Ok(index) = self.connection_index(part.connection) {
+                self.settle(index);
             }
         }
-        Ok(())
+        checked
+    }
+
+    /// Does a part that was found possible.
+    fn do_part<P: Payload>(&mut self, part: &Part<P>) {
+        let Ok(index) = self.connection_index(part.connection) else { return };
+        let Some(active) = self.connections[index as usize].active() else { return };
+        let mut tcb = self.tcb(index, active);
+        if let Some(up_to) = part.commit {
+            let committed = tcb.commit(up_to, false);
+            debug_assert!(committed.is_ok(), "the offset was looked at: {committed:?}");
+        }
+        if !part.payload.is_empty() {
+            let sent = tcb.send(&part.payload);
+            debug_assert!(sent.is_ok(), "room was counted: {sent:?}");
+        }
     }
 
     /// Whether all of it is possible. Every connection is unfolded after this.

@@ -1,5 +1,7 @@
 //! What one pool may take of what all share.
 
+use std::time::Duration;
+
 use xtcp_stack::{Config, Misuse, POOLS_MAX, Part, Payload, PoolInfo, Throttle};
 
 use super::{Crowd, OFF, PORT, info, info_of, one_pool, two_pools};
@@ -147,5 +149,46 @@ fn a_transaction_is_refused_beyond_the_share() {
         assert_eq!(done, Ok(()));
         other.exchange(peer);
         crowd.leave(peer);
+    });
+}
+
+/// A transaction that was found possible is done whole, though its own commits fold a connection
+/// and its own looks have taken the last active records meanwhile.
+#[test]
+fn a_transaction_is_done_whole_with_every_active_record_taken() {
+    let config = Config { active_max: 16, throttle: OFF, ..config(0, 2) };
+    one_pool(&config, &ordinary_group(PORT), |peer| {
+        let PoolInfo { active_most, .. } = info(peer);
+        let most = usize::try_from(active_most).expect("few");
+        let for_text = most - most / 8;
+        let mut crowd = Crowd::default();
+        crowd.open(peer, most);
+        (0..for_text).for_each(|at| assert!(crowd.fill(peer, at)));
+        peer.wait(Duration::from_secs(1));
+        let group = peer.host.group;
+        let part = |at: usize, commit: u64, len: usize| Part {
+            group,
+            connection: crowd.clients[&crowd.ports[at]].connection,
+            commit: Some(commit),
+            payload: Xs(len),
+        };
+        let mut parts = vec![part(0, 1460, 100)];
+        parts.extend((for_text..most).map(|at| part(at, 0, 0)));
+        assert_eq!(peer.host.stack.transact(&parts, peer.now), Ok(()));
+        assert_eq!(info(peer).transmit_payload, 100);
+        assert_eq!(usize::try_from(info(peer).active), Ok(for_text), "those left alone fold again");
+        crowd.leave(peer);
+    });
+}
+
+/// What asks for nothing takes nothing: the connection folds again.
+#[test]
+fn a_part_that_does_nothing_keeps_no_active_record() {
+    one_pool(&small(), &xtcp_group(PORT), |peer| {
+        peer.open();
+        let (group, connection) = (peer.host.group, peer.cd());
+        let nothing = Part { group, connection, commit: None, payload: Xs(0) };
+        assert_eq!(peer.host.stack.transact(&[nothing], peer.now), Ok(()));
+        assert_eq!(info(peer).active, 0);
     });
 }
