@@ -78,6 +78,11 @@ impl Backlog {
             && self.len() > self.sent
     }
 
+    /// Whether there are bytes that could go, but for room in the ring and the arena.
+    pub(crate) fn found_no_room(&self) -> bool {
+        self.barrier.is_none() && self.retry.is_none() && self.len() > 0
+    }
+
     /// Whether the submission in flight was made from these bytes.
     pub(crate) fn is_in_flight(&self) -> bool {
         self.sent > 0

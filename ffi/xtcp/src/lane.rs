@@ -302,6 +302,13 @@ impl Lane {
         self.notices.available().is_ok_and(|count| count > 0)
     }
 
+    /// Whether the worker has no room for another notice until some are read.
+    pub(crate) fn is_full_of_notices(&mut self) -> bool {
+        let capacity = self.notices.capacity();
+        // A corrupt ring is found out by the look that follows.
+        self.notices.available().map_or(true, |count| count >= capacity)
+    }
+
     /// Last step of a look: what was consumed and not refused is taken, and its bytes recycled.
     pub(crate) fn resolve(&mut self) {
         while let Some(oldest) = self.in_flight.front()

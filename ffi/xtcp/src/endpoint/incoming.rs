@@ -50,8 +50,9 @@ impl Endpoint {
     fn try_look_at(&mut self, worker: u8) -> Result<bool, String> {
         let index = usize::from(worker);
         let Some(lane) = self.lanes.get_mut(index) else { return Ok(false) };
-        if lane.overflowing() > lane.capacity() {
-            // The worker is far behind: whatever it tells would only make more to ask.
+        if lane.overflowing() > lane.capacity() && !lane.is_full_of_notices() {
+            // The worker is far behind: whatever it tells would only make more to ask. But one
+            // that can tell nothing more takes nothing more, either.
             return Ok(false);
         }
         let mut any = false;

@@ -319,10 +319,12 @@ impl Endpoint {
         self.lanes.iter_mut().any(Lane::has_notice)
     }
 
-    /// Whether a worker is about to take something that others wait behind.
+    /// Whether a worker is about to take something that others wait behind, or to make room.
     pub(crate) fn is_settling(&self) -> bool {
-        self.lanes.iter().any(|lane| lane.overflowing() > 0)
-            || self.backlogs.values().any(|backlog| backlog.barrier.is_some())
+        let waits = |(cd, backlog): (&u64, &Backlog)| {
+            backlog.barrier.is_some() || backlog.found_no_room() && !self.is_opening(*cd)
+        };
+        self.lanes.iter().any(|lane| lane.overflowing() > 0) || self.backlogs.iter().any(waits)
     }
 
     /// When refused bytes are to be tried again.

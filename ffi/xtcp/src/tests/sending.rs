@@ -369,3 +369,60 @@ fn a_stale_handle_is_an_error_whatever_is_done_with_it() {
     application.send(next, b"y").unwrap();
     assert_eq!(ops(&settle(&mut inbox, &mut fake)), [(SEND, next.cd)]);
 }
+
+/// Nobody rings when the arena has room again: what waits for that is looked at soon, by itself.
+#[test]
+fn what_found_no_room_in_the_arena_does_not_sleep_for_ever() {
+    let (application, mut inbox, mut fake) = attached();
+    let (a, b) = (connection(0, 1), connection(0, 2));
+    application.send(b, &[2; 1024]).unwrap();
+    application.flush();
+    let first = fake.workers[0].take();
+    assert_eq!(first.len(), 1);
+    inbox.turn().unwrap();
+    // Larger than one submission: it waits its turn.
+    application.send(a, &[1; 1500]).unwrap();
+    let mut filled = 3;
+    while application.send(connection(0, filled), &[3; 1024]).is_ok() {
+        filled += 1;
+    }
+    inbox.turn().unwrap();
+    inbox.turn().unwrap();
+    assert!(fake.workers[0].channel.submissions.available().unwrap() > 0);
+    assert!(inbox.sleep_max().is_some(), "the worker will make room and ring for nobody");
+    let sent: usize = settle(&mut inbox, &mut fake)
+        .iter()
+        .filter(|asked| asked.submission.cd == a.cd)
+        .map(|asked| asked.bytes.len())
+        .sum();
+    assert_eq!(sent, 1500);
+}
+
+/// A worker takes nothing more without a place for a refusal; an application far behind with its
+/// own commands must read all the same.
+#[test]
+fn a_full_ring_of_notices_is_read_however_much_waits_to_be_asked() {
+    let layout = EndpointLayout { submissions: 2, notices: 4, ..LAYOUT };
+    let (_application, mut inbox, mut fake) = attached_with(layout, &Attach::new("test"));
+    for index in 0..8 {
+        fake.data(connection(0, index), 0, b"x");
+        if index % 4 == 3 {
+            inbox.turn().unwrap();
+            inbox.turn().unwrap();
+        }
+    }
+    let mut batch = inbox.receive().unwrap();
+    while let Some(event) = batch.next_event() {
+        let Event::Request(mut request) = event else { panic!("only requests come") };
+        request.acknowledge(1).unwrap();
+    }
+    inbox.turn().unwrap();
+    for index in 10..14 {
+        fake.data(connection(0, index), 0, b"y");
+    }
+    assert_eq!(fake.workers[0].channel.notices.room(), Ok(0), "nothing can be told any more");
+    inbox.turn().unwrap();
+    inbox.turn().unwrap();
+    assert_eq!(fake.workers[0].channel.notices.room(), Ok(4), "they were read");
+    assert_eq!(settle(&mut inbox, &mut fake).len(), 8);
+}
