@@ -165,11 +165,12 @@ impl<'m> Stack<'m> {
         payload: &(impl Payload + ?Sized),
         now: Instant,
     ) -> Result<(), Misuse> {
-        if self.connection_index(connection).is_ok_and(|index| !self.may_unfold_for_text(index)) {
+        let index = self.commanded(group, connection, now)?;
+        if !self.may_unfold_for_text(index) {
             self.counters.stop(Stop::ActiveFull);
             return Err(Misuse::TableFull);
         }
-        self.command(group, connection, now, |tcb| tcb.send(payload))
+        self.command_index(index, |tcb| tcb.send(payload))
     }
 
     /// Everything queued is still sent, then FIN.
@@ -252,12 +253,28 @@ impl<'m> Stack<'m> {
         now: Instant,
         f: impl FnOnce(&mut Tcb<'_, 'm>) -> Result<(), Misuse>,
     ) -> Result<(), Misuse> {
+        let index = self.commanded(group, connection, now)?;
+        self.command_index(index, f)
+    }
+
+    /// The connection a command is for, if it is of that group.
+    #[inline]
+    fn commanded(&mut self, group: Gd, connection: Cd, now: Instant) -> Result<u32, Misuse> {
         self.now = now;
         let group = self.group_index(group)?;
         let index = self.connection_index(connection)?;
         if self.connections[index as usize].group != group {
             return Err(Misuse::NotInGroup);
         }
+        Ok(index)
+    }
+
+    #[inline]
+    fn command_index(
+        &mut self,
+        index: u32,
+        f: impl FnOnce(&mut Tcb<'_, 'm>) -> Result<(), Misuse>,
+    ) -> Result<(), Misuse> {
         match self.with_connection(index, f) {
             Ok(result) => result,
             Err(stop) => {

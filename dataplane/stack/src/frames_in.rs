@@ -109,6 +109,7 @@ impl Stack<'_> {
     }
 
     /// What a frame is. All but TCP is dealt with here.
+    #[inline]
     fn classify<'f>(
         &mut self,
         frame: &RxFrame<'f>,
@@ -136,6 +137,7 @@ impl Stack<'_> {
         }
     }
 
+    #[inline]
     fn classify_ipv4<'f>(
         &mut self,
         frame: &Frame<'f>,
@@ -263,6 +265,7 @@ impl Stack<'_> {
         } else {
             self.find(arrival.hash, &name)
         };
+        debug_assert_eq!(found, self.find(arrival.hash, &name), "the candidate is another's");
         let Some(index) = found else {
             return self.on_segment_without_connection(arrival, out);
         };

@@ -11,7 +11,7 @@ use crate::table::slots::NONE;
 use crate::tcp::Tcb;
 use crate::tcp::record::{
     Active, Connection, FIN_QUEUED, HALF_OPEN, LISTED, ON_A_LIST, ON_EVENT_LIST, ON_OUT_LIST,
-    SEND_RST, TELL, TEXTED, UNFINDABLE, V6,
+    SEND_RST, TELL, TEXTED, TIMESTAMPS, UNFINDABLE, V6,
 };
 use crate::tcp::state::State;
 use crate::time::Instant;
@@ -156,16 +156,26 @@ impl<'m> Stack<'m> {
         Ok(result)
     }
 
+    #[inline]
     pub(crate) fn unfold(&mut self, index: u32) -> Result<u32, Stop> {
-        if let Some(active) = self.connections[index as usize].active() {
-            return Ok(active);
+        match self.connections[index as usize].active() {
+            Some(active) => Ok(active),
+            None => self.unfold_idle(index),
         }
+    }
+
+    fn unfold_idle(&mut self, index: u32) -> Result<u32, Stop> {
         let rec = self.connections[index as usize];
         let pool = self.groups[usize::from(rec.group)].pool;
         let active = self.take_active(pool.into())?;
-        let offset = self.secret.timestamp_offset(&self.tuple_of(&rec));
-        self.actives[active as usize].unfold(index, &rec, offset);
-        self.actives[active as usize].pool = pool;
+        let offset = if rec.has(TIMESTAMPS) {
+            self.secret.timestamp_offset(&self.tuple_of(&rec))
+        } else {
+            0
+        };
+        let act = &mut self.actives[active as usize];
+        act.unfold(index, &rec, offset);
+        act.pool = pool;
         self.connections[index as usize].active = active;
         Ok(active)
     }
@@ -236,12 +246,18 @@ impl<'m> Stack<'m> {
         Some(active)
     }
 
+    #[inline]
     fn count_half_open(&mut self, index: u32) {
-        let rec = &mut self.connections[index as usize];
+        let rec = &self.connections[index as usize];
         let is_half_open = rec.state() == State::SynReceived;
-        if is_half_open == rec.has(HALF_OPEN) {
-            return;
+        if is_half_open != rec.has(HALF_OPEN) {
+            self.turn_half_open(index, is_half_open);
         }
+    }
+
+    #[cold]
+    fn turn_half_open(&mut self, index: u32, is_half_open: bool) {
+        let rec = &mut self.connections[index as usize];
         rec.options ^= HALF_OPEN;
         let owner = usize::from(self.groups[usize::from(rec.group)].pool);
         if is_half_open {
@@ -477,6 +493,7 @@ impl Tcb<'_, '_> {
         }
         self.persist_if_stuck();
         let (sends, waits) = (self.wants_to_send(), self.waits_for_room());
+        debug_assert_eq!(sends, self.plan().is_some(), "what is wanted and what is planned differ");
         self.outlook_of(sends, Some(waits))
     }
 
@@ -484,6 +501,7 @@ impl Tcb<'_, '_> {
     pub(crate) fn outlook_when_sent(&mut self) -> Outlook {
         self.persist_if_stuck();
         let waits = self.waits_for_room();
+        debug_assert!(!self.wants_to_send(), "it has sent all that it wants to send");
         self.outlook_of(false, Some(waits))
     }
 

@@ -79,6 +79,7 @@ impl Stack<'_> {
     }
 
     /// Puts a connection on its pool's list of those that wait, or takes it off.
+    #[inline]
     pub(crate) fn wait_or_not(&mut self, active: u32, waits: bool) {
         let act = &self.actives[active as usize];
         match (waits, act.has(ON_WAIT_LIST)) {

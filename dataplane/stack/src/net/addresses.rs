@@ -52,16 +52,6 @@ impl Own {
     const fn has_on_link(self, key: Key) -> bool {
         (self.key.0 ^ key.0) & self.mask == 0 && self.key.is_v4() == key.is_v4()
     }
-
-    /// Whether `key` is this subnet's broadcast address, or the old all-zeros one (RFC 1122
-    /// section 3.2.1.3). Prefixes of 31 and 32 bits have neither (RFC 3021).
-    const fn is_broadcast(self, key: Key) -> bool {
-        let host = !self.mask;
-        self.key.is_v4() && self.has_on_link(key) && host > 1 && {
-            let bits = key.0 & host;
-            bits == host || bits == 0
-        }
-    }
 }
 
 /// A way to the destinations of a prefix.
@@ -99,6 +89,32 @@ pub(super) struct Addresses {
     routes_count: usize,
     gateway_v4: Option<Key>,
     gateway_v6: Option<Key>,
+    /// The own IPv4 addresses once more, as every packet is held against them.
+    links_v4: [LinkV4; ADDRESSES_MAX],
+    links_v4_count: usize,
+}
+
+/// An own IPv4 address and the mask of its prefix; see [`Own`], which it agrees with.
+#[derive(Clone, Copy, Debug, Default)]
+struct LinkV4 {
+    ip: u32,
+    mask: u32,
+}
+
+impl LinkV4 {
+    #[inline]
+    const fn has_on_link(self, ip: u32) -> bool {
+        (self.ip ^ ip) & self.mask == 0
+    }
+
+    /// Whether it is this address, its subnet's broadcast address, or the old all-zeros one (RFC
+    /// 1122 section 3.2.1.3). Prefixes of 31 and 32 bits have neither (RFC 3021).
+    #[inline]
+    const fn is_own_or_broadcast(self, ip: u32) -> bool {
+        let host = !self.mask;
+        let bits = ip & host;
+        ip == self.ip || self.has_on_link(ip) && host > 1 && (bits == host || bits == 0)
+    }
 }
 
 impl Addresses {
@@ -113,6 +129,8 @@ impl Addresses {
             routes_count: 0,
             gateway_v4: config.gateway_v4.map(|ip| Key::of(ip.into())),
             gateway_v6: config.gateway_v6.map(|ip| Key::of(ip.into())),
+            links_v4: [LinkV4::default(); ADDRESSES_MAX],
+            links_v4_count: 0,
         };
         for (place, address) in config.addresses.iter().enumerate() {
             let Some(address) = address.filter(|address| !address.ip.is_unspecified()) else {
@@ -122,6 +140,11 @@ impl Addresses {
             addresses.own[addresses.count] = Own { key: Key::of(address.ip), mask };
             addresses.index[addresses.count] = place as u8;
             addresses.count += 1;
+            if let IpAddr::V4(ip) = address.ip {
+                let link = LinkV4 { ip: ip.to_bits(), mask: (mask & Key::V4_BITS) as u32 };
+                addresses.links_v4[addresses.links_v4_count] = link;
+                addresses.links_v4_count += 1;
+            }
         }
         for route in config.net.routes.iter().flatten() {
             let (key, via) = (Key::of(route.prefix), Key::of(route.via));
@@ -181,19 +204,30 @@ impl Addresses {
             })
     }
 
+    #[inline]
+    fn links_v4(&self) -> core::slice::Iter<'_, LinkV4> {
+        self.links_v4.get(..self.links_v4_count).unwrap_or_default().iter()
+    }
+
     /// Whether somebody else can have sent from this address (RFC 9293 section 3.9.2.3, MUST-63).
+    #[inline]
     pub(super) fn is_valid_source(&self, ip: IpAddr) -> bool {
-        let key = Key::of(ip);
-        let possible = match ip {
+        match ip {
             // RFC 1122 section 3.2.1.3: this network, loopback, multicast, broadcast.
             IpAddr::V4(ip) => {
                 let [first, ..] = ip.octets();
-                first != 0 && !ip.is_loopback() && !ip.is_multicast() && !ip.is_broadcast()
+                let possible =
+                    first != 0 && !ip.is_loopback() && !ip.is_multicast() && !ip.is_broadcast();
+                let ip = ip.to_bits();
+                possible && !self.links_v4().any(|link| link.is_own_or_broadcast(ip))
             }
             // RFC 4291 sections 2.5 and 2.7; a mapped address has no key.
-            IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_multicast() && key != Key::NONE,
-        };
-        possible && !self.iter().any(|own| own.key == key || own.is_broadcast(key))
+            IpAddr::V6(ip) => {
+                let key = Key::of(ip.into());
+                let possible = !ip.is_loopback() && !ip.is_multicast() && key != Key::NONE;
+                possible && !self.iter().any(|own| own.key == key)
+            }
+        }
     }
 
     /// Whether `key` is on the link: in a prefix of ours, or link-local (RFC 4861 section 5.2).
@@ -205,9 +239,12 @@ impl Addresses {
     /// ourselves, for groups, and where no way leads.
     #[inline]
     pub(super) fn next_hop(&self, dst: Key) -> Option<Key> {
+        if dst.is_v4() {
+            return self.next_hop_v4((dst.0 & Key::V4_BITS) as u32);
+        }
         let mut on_link = is_link_local_v6(dst);
         for own in self.iter() {
-            if own.key == dst || own.is_broadcast(dst) {
+            if own.key == dst {
                 return None;
             }
             on_link |= own.has_on_link(dst);
@@ -215,11 +252,23 @@ impl Addresses {
         if is_group(dst) || dst == Key::NONE {
             return None;
         }
-        if on_link {
-            return Some(dst);
+        if on_link { Some(dst) } else { self.route(dst).or(self.gateway_v6) }
+    }
+
+    #[inline]
+    fn next_hop_v4(&self, ip: u32) -> Option<Key> {
+        let (dst, mut on_link) = (Key(Key::MAPPED | u128::from(ip)), false);
+        for link in self.links_v4() {
+            if link.is_own_or_broadcast(ip) {
+                return None;
+            }
+            on_link |= link.has_on_link(ip);
         }
-        let gateway = if dst.is_v4() { self.gateway_v4 } else { self.gateway_v6 };
-        self.route(dst).or(gateway)
+        let ip = Ipv4Addr::from_bits(ip);
+        if ip.is_multicast() || ip.is_broadcast() {
+            return None;
+        }
+        if on_link { Some(dst) } else { self.route(dst).or(self.gateway_v4) }
     }
 
     /// The router of the longest prefix a destination has.

@@ -23,8 +23,11 @@ impl Tcb<'_, '_> {
             let spread = (4 * self.act.rttvar_us).max(GRANULARITY_US);
             Duration::from_micros(u64::from(self.act.srtt_us) + u64::from(spread))
         };
-        let doubled = base.max(self.tcp.rto_min) * (1 << self.act.backoff.min(BACKOFF_MAX));
-        doubled.min(self.tcp.rto_max)
+        let at_least = base.max(self.tcp.rto_min);
+        if self.act.backoff == 0 {
+            return at_least.min(self.tcp.rto_max);
+        }
+        (at_least * (1 << self.act.backoff.min(BACKOFF_MAX))).min(self.tcp.rto_max)
     }
 
     /// The timer fired in vain.
