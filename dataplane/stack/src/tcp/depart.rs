@@ -108,8 +108,11 @@ impl Tcb<'_, '_> {
         if self.act.has(HELD) || self.rec.state() == State::Closed {
             return false;
         }
+        if self.act.has(ACK_NOW) {
+            return true;
+        }
         if !self.rec.state().is_synchronized() {
-            return self.act.has(SEND_SYN | ACK_NOW);
+            return self.act.has(SEND_SYN);
         }
         self.next_step().is_some()
     }
@@ -214,10 +217,12 @@ impl Tcb<'_, '_> {
     }
 
     /// New text, or old text after a retransmission timeout pulled `snd.nxt` back.
+    #[inline]
     pub(super) fn next_text(&self) -> Option<Step> {
-        if !self.has_text_left() {
-            return None;
-        }
+        if self.has_text_left() { self.next_text_left() } else { None }
+    }
+
+    fn next_text_left(&self) -> Option<Step> {
         let nxt = self.act.snd_nxt;
         let sent = nxt.since(self.rec.snd_una);
         let congestion = self.act.cwnd.saturating_add(self.limited_transmit());
@@ -482,10 +487,14 @@ impl Tcb<'_, '_> {
 
     /// Something is queued or unacknowledged, nothing may go, and no timer runs: only the peer can
     /// change that, and it may have tried and been lost. So the persist timer runs.
+    #[inline]
     pub(crate) fn persist_if_stuck(&mut self) {
-        if self.act.rto_at() != Instant::NEVER {
-            return;
+        if self.act.rto_at() == Instant::NEVER {
+            self.persist_if_stuck_without_timer();
         }
+    }
+
+    fn persist_if_stuck_without_timer(&mut self) {
         let una = self.rec.snd_una;
         let in_flight = una != self.act.snd_max;
         let waits = in_flight || self.act.snd_end.after(una) || self.fin_at(una);

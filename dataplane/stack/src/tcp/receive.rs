@@ -400,13 +400,18 @@ impl Tcb<'_, '_> {
 
     /// Whether the window has opened so far that the peer should be told of it unasked: it could
     /// soon be out of room.
+    #[inline]
     pub(super) fn should_update_window(&self) -> bool {
+        let offered = self.rec.rcv_adv.since(self.rec.rcv_nxt);
+        offered < WINDOW_LOW && self.should_update_low_window(offered)
+    }
+
+    fn should_update_low_window(&self, offered: u32) -> bool {
         if self.act.has(FIN_TAKEN) || self.act.has(FIN_QUEUED) {
             return false;
         }
-        let offered = self.rec.rcv_adv.since(self.rec.rcv_nxt);
         let half = self.window_max() / 2;
-        if offered >= half.min(WINDOW_LOW) {
+        if offered >= half {
             return false;
         }
         let (_, edge) = self.window_to_offer(self.ack_number());

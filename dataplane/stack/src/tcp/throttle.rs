@@ -133,6 +133,7 @@ impl Tcb<'_, '_> {
 
     /// Whether the peer must be told once there is room: an acknowledgement was withheld, or it
     /// was last told of a window in which no segment fits.
+    #[inline]
     pub(crate) fn waits_for_room(&self) -> bool {
         let withheld = self.act.has(WITHHELD) && self.act.rcv_ack != self.text_end();
         if withheld {

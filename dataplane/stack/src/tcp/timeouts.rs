@@ -146,6 +146,7 @@ impl Tcb<'_, '_> {
     }
 
     pub(super) fn silence_exceeds_rto(&self) -> bool {
-        self.unheard_for() > self.rto()
+        let silent = self.unheard_for();
+        !silent.is_zero() && silent > self.rto()
     }
 }
