@@ -28,7 +28,7 @@ use crate::tx::TxSink;
 use crate::worker::Worker;
 
 /// Ports: one for each test.
-const PORTS: usize = 7;
+const PORTS: usize = 8;
 
 /// The longest frame that we send.
 const OUR_LONGEST: usize = 16_000;
@@ -55,6 +55,8 @@ struct Loopback {
     mac: [u8; 6],
     rx: Vec<RxQueue>,
     tx: TxSink,
+    /// What the first worker sends with.
+    frames: Pool,
     _control: PortControl,
 }
 
@@ -74,6 +76,7 @@ impl Loopback {
         };
         let pools: Vec<Pool> =
             (0..workers).map(|worker| pool(&format!("worker{worker}"), 2047)).collect();
+        let frames = pools[0].clone();
         let port = Port::open(&eal, port).unwrap();
         let ours = pool("ours", 2047);
         let offloads = plan(&line.options, &port.info().unwrap(), frame_max(&line.options), 2048);
@@ -103,6 +106,7 @@ impl Loopback {
             mac,
             rx: our_rx,
             tx: TxSink::new(tx.remove(0), ours, false, OUR_LONGEST),
+            frames,
             _control: dealt.into_port(),
         }
     }
@@ -429,6 +433,51 @@ fn every_flow_meets_its_worker_whoever_received_its_frames() {
     };
     assert!(snapshots.iter().all(|snapshot| again(snapshot) == Some(0)), "{snapshots:?}");
     assert!(client.stack.connections().all(|info| info.state != State::SynSent));
+}
+
+/// All frames to send with are taken for 100 ms, as by a device that gives none back. It is counted;
+/// when they are back everybody is served, and none is missing.
+#[test]
+fn without_frames_to_send_with_the_worker_waits_and_loses_nothing() {
+    let take_all = |loopback: &Loopback| -> Vec<Mbuf> {
+        core::iter::from_fn(|| loopback.frames.alloc()).collect()
+    };
+    let mut loopback = Loopback::new(7, 1, "--forward-mode echo");
+    let all = take_all(&loopback).len();
+    let mut client = Client::new(loopback.now);
+    for _ in 0..20 {
+        client.connect(loopback.now);
+        client.turn(&mut loopback);
+        loopback.turn();
+    }
+    // What had been sent before still comes, and its frames are taken, too.
+    let mut taken = take_all(&loopback);
+    for _ in 0..3 {
+        client.turn(&mut loopback);
+        taken.extend(take_all(&loopback));
+        loopback.turn();
+    }
+    let at_most: usize = client.received.iter().map(Vec::len).sum();
+    for _ in 0..100 {
+        loopback.turn();
+        client.turn(&mut loopback);
+    }
+    assert_eq!(client.received.iter().map(Vec::len).sum::<usize>(), at_most);
+    assert!(loopback.snapshots()[0].counters.tx.no_mbuf > 0, "nobody wanted a frame");
+    drop(taken);
+    for round in 0.. {
+        client.turn(&mut loopback);
+        loopback.turn();
+        if loopback.snapshots()[0].usage.connections == 0 {
+            break;
+        }
+        assert!(round < 5000, "received {:?}", client.received);
+    }
+    for (number, bytes) in client.received.iter().enumerate() {
+        assert_eq!(*bytes, format!("I am number {number}").as_bytes());
+    }
+    client.turn(&mut loopback);
+    assert_eq!(take_all(&loopback).len(), all, "frames are missing");
 }
 
 const LAYOUT: EndpointLayout =
