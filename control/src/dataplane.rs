@@ -346,9 +346,15 @@ impl Dataplane {
             waiting: BTreeSet::new(),
             groups: BTreeMap::new(),
         };
+        let (since, patience) = (*since, *patience);
         match state {
             State::Fresh { tables_bytes_per_worker } => {
-                up.furnish(&tables_bytes_per_worker, pages, interrupt)?;
+                if let Err(error) = up.furnish(&tables_bytes_per_worker, pages, interrupt) {
+                    // It is still there to be ended, or the next xtcpd would find it.
+                    let process = Some(up.process);
+                    self.phase = Phase::Starting { process, since, patience };
+                    return Err(error);
+                }
             }
             State::Running { endpoints, waiting, groups } => {
                 up.remember(endpoints, waiting, groups);

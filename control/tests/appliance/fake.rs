@@ -37,6 +37,8 @@ struct Endpoint {
 #[derive(Default)]
 struct Fake {
     workers: u8,
+    /// What it asks for each worker's tables.
+    tables_bytes: u64,
     furnished: bool,
     endpoints: BTreeMap<u16, Endpoint>,
     groups: BTreeMap<u32, GroupRecord>,
@@ -59,7 +61,9 @@ pub(crate) fn serve() -> ! {
     flock(&lock, FlockOperation::NonBlockingLockExclusive).expect("nobody else of this name");
     let listener = Listener::bind(&directory.join("dataplane.sock"), 0o600).expect("a socket");
     let workers = option("--workers-cores").split(',').count() as u8;
-    let mut fake = Fake { workers, next_gd: 100, ..Fake::default() };
+    // So many connections nobody has memory for.
+    let tables_bytes = if option("--connections") == "2147483648" { 1 << 63 } else { 10_000 };
+    let mut fake = Fake { workers, tables_bytes, next_gd: 100, ..Fake::default() };
     let mut session: Option<(Seqpacket, Partial)> = None;
     loop {
         let mut files = vec![PollFd::from_borrowed_fd(listener.fd(), PollFlags::IN)];
@@ -169,7 +173,7 @@ impl Fake {
 
     fn state(&self) -> State {
         if !self.furnished {
-            let tables_bytes_per_worker = vec![10_000; usize::from(self.workers)];
+            let tables_bytes_per_worker = vec![self.tables_bytes; usize::from(self.workers)];
             return State::Fresh { tables_bytes_per_worker };
         }
         State::Running {

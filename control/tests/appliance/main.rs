@@ -425,6 +425,18 @@ fn a_dataplane_that_does_not_start_ends_xtcpd_with_a_sentence() {
     }
 }
 
+/// A dataplane that was left would be taken over by the next xtcpd, with the sizes it was started
+/// with, whatever the configuration says by then.
+#[test]
+fn a_dataplane_without_its_memory_ends_with_xtcpd() {
+    let stage = Stage::new("[memory]\nconnections = 2147483648\n");
+    let output = stage.command("t").output().expect("xtcpd");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("no memory for tables"), "{said}");
+    assert!(!stage.dataplane_lives(), "nobody is left");
+}
+
 #[test]
 fn a_hostile_client_costs_nobody_else() {
     let stage = Stage::new("");
