@@ -43,6 +43,8 @@ impl Engine {
         let wake = wake(options.notify)?;
         let group = self.unused_group()?;
         let what = format!("group `{}` on port {}", options.name, options.port);
+        // Even if it does not come to be: a worker may have told of it by then.
+        self.generations.insert(group.index(), group.generation());
         let mut at_workers = Vec::new();
         for worker in 0..self.workers.len() {
             let why = match self.ask(worker, Ask::OpenGroup { endpoint, group, config, wake }) {
@@ -60,7 +62,6 @@ impl Engine {
             }
             return Err(why);
         }
-        self.generations.insert(group.index(), group.generation());
         let gd = group.to_bits();
         let record = GroupRecord { gd, endpoint, options };
         self.groups.insert(gd, Group { record, at_workers, drain: None });
