@@ -1,0 +1,186 @@
+//! Checksums left to the device, jumbo frames and frames in several mbufs: against clients of the
+//! kernel, which verify every checksum, with `tshark` as the judge; and between two stacks over a
+//! device on which nobody computes any.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use xtcp_bench::capture::Capture;
+use xtcp_bench::judge::{Judged, judge};
+use xtcp_bench::machine::run;
+use xtcp_bench::process::{Launch, Running};
+
+use crate::rig::{CLIENT_V4, CLIENT_V6, Rig, SERVER_V4, SERVER_V6, START, steps, targets};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// TCP's header in a segment with timestamps.
+const HEADER: u32 = 32;
+
+/// The dataplane's echo with a prompt.
+fn start_echo(rig: &Rig, eal: &str, own: &str) -> Running {
+    let own = format!("--forward-mode=echo --listen-port 7 -i {own}");
+    let launch = rig.dataplane("echo", eal, &own);
+    let mut dataplane = launch.start().unwrap_or_else(|error| panic!("{error}"));
+    crate::rig::wait_until_up(&mut dataplane);
+    dataplane
+}
+
+/// A tap whose other end is the kernel's, inside the rig's namespace; the dataplane's echo on it.
+fn echo_on_tap(rig: &Rig, client_mtu: u16, own: &str) -> (Running, String) {
+    let tap = rig.interface('t');
+    let dataplane = start_echo(rig, &format!("--vdev=net_tap0,iface={tap}"), own);
+    let inside = rig.namespace.name();
+    run(&format!("ip link set {tap} netns {inside}")).unwrap();
+    run(&format!("ip -n {inside} link set {tap} mtu {client_mtu} up")).unwrap();
+    rig.namespace.run(&format!("ip link set {tap} gso_max_segs 1")).unwrap();
+    rig.add_client_addresses(&tap);
+    (dataplane, tap)
+}
+
+/// Both families: small exchanges, then long ones; what a capture of all says.
+fn exchange(rig: &Rig, interface: &str) -> Vec<Judged> {
+    let file = rig.directory.join("offloads.pcap");
+    let capture = Capture::start_whole(interface, rig.namespace.name(), &file).unwrap();
+    let steps = rig.clients(&format!(
+        "{} --connections 20 --load rounds=5,sizes=1..2000 --load rounds=2,sizes=100000..300000",
+        targets(7)
+    ));
+    let done: Vec<u64> = steps.iter().map(|step| step.done).collect();
+    assert_eq!(done, [20, 100, 40, 20], "{steps:?}");
+    for load in &steps[1..3] {
+        assert_eq!(load.bytes_sent, load.bytes_received);
+    }
+    assert_eq!(capture.finish().unwrap(), 0, "the capture is whole");
+    let judged = judge(&file).unwrap();
+    assert!(judged.len() > 500, "{} segments", judged.len());
+    let faults: Vec<&Judged> = judged.iter().filter(|segment| segment.fault.is_some()).collect();
+    assert!(faults.is_empty(), "{} faults, such as {:?}", faults.len(), faults[0]);
+    judged
+}
+
+/// The longest texts, ours and the clients'. IPv4's are 20 bytes longer than IPv6's, and the longest.
+fn longest(judged: &[Judged]) -> (u32, u32) {
+    let of = |is_ours: bool| {
+        judged.iter().filter(|seg| (seg.from == 7) == is_ours).map(|seg| seg.len).max().unwrap_or(0)
+    };
+    (of(true), of(false))
+}
+
+/// What the prompt's counters say, and that the program ends well.
+fn counters_at_the_end(mut dataplane: Running) -> BTreeMap<String, u64> {
+    let from = dataplane.said().len();
+    dataplane.tell("show counters all").unwrap();
+    dataplane.tell("show port info 0").unwrap();
+    dataplane
+        .wait_for_line(from, "the port's information", START, |line| {
+            line.contains("TX TCP checksums by")
+        })
+        .unwrap_or_else(|error| panic!("{error}"));
+    let said = dataplane.said();
+    let status = dataplane.stop().unwrap();
+    assert!(status.success(), "{status}\n{}", dataplane.tail());
+    let counter = |line: &String| {
+        let mut words = line.trim_start_matches("xtcp> ").split_whitespace();
+        Some((words.next()?.to_owned(), words.next()?.parse().ok()?))
+    };
+    said.iter().filter_map(counter).collect()
+}
+
+/// The tap's driver computes checksums: the kernel verifies ours, the driver the kernel's.
+#[test]
+fn a_tap_has_the_checksums_of_jumbo_frames() {
+    let rig = Rig::new();
+    let (dataplane, tap) = echo_on_tap(&rig, 9000, "--mtu 9000 --offloads on");
+    let judged = exchange(&rig, &tap);
+    assert_eq!(longest(&judged), (9000 - 20 - HEADER, 9000 - 20 - HEADER));
+    let counters = counters_at_the_end(dataplane);
+    let ours = judged.iter().filter(|segment| segment.from == 7).count() as u64;
+    assert_eq!(counters["tx-checksum-device"], ours, "each of our segments");
+    assert_eq!(counters["rx-checksum-good"], judged.len() as u64 - ours, "each of theirs");
+    assert_eq!((counters["rx-checksum-bad"], counters["tx-refused"]), (0, 0));
+}
+
+/// The stack computes them, and long frames come and go in five mbufs.
+#[test]
+fn jumbo_frames_in_small_mbufs() {
+    let rig = Rig::new();
+    let (dataplane, tap) = echo_on_tap(&rig, 9000, "--mtu 9000 --mbuf-size 2048");
+    let judged = exchange(&rig, &tap);
+    assert_eq!(longest(&judged), (9000 - 20 - HEADER, 9000 - 20 - HEADER));
+    let counters = counters_at_the_end(dataplane);
+    let long = |is_ours: bool| {
+        let is_long = |seg: &&Judged| (seg.from == 7) == is_ours && seg.len > 2048;
+        judged.iter().filter(is_long).count() as u64
+    };
+    assert!(counters["tx-multi-segment"] >= long(true) && long(true) > 100, "{counters:?}");
+    assert!(counters["rx-multi-segment"] >= long(false) && long(false) > 100, "{counters:?}");
+    assert_eq!((counters["tx-checksum-device"], counters["rx-too-long"]), (0, 0));
+}
+
+/// Both at once: the device completes what lies in several mbufs.
+#[test]
+fn a_tap_has_the_checksums_of_frames_in_small_mbufs() {
+    let rig = Rig::new();
+    let (dataplane, tap) = echo_on_tap(&rig, 9000, "--mtu 9000 --mbuf-size 2048 --offloads on");
+    let judged = exchange(&rig, &tap);
+    let counters = counters_at_the_end(dataplane);
+    let ours = judged.iter().filter(|segment| segment.from == 7).count() as u64;
+    assert_eq!(counters["tx-checksum-device"], ours);
+    assert!(counters["tx-multi-segment"] > 100 && counters["rx-multi-segment"] > 100);
+}
+
+/// A client whose end of the link takes 1,500 bytes says so by its segment size.
+#[test]
+fn a_client_of_1500_bytes_on_a_link_of_9000() {
+    let rig = Rig::new();
+    let (dataplane, tap) = echo_on_tap(&rig, 1500, "--mtu 9000");
+    let judged = exchange(&rig, &tap);
+    assert_eq!(longest(&judged), (1500 - 20 - HEADER, 1500 - 20 - HEADER));
+    let counters = counters_at_the_end(dataplane);
+    assert_eq!((counters["tx-checksum-device"], counters["rx-checksum-good"]), (0, 0), "no gain");
+}
+
+/// net_af_packet takes jumbo frames if its ring does; if not, it is said what it needs.
+#[test]
+fn jumbo_frames_over_af_packet() {
+    let rig = Rig::new();
+    let veth = rig.veth();
+    let device = format!("--vdev=net_af_packet0,iface={}", veth.near());
+    let launch = rig.dataplane("small", &device, "--mtu 9000");
+    let refused = launch.finish(PATIENCE).unwrap_err().to_string();
+    assert!(refused.contains("framesz=16384"), "{refused}");
+
+    let device = format!("{device},framesz=16384,blocksz=32768,framecnt=512");
+    let dataplane = start_echo(&rig, &device, "--mtu 9000");
+    rig.namespace.run("ip link set peer mtu 9000").unwrap();
+    let judged = exchange(&rig, "peer");
+    assert_eq!(longest(&judged), (9000 - 20 - HEADER, 9000 - 20 - HEADER));
+    counters_at_the_end(dataplane);
+}
+
+/// Between vhost and virtio in one machine no checksum is computed: were a promise or its keeping
+/// lost on either side, no segment would be taken.
+#[test]
+fn two_dataplanes_over_vhost_compute_no_checksums() {
+    let rig = Rig::new();
+    let socket = rig.directory.join("vhost.sock").display().to_string();
+    let own = "--forward-mode=echo --listen-port 7 -i";
+    let echo = rig.dataplane("echo", &format!("--vdev=net_vhost0,iface={socket}"), own);
+    let mut echo = echo.start().unwrap_or_else(|error| panic!("{error}"));
+    echo.wait_for_line(0, "its addresses", START, |line| line.contains("addresses"))
+        .unwrap_or_else(|error| panic!("{error}"));
+    let client = Launch::new("client", rig.programs.path("xtcp-stack-client").unwrap())
+        .arguments("-l 0 --no-pci --no-huge -m 256 --single-file-segments")
+        .arguments(&format!("--vdev=net_virtio_user0,path={socket} --"))
+        .arguments(&format!("--ip {CLIENT_V4}/24 --ip {CLIENT_V6}/64"))
+        .arguments(&format!("--server {SERVER_V4}:7 --server [{SERVER_V6}]:7"))
+        .arguments("--connections 100 --rounds 20 --sizes log:1..100000");
+    let said = client.finish(PATIENCE).unwrap_or_else(|error| panic!("{error}"));
+    let report = &steps(&said)[0];
+    assert_eq!((report.done, report.failed), (2_000, 0), "{report:?}");
+    assert_eq!(report.bytes_sent, report.bytes_received);
+    let counters = counters_at_the_end(echo);
+    assert!(counters["tx-checksum-device"] > 2_000, "{counters:?}");
+    assert_eq!(counters["rx-checksum-good"], counters["segments-in"], "each was believed");
+}
