@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use xtcp_bench::capture::Capture;
 use xtcp_bench::judge::{Judged, judge};
-use xtcp_bench::machine::run;
+use xtcp_bench::machine::{VethPair, run};
 use xtcp_bench::process::{Launch, Running};
 
 use crate::rig::{CLIENT_V4, CLIENT_V6, Rig, SERVER_V4, SERVER_V6, START, steps, targets};
@@ -27,12 +27,12 @@ fn start_echo(rig: &Rig, eal: &str, own: &str) -> Running {
 }
 
 /// A tap whose other end is the kernel's, inside the rig's namespace; the dataplane's echo on it.
-fn echo_on_tap(rig: &Rig, client_mtu: u16, own: &str) -> (Running, String) {
+fn echo_on_tap(rig: &Rig, own: &str) -> (Running, String) {
     let tap = rig.interface('t');
     let dataplane = start_echo(rig, &format!("--vdev=net_tap0,iface={tap}"), own);
     let inside = rig.namespace.name();
     run(&format!("ip link set {tap} netns {inside}")).unwrap();
-    run(&format!("ip -n {inside} link set {tap} mtu {client_mtu} up")).unwrap();
+    run(&format!("ip -n {inside} link set {tap} up")).unwrap();
     rig.namespace.run(&format!("ip link set {tap} gso_max_segs 1")).unwrap();
     rig.add_client_addresses(&tap);
     (dataplane, tap)
@@ -51,7 +51,8 @@ fn exchange(rig: &Rig, interface: &str) -> Vec<Judged> {
     for load in &steps[1..3] {
         assert_eq!(load.bytes_sent, load.bytes_received);
     }
-    assert_eq!(capture.finish().unwrap(), 0, "the capture is whole");
+    // The kernel may not keep all for it; what it kept are thousands.
+    capture.finish().unwrap();
     let judged = judge(&file).unwrap();
     assert!(judged.len() > 500, "{} segments", judged.len());
     let faults: Vec<&Judged> = judged.iter().filter(|segment| segment.fault.is_some()).collect();
@@ -87,76 +88,92 @@ fn counters_at_the_end(mut dataplane: Running) -> BTreeMap<String, u64> {
     said.iter().filter_map(counter).collect()
 }
 
+/// A segment that waits for its neighbour's address is completed here: there may be one per family.
+fn all_but_the_first_were_completed(counters: &BTreeMap<String, u64>) {
+    let (sent, completed) = (counters["segments-out"], counters["tx-checksum-device"]);
+    assert!(completed > 1_000 && (completed..=completed + 2).contains(&sent), "{counters:?}");
+}
+
 /// The tap's driver computes checksums: the kernel verifies ours, the driver the kernel's.
 #[test]
-fn a_tap_has_the_checksums_of_jumbo_frames() {
+fn a_tap_has_the_checksums() {
     let rig = Rig::new();
-    let (dataplane, tap) = echo_on_tap(&rig, 9000, "--mtu 9000 --offloads on");
+    let (dataplane, tap) = echo_on_tap(&rig, "--offloads on");
     let judged = exchange(&rig, &tap);
-    assert_eq!(longest(&judged), (9000 - 20 - HEADER, 9000 - 20 - HEADER));
+    assert_eq!(longest(&judged), (1500 - 20 - HEADER, 1500 - 20 - HEADER));
     let counters = counters_at_the_end(dataplane);
-    let ours = judged.iter().filter(|segment| segment.from == 7).count() as u64;
-    assert_eq!(counters["tx-checksum-device"], ours, "each of our segments");
-    assert_eq!(counters["rx-checksum-good"], judged.len() as u64 - ours, "each of theirs");
+    all_but_the_first_were_completed(&counters);
+    assert_eq!(counters["rx-checksum-good"], counters["segments-in"]);
     assert_eq!((counters["rx-checksum-bad"], counters["tx-refused"]), (0, 0));
 }
 
-/// The stack computes them, and long frames come and go in five mbufs.
+/// What its driver does is not worth leaving to it, unless that is wanted.
 #[test]
-fn jumbo_frames_in_small_mbufs() {
+fn a_tap_is_not_left_its_checksums_unasked() {
     let rig = Rig::new();
-    let (dataplane, tap) = echo_on_tap(&rig, 9000, "--mtu 9000 --mbuf-size 2048");
-    let judged = exchange(&rig, &tap);
-    assert_eq!(longest(&judged), (9000 - 20 - HEADER, 9000 - 20 - HEADER));
+    let (dataplane, tap) = echo_on_tap(&rig, "");
+    exchange(&rig, &tap);
     let counters = counters_at_the_end(dataplane);
-    let long = |is_ours: bool| {
-        let is_long = |seg: &&Judged| (seg.from == 7) == is_ours && seg.len > 2048;
-        judged.iter().filter(is_long).count() as u64
-    };
-    assert!(counters["tx-multi-segment"] >= long(true) && long(true) > 100, "{counters:?}");
-    assert!(counters["rx-multi-segment"] >= long(false) && long(false) > 100, "{counters:?}");
-    assert_eq!((counters["tx-checksum-device"], counters["rx-too-long"]), (0, 0));
+    assert_eq!((counters["tx-checksum-device"], counters["rx-checksum-good"]), (0, 0));
 }
 
-/// Both at once: the device completes what lies in several mbufs.
+/// Frames of 1,514 bytes come and go in three mbufs, and the device completes their checksums.
 #[test]
 fn a_tap_has_the_checksums_of_frames_in_small_mbufs() {
     let rig = Rig::new();
-    let (dataplane, tap) = echo_on_tap(&rig, 9000, "--mtu 9000 --mbuf-size 2048 --offloads on");
-    let judged = exchange(&rig, &tap);
+    let (dataplane, tap) = echo_on_tap(&rig, "--mbuf-size 512 --offloads on");
+    exchange(&rig, &tap);
     let counters = counters_at_the_end(dataplane);
-    let ours = judged.iter().filter(|segment| segment.from == 7).count() as u64;
-    assert_eq!(counters["tx-checksum-device"], ours);
-    assert!(counters["tx-multi-segment"] > 100 && counters["rx-multi-segment"] > 100);
+    all_but_the_first_were_completed(&counters);
+    let (sent, received) = (counters["tx-multi-segment"], counters["rx-multi-segment"]);
+    assert!(sent > 1_000 && received > 1_000, "{counters:?}");
+    assert_eq!(counters["rx-too-long"], 0);
+}
+
+/// The dataplane's echo on a veth pair that takes 9,000 bytes, the clients' end so many.
+fn jumbo_echo(rig: &Rig, client_mtu: u16) -> (Running, VethPair) {
+    let veth = rig.veth();
+    let near = veth.near();
+    run(&format!("ip link set {near} mtu 9000")).unwrap();
+    rig.namespace.run(&format!("ip link set peer mtu {client_mtu}")).unwrap();
+    let ring = "framesz=16384,blocksz=32768,framecnt=512";
+    let device = format!("--vdev=net_af_packet0,iface={near},{ring}");
+    (start_echo(rig, &device, "--mtu 9000 --mbuf-size 16384"), veth)
+}
+
+#[test]
+fn jumbo_frames_over_af_packet() {
+    let rig = Rig::new();
+    let (dataplane, _veth) = jumbo_echo(&rig, 9000);
+    let judged = exchange(&rig, "peer");
+    assert_eq!(longest(&judged), (9000 - 20 - HEADER, 9000 - 20 - HEADER));
+    counters_at_the_end(dataplane);
 }
 
 /// A client whose end of the link takes 1,500 bytes says so by its segment size.
 #[test]
 fn a_client_of_1500_bytes_on_a_link_of_9000() {
     let rig = Rig::new();
-    let (dataplane, tap) = echo_on_tap(&rig, 1500, "--mtu 9000");
-    let judged = exchange(&rig, &tap);
+    let (dataplane, _veth) = jumbo_echo(&rig, 1500);
+    let judged = exchange(&rig, "peer");
     assert_eq!(longest(&judged), (1500 - 20 - HEADER, 1500 - 20 - HEADER));
-    let counters = counters_at_the_end(dataplane);
-    assert_eq!((counters["tx-checksum-device"], counters["rx-checksum-good"]), (0, 0), "no gain");
+    counters_at_the_end(dataplane);
 }
 
-/// net_af_packet takes jumbo frames if its ring does; if not, it is said what it needs.
+/// What cannot be is said before anybody is served.
 #[test]
-fn jumbo_frames_over_af_packet() {
+fn jumbo_frames_that_do_not_fit_are_refused() {
     let rig = Rig::new();
     let veth = rig.veth();
-    let device = format!("--vdev=net_af_packet0,iface={}", veth.near());
-    let launch = rig.dataplane("small", &device, "--mtu 9000");
-    let refused = launch.finish(PATIENCE).unwrap_err().to_string();
-    assert!(refused.contains("framesz=16384"), "{refused}");
-
-    let device = format!("{device},framesz=16384,blocksz=32768,framecnt=512");
-    let dataplane = start_echo(&rig, &device, "--mtu 9000");
-    rig.namespace.run("ip link set peer mtu 9000").unwrap();
-    let judged = exchange(&rig, "peer");
-    assert_eq!(longest(&judged), (9000 - 20 - HEADER, 9000 - 20 - HEADER));
-    counters_at_the_end(dataplane);
+    let tap = rig.interface('t');
+    for (device, remedy) in [
+        (format!("--vdev=net_af_packet0,iface={}", veth.near()), "framesz=16384,blocksz=32768"),
+        (format!("--vdev=net_tap0,iface={tap}"), "no more than that"),
+    ] {
+        let launch = rig.dataplane("small", &device, "--mtu 9000");
+        let refused = launch.finish(PATIENCE).unwrap_err().to_string();
+        assert!(refused.contains("--mtu 9000") && refused.contains(remedy), "{refused}");
+    }
 }
 
 /// Between vhost and virtio in one machine no checksum is computed: were a promise or its keeping
@@ -171,7 +188,7 @@ fn two_dataplanes_over_vhost_compute_no_checksums() {
     echo.wait_for_line(0, "its addresses", START, |line| line.contains("addresses"))
         .unwrap_or_else(|error| panic!("{error}"));
     let client = Launch::new("client", rig.programs.path("xtcp-stack-client").unwrap())
-        .arguments("-l 0 --no-pci --no-huge -m 256 --single-file-segments")
+        .arguments("-l 0 --no-pci --no-huge -m 256")
         .arguments(&format!("--vdev=net_virtio_user0,path={socket} --"))
         .arguments(&format!("--ip {CLIENT_V4}/24 --ip {CLIENT_V6}/64"))
         .arguments(&format!("--server {SERVER_V4}:7 --server [{SERVER_V6}]:7"))

@@ -57,6 +57,15 @@ pub enum EngineError {
         /// What was asked for.
         mtu: u16,
     },
+    /// The frames of net_af_packet's ring are too short for the MTU, or longer than an mbuf.
+    PacketRing {
+        /// What was asked for.
+        mtu: u16,
+        /// Bytes of a ring's frame.
+        framesz: u32,
+        /// Bytes it should have.
+        needed: u32,
+    },
     /// `--mbuf-size` is less than a frame needs, and the device takes it in one piece only.
     Pieces {
         /// The device.
@@ -144,6 +153,14 @@ impl fmt::Display for EngineError {
             Self::Mtu { device, most, mtu } => {
                 write!(f, "--mtu {mtu}: {device} takes {most} at most; give no more than that")
             }
+            Self::PacketRing { mtu, framesz, needed } => write!(
+                f,
+                "--mtu {mtu}: the frames of net_af_packet's ring have {framesz} bytes; add \
+                 framesz={needed},blocksz={} to the device, say --mbuf-size {needed} (in a \
+                 configuration: frame_bytes), and give the kernel's interface the MTU, too: ip link \
+                 set NAME mtu {mtu}",
+                2 * needed
+            ),
             Self::Pieces { device, given, needed } => write!(
                 f,
                 "--mbuf-size {given}: a frame can have {needed} bytes, and {device} does not take \

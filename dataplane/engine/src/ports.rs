@@ -85,6 +85,27 @@ pub(crate) fn open(
     Ok(Opened { started, info, pools, by, offloads })
 }
 
+/// net_af_packet drops without a word what does not fit a frame of its ring: whether the longest
+/// frame does is seen in its arguments only.
+pub(crate) fn check_ring(eal: &[String], options: &Options) -> Result<(), EngineError> {
+    /// If nobody says otherwise.
+    const FRAMESZ: u32 = 2048;
+    /// What the kernel puts before a packet, from above.
+    const KERNELS: u32 = 80;
+    let rings = eal.iter().filter(|word| word.contains("_af_packet"));
+    for device in rings {
+        let given = device.split(',').find_map(|pair| pair.strip_prefix("framesz="));
+        let framesz = given.and_then(|bytes| bytes.parse().ok()).unwrap_or(FRAMESZ);
+        let needed = u32::from(frame_max(options)) + KERNELS;
+        // The driver wants a ring's frame, all but the kernel's header, to fit an mbuf.
+        if framesz < needed || framesz - 32 > u32::from(mbuf_room(options)) {
+            let needed = needed.max(framesz).next_power_of_two();
+            return Err(EngineError::PacketRing { mtu: options.mtu, framesz, needed });
+        }
+    }
+    Ok(())
+}
+
 /// The address we have on the link.
 ///
 /// A tap is a cable with the kernel at its other end, and net_tap says that our end has the
@@ -187,6 +208,26 @@ pub(crate) mod tests {
             refused.contains("net_pcap0 has 1 transmit") && refused.contains("-l"),
             "{refused}"
         );
+    }
+
+    #[test]
+    fn a_ring_of_short_frames_is_refused_with_what_it_needs() {
+        const JUMBO: &str = "--mtu 9000 --mbuf-size 16384";
+        let device = |arguments: &str| vec![format!("--vdev=net_af_packet0,iface=x{arguments}")];
+        assert!(check_ring(&device(""), &options("")).is_ok());
+        assert!(check_ring(&device(",framesz=16384"), &options(JUMBO)).is_ok());
+        assert!(check_ring(&["--vdev=net_tap0".to_owned()], &options("--mtu 9000")).is_ok());
+        for (arguments, line, framesz) in [
+            ("", "--mtu 9000", "framesz=16384,blocksz=32768"),
+            (",framesz=4096", "--mtu 9000", "framesz=16384,blocksz=32768"),
+            (",framesz=16384", "--mtu 9000", "--mbuf-size 16384"),
+            (",framesz=4096", "", "--mbuf-size 4096"),
+            (",qpairs=2", "--mtu 2000", "framesz=4096,blocksz=8192"),
+            (",framesz=1600", "", "framesz=2048,blocksz=4096"),
+        ] {
+            let refused = check_ring(&device(arguments), &options(line)).unwrap_err().to_string();
+            assert!(refused.contains(framesz), "{refused}");
+        }
     }
 
     #[test]

@@ -67,6 +67,7 @@ pub(crate) struct Dealt {
 impl Prepared {
     /// Brings the port up.
     pub(crate) fn open(line: CommandLine, eal: Eal, hugepages: bool) -> Result<Self, EngineError> {
+        ports::check_ring(&line.eal, &line.options)?;
         let workers = u16::try_from(line.workers()).unwrap_or(u16::MAX);
         let opened = ports::open(&eal, &line.options, workers, fresh_secret()?)?;
         Self::with(line, eal, opened, hugepages)

@@ -90,6 +90,7 @@ impl Port {
             // SAFETY: the driver's name is a string in its program text.
             unsafe { CStr::from_ptr(raw.driver_name) }.to_string_lossy().into_owned()
         };
+        let max_mtu = if takes_what_its_ring_takes(&driver) { u16::MAX } else { largest_mtu(&raw) };
         // SAFETY: the port exists as long as it is owned.
         let socket = unsafe { sys::rte_eth_dev_socket_id(self.id) };
         let mut mtu = 0;
@@ -103,7 +104,7 @@ impl Port {
             socket: u32::try_from(socket).ok(),
             mtu,
             min_mtu: raw.min_mtu,
-            max_mtu: raw.max_mtu,
+            max_mtu,
             max_rx_queues: raw.max_rx_queues,
             max_tx_queues: raw.max_tx_queues,
             rx_descriptors: (raw.rx_desc_lim.nb_min, raw.rx_desc_lim.nb_max),
@@ -129,7 +130,7 @@ impl Port {
         // SAFETY: every field is a number, a pointer or an array of them, for which zero is valid,
         // and means "the default".
         let mut settings: sys::rte_eth_conf = unsafe { MaybeUninit::zeroed().assume_init() };
-        settings.rxmode.mtu = u32::from(config.mtu);
+        settings.rxmode.mtu = u32::from(config.mtu.min(largest_mtu(&info)));
         if hashes != 0 {
             settings.rxmode.mq_mode = sys::SHIM_MQ_RX_RSS;
             settings.rx_adv_conf.rss_conf.rss_hf = hashes;
@@ -166,7 +167,7 @@ impl Port {
             rx_descriptors,
             tx_descriptors,
         };
-        self.start(config, chosen, info.reta_size)
+        self.start(config, chosen, &info)
     }
 
     /// Refuses what no driver says clearly.
@@ -176,6 +177,9 @@ impl Port {
         info: &sys::rte_eth_dev_info,
     ) -> Result<(), PortError> {
         let refuse = |action| self.failed(action, Errno::new(22));
+        if config.mtu > self.info()?.max_mtu {
+            return Err(refuse(Action::Mtu(config.mtu)));
+        }
         let queues = |given: usize, most: u16| (1..=usize::from(most)).contains(&given);
         if !queues(config.rx_pools.len(), info.max_rx_queues)
             || !queues(usize::from(config.tx_queues), info.max_tx_queues)
@@ -230,21 +234,23 @@ impl Port {
         self,
         config: &PortConfig,
         chosen: Chosen,
-        reta_size: u16,
+        info: &sys::rte_eth_dev_info,
     ) -> Result<StartedPort, PortError> {
         // The driver took the MTU when it was configured; those that must also tell a kernel
         // interface have a call for it, and the others say that they have none.
-        // SAFETY: the port is configured and stopped.
-        let mtu = unsafe { sys::rte_eth_dev_set_mtu(self.id, config.mtu) };
-        if check(mtu).is_err_and(|errno| !is_unsupported(errno)) {
-            return Err(self.failed(Action::Mtu(config.mtu), Errno::new(mtu)));
+        if config.mtu <= largest_mtu(info) {
+            // SAFETY: the port is configured and stopped.
+            let mtu = unsafe { sys::rte_eth_dev_set_mtu(self.id, config.mtu) };
+            if check(mtu).is_err_and(|errno| !is_unsupported(errno)) {
+                return Err(self.failed(Action::Mtu(config.mtu), Errno::new(mtu)));
+            }
         }
         // SAFETY: the port is configured, all its queues are set up, and it is stopped.
         self.check(Action::Start, unsafe { sys::rte_eth_dev_start(self.id) })?;
 
         let rx_queues = config.rx_pools.len() as u16;
-        if chosen.hashes != 0 && reta_size > 0 {
-            self.spread_evenly(reta_size, rx_queues)?;
+        if chosen.hashes != 0 && info.reta_size > 0 {
+            self.spread_evenly(info.reta_size, rx_queues)?;
         }
 
         let id = self.id;
@@ -333,6 +339,24 @@ impl Drop for Port {
 /// What RSS may hash so that a connection's segments always meet in one queue.
 const fn tcp_hashes() -> u64 {
     sys::SHIM_RSS_IPV4_TCP | sys::SHIM_RSS_IPV6_TCP
+}
+
+/// The largest MTU that DPDK lets the device be told, which asks both for the largest MTU and for
+/// the longest frame.
+fn largest_mtu(info: &sys::rte_eth_dev_info) -> u16 {
+    // Ethernet's header and FCS, unless the device says how the two differ.
+    let overhead = match info.max_rx_pktlen.checked_sub(u32::from(info.max_mtu)) {
+        Some(differ) if info.max_mtu != u16::MAX && differ > 0 => differ,
+        _ => 14 + 4,
+    };
+    let by_frame = info.max_rx_pktlen.saturating_sub(overhead);
+    u16::try_from(by_frame).unwrap_or(u16::MAX).min(info.max_mtu)
+}
+
+/// net_af_packet says that it takes 1,500 bytes, and takes what fits a frame of its ring
+/// (`framesz=`), if the kernel's interface does. So it is told no more than it says.
+fn takes_what_its_ring_takes(driver: &str) -> bool {
+    driver == "net_af_packet"
 }
 
 /// Bytes of RSS key the device wants; more than any if it does not say.
@@ -685,7 +709,7 @@ pub struct PortInfo {
     pub mtu: u16,
     /// Fewest.
     pub min_mtu: u16,
-    /// Most.
+    /// Most. Of net_af_packet it is unknown: the frames of its ring (`framesz=`) decide.
     pub max_mtu: u16,
     /// Most receive queues.
     pub max_rx_queues: u16,
@@ -840,11 +864,7 @@ impl fmt::Display for PortError {
             }
             Action::Mtu(mtu) => write!(
                 f,
-                "the device does not take an MTU of {mtu} ({errno}); configure a smaller one, or \
-                 give the device more room: net_af_packet wants framesz={} and \
-                 blocksz={} for it",
-                af_packet_room(*mtu),
-                2 * af_packet_room(*mtu)
+                "the device does not take an MTU of {mtu} ({errno}); configure a smaller one"
             ),
             Action::Redirection => {
                 write!(f, "the device's RSS cannot be told its queues ({errno})")
@@ -860,11 +880,6 @@ impl fmt::Display for PortError {
 }
 
 impl std::error::Error for PortError {}
-
-/// Bytes a ring frame of net_af_packet needs: a power of two, with the kernel's header.
-fn af_packet_room(mtu: u16) -> u32 {
-    (u32::from(mtu) + OVERHEAD + 128).next_power_of_two()
-}
 
 /// Why a port was not stopped.
 #[derive(Debug)]
