@@ -13,7 +13,6 @@ mod killing;
 mod loss;
 mod measurements;
 mod model;
-mod offloads;
 mod relay;
 mod rig;
 mod stalls;
