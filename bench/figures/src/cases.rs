@@ -209,6 +209,9 @@ impl Bench {
         let _pair = VethPair::create(NEAR, FAR, &namespace)?;
         let (name, server) = if kernel {
             namespace.add_address(FAR, "10.64.0.1".parse()?, 10)?;
+            // Room for all who have connected and are not accepted yet: Linux at its best.
+            namespace.run("sysctl -qw net.core.somaxconn=65535")?;
+            namespace.run("sysctl -qw net.ipv4.tcp_max_syn_backlog=65535")?;
             self.steer(&namespace)?;
             (LINUX, self.kernel_server()?)
         } else {

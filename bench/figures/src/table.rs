@@ -177,25 +177,24 @@ impl Figures {
 
     fn draw(&self, out: &Path) -> Outcome<()> {
         let open = Axis { name: "connections open", logarithmic: true };
-        let mut series: Vec<Series> = Vec::new();
-        for case in
-            self.cases.iter().filter(|case| case.what == "exchanges" || case.what == "set-ups")
+        for (what, bytes, file) in
+            [("exchanges", 64, "64"), ("exchanges", 1024, "1024"), ("set-ups", 0, "set-ups")]
         {
-            if case.segments == 0.0 {
-                // Without a device between them: not to be compared with the others.
-                continue;
+            let mut series: Vec<Series> = Vec::new();
+            // Without a device between them they are not to be compared with the others.
+            let cases = self.cases.iter().filter(|case| case.segments > 0.0);
+            for case in cases.filter(|case| case.what == what && case.bytes == bytes) {
+                let point = (f64::from(case.open), case.rate);
+                match series.iter_mut().find(|one| one.name == case.server) {
+                    Some(one) => one.points.push(point),
+                    None => series.push(Series { name: case.server.clone(), points: vec![point] }),
+                }
             }
-            let sized =
-                if case.bytes == 0 { String::new() } else { format!(" of {} B", case.bytes) };
-            let name = format!("{}: {}{sized}", case.server, case.what);
-            let point = (f64::from(case.open), case.rate);
-            match series.iter_mut().find(|one| one.name == name) {
-                Some(one) => one.points.push(point),
-                None => series.push(Series { name, points: vec![point] }),
-            }
+            let sized = if bytes == 0 { String::new() } else { format!(" of {bytes} B") };
+            let title = format!("{what}{sized} per second against connections open");
+            let rate = Axis { name: "per second", logarithmic: true };
+            plot::lines(&out.join(format!("rate-{file}.svg")), &title, open, rate, &series)?;
         }
-        let rate = Axis { name: "per second", logarithmic: true };
-        plot::lines(&out.join("rate.svg"), "Rate against connections open", open, rate, &series)?;
         let each = self.bytes_each();
         let points = |of: fn(&(u32, f64, f64)) -> f64| {
             each.iter()

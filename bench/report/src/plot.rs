@@ -64,6 +64,11 @@ impl Axis<'_> {
         format!("{scaled:.digits$}{unit}")
     }
 
+    /// How many labels it has at most: one for each order of magnitude if it is logarithmic.
+    fn labels(self, range: &std::ops::Range<f64>) -> usize {
+        if self.logarithmic { (range.end - range.start) as usize + 1 } else { 10 }
+    }
+
     /// From where to where it goes, with a little room; a linear one begins at zero.
     fn range(self, values: impl Iterator<Item = f64>) -> std::ops::Range<f64> {
         let (low, high) =
@@ -99,7 +104,14 @@ pub fn lines(
         })
         .collect();
     let all = || placed.iter().flat_map(|(_, points)| points.iter());
-    let (wide, high) = (x.range(all().map(|p| p.0)), y.range(all().map(|p| p.1)));
+    let (wide, mut high) = (x.range(all().map(|p| p.0)), y.range(all().map(|p| p.1)));
+    // Above the lines there is room for the legend.
+    let lines = placed.len() as f64 + 1.0;
+    high.end += (high.end - high.start) * (lines * 0.045 / (1.0 - lines * 0.045));
+    if y.logarithmic {
+        high.end = high.end.ceil();
+    }
+    let (labels_x, labels_y) = (x.labels(&wide), y.labels(&high));
     let area = SVGBackend::new(path, SIZE).into_drawing_area();
     area.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&area)
@@ -113,6 +125,8 @@ pub fn lines(
         .light_line_style(RGBColor(240, 240, 240))
         .x_desc(x.name)
         .y_desc(y.name)
+        .x_labels(labels_x)
+        .y_labels(labels_y)
         .x_label_formatter(&|place| x.label(*place))
         .y_label_formatter(&|place| y.label(*place))
         .draw()?;
@@ -166,10 +180,11 @@ pub fn percentiles(
 /// # Errors
 /// When a file cannot be written.
 pub fn over_time(path: &Path, title: &str, seconds: &[Second]) -> Result<(), Box<dyn Error>> {
+    // The rest of a step's last second is no second.
+    let whole = || seconds.iter().filter(|second| second.seconds > 0.5);
     let of = |name: &str, value: fn(&crate::sample::Latency) -> f64| Series {
         name: name.to_owned(),
-        points: seconds
-            .iter()
+        points: whole()
             .filter_map(|second| second.latency.as_ref().map(|latency| (second.at, value(latency))))
             .collect(),
     };
@@ -181,7 +196,7 @@ pub fn over_time(path: &Path, title: &str, seconds: &[Second]) -> Result<(), Box
     ];
     let time = Axis { name: "seconds since the run began", logarithmic: false };
     lines(path, title, time, Axis { name: "latency in µs", logarithmic: true }, &series)?;
-    let points = |value: fn(&Second) -> f64| seconds.iter().map(|s| (s.at, value(s))).collect();
+    let points = |value: fn(&Second) -> f64| whole().map(|s| (s.at, value(s))).collect();
     let series = [
         Series { name: "connections open".to_owned(), points: points(|s| f64::from(s.open)) },
         Series {
