@@ -135,8 +135,8 @@ fn fig_6e_a_repeated_request_is_told_of_once_and_not_acknowledged_before_the_app
         scene.app.application.answer(&deferred, b"answer").unwrap();
         scene.app.application.flush();
         call.read_answer(b"answer");
-        // Each repetition was told for what it was (RFC 2883), so the client takes back what its
-        // timer had it do: its congestion window is not smaller than a new connection's.
+        // The repetitions cost the client nothing in the end: its congestion window is not smaller
+        // than a new connection's.
         let window = call.congestion_window(&scene.rig);
         assert!(window >= 10, "the client's congestion window is {window} segments");
         let [_, at_server] = call.finish(&mut scene.app);
