@@ -85,6 +85,9 @@ pub fn dataplane(config: &Config, name: &str, run_dir: &Path, hugepages: bool) -
     if let Some(when) = config.tcp.syn_cookies {
         own("syn-cookies", when.into());
     }
+    if let Some(when) = config.tcp.ecn {
+        own("ecn", when.into());
+    }
     line.push("--control".into());
     let switched_off = config.tcp.switched_off.iter();
     line.extend(switched_off.map(|key| format!("--no-{}", key.replace('_', "-"))));

@@ -215,6 +215,13 @@ pub struct TcpConfig {
     pub initial_window: u8,
     /// Delayed-ACK timer of groups that acknowledge on receive (MUST-40: below 500 ms).
     pub delayed_ack: Duration,
+    /// In groups that acknowledge on receive: so many segments with text are acknowledged at once
+    /// (RFC 9293 SHLD-19: 2), fewer by the timer. 1 acknowledges each; 0 counts as 1.
+    pub delayed_ack_segments: u8,
+    /// In groups that acknowledge on receive: so many segments are acknowledged at once and each,
+    /// at a connection's start and after more than a retransmission timeout of silence, while it
+    /// stays active. It lets a peer in slow start go faster. 0: none.
+    pub quick_acks: u8,
     /// Nagle's algorithm (RFC 1122 4.2.3.4); groups may turn it off.
     pub nagle: bool,
     /// Window scale we offer, 0 to 14.
@@ -243,6 +250,10 @@ pub struct TcpConfig {
     /// Resets sent to one address, or IPv6 network of 64 bits, in a second for segments of no
     /// connection. 0: no limit.
     pub resets_per_second: u16,
+    /// Clients that may call from one address, or IPv6 network of 64 bits, in a second; SYNs beyond
+    /// are dropped in silence. Senders share 16,384 places that are dealt anew every minute, so two
+    /// busy ones may meet in one. 0: no limit.
+    pub syns_per_second: u16,
     /// No ICMP error makes IPv4 packets smaller than this, in bytes: 68 to the link's MTU. (IPv6
     /// has 1280.)
     pub path_mtu_min: u16,
@@ -263,6 +274,8 @@ impl Default for TcpConfig {
             fin_wait_2: Duration::from_secs(60),
             initial_window: 10,
             delayed_ack: Duration::from_millis(40),
+            delayed_ack_segments: 2,
+            quick_acks: 0,
             nagle: true,
             window_scale: 7,
             timestamps: true,
@@ -276,6 +289,7 @@ impl Default for TcpConfig {
             syn_cookies: SynCookies::WhenFull,
             challenge_interval: Duration::from_millis(100),
             resets_per_second: 1000,
+            syns_per_second: 0,
             path_mtu_min: 552,
             path_mtu_age: Duration::from_secs(600),
         }

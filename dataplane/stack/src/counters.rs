@@ -102,6 +102,7 @@ named! {
         NoConnection, "no-connection", "A segment of no connection, answered by RST.";
         NoConnectionReset, "no-connection-reset", "A RST of no connection, ignored.";
         ResetRationed, "reset-rationed", "A segment of no connection beyond its sender's ration of RST.";
+        SynRationed, "syn-rationed", "A SYN beyond what its sender's address may call in a second.";
         NotForListener, "not-for-listener", "Neither SYN, ACK nor RST to a port we listen on.";
         HalfOpenFull, "half-open-full", "A SYN beyond the handshakes that may be under way.";
         HandshakeEvicted, "handshake-evicted", "A handshake under way that made way for a newer one.";

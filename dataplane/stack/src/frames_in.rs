@@ -331,10 +331,18 @@ impl Stack<'_> {
         if !flags.contains(Flags::SYN) || flags.contains(Flags::FIN) {
             return Err(Stop::NotForListener);
         }
+        self.ration_call(arrival)?;
         match self.receive_syn(group)? {
             Reception::Record => self.on_syn(arrival, group, None),
             Reception::Cookie => self.answer_by_cookie(arrival, group, out),
         }
+    }
+
+    /// Counts a SYN against its sender's calls in this second.
+    fn ration_call(&mut self, arrival: &Arrival<'_>) -> Outcome {
+        let per_second = self.tcp.syns_per_second;
+        let left = self.callers.take(arrival.remote, per_second, &self.secret, self.now);
+        if left { Ok(()) } else { Err(Stop::SynRationed) }
     }
 
     /// A client: it waits for the application, or is answered at once. Our sequence numbers start
@@ -384,6 +392,7 @@ impl Stack<'_> {
         }
         let listener = self.listener(segment.dst_port, arrival.local, arrival.hash);
         if let (true, Some(group)) = (opens_anew(segment, &rec), listener) {
+            self.ration_call(arrival)?;
             // Not by cookie: that could not keep its distance from the old numbers.
             self.make_room_for_handshake(self.groups[usize::from(group)].pool)?;
             self.cut_time_wait_short(index);

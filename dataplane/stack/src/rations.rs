@@ -1,4 +1,5 @@
-//! Answers to segments of no connection, rationed by whom they go to.
+//! Answers to segments of no connection, and clients' calls, rationed by whom they go to or come
+//! from.
 //!
 //! A ration for all senders together would tell one of them what another was answered
 //! (CVE-2016-5696). So each has its own, in one of many places that a keyed function picks anew
@@ -13,6 +14,9 @@ use crate::time::Instant;
 
 /// Places for senders' rations.
 pub(crate) const RATIONS: usize = 1024;
+
+/// Places for the rations of those who call: more, for two honest networks should not meet.
+pub(crate) const CALLERS: usize = 16_384;
 
 /// How long senders keep their places.
 const REDEAL: Duration = Duration::from_secs(60);

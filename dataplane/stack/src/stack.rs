@@ -10,7 +10,7 @@ use crate::memory::{Carver, MemoryTooSmall, bytes_of};
 use crate::net::reassembly::{Datagram, Reassembly};
 use crate::net::{Interface, NeighbourRecord, ParkedFrame};
 use crate::queues::Queue;
-use crate::rations::{RATIONS, Rations};
+use crate::rations::{CALLERS, RATIONS, Rations};
 use crate::secret::Secret;
 use crate::shares::Shares;
 use crate::sweep::Sweep;
@@ -56,6 +56,8 @@ pub struct Stack<'m> {
     pub(crate) chunks: Chunks<'m>,
     pub(crate) paths: NarrowPaths<'m>,
     pub(crate) rations: Rations<'m>,
+    /// Rations of those who call.
+    pub(crate) callers: Rations<'m>,
     pub(crate) transmit: Buffer<'m, POOLS_MAX>,
     pub(crate) shares: Shares,
 
@@ -148,6 +150,7 @@ impl<'m> Stack<'m> {
             + bytes_of::<Chunk>(config.chunks_max as usize + 1)
             + bytes_of::<Narrow>(NARROW_MAX)
             + bytes_of::<u32>(RATIONS)
+            + bytes_of::<u32>(CALLERS)
             + bytes_of::<NeighbourRecord>(config.neighbours_max as usize)
             + bytes_of::<ParkedFrame>(PARKED)
             + bytes_of::<Datagram>(usize::from(config.net.reassemblies_max))
@@ -198,6 +201,7 @@ impl<'m> Stack<'m> {
             chunks: Chunks::new(carver.take(config.chunks_max as usize + 1)?),
             paths: NarrowPaths::new(carver.take(NARROW_MAX)?),
             rations: Rations::new(carver.take(RATIONS)?),
+            callers: Rations::new(carver.take(CALLERS)?),
             transmit: Buffer::new(transmit),
             shares: Shares {
                 connections: Quota::new(config.connections_max),

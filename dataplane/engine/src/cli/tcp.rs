@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use clap::ValueEnum;
-use xtcp_stack::config::{SynCookies, TcpConfig};
+use xtcp_stack::config::{Ecn, SynCookies, TcpConfig};
 
 use super::{CliError, size};
 
@@ -39,6 +39,12 @@ pub struct TcpOptions {
     /// Delayed-acknowledgement timer of groups that acknowledge on receive [default: 40]
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=499))]
     pub delayed_ack_ms: Option<u64>,
+    /// Segments that are acknowledged together, at once, in such groups [default: 2]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+    pub delayed_ack_segments: Option<u8>,
+    /// Segments acknowledged each, at the start and after a silence, in such groups [default: 0]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8))]
+    pub quick_acks: Option<u8>,
     /// Switch Nagle's algorithm off
     #[arg(long)]
     pub no_nagle: bool,
@@ -69,6 +75,18 @@ pub struct TcpOptions {
     /// When handshakes go by cookie, in groups that accept by themselves [default: when-full]
     #[arg(long, value_enum, value_name = "WHEN")]
     pub syn_cookies: Option<Cookies>,
+    /// Whether routers may mark packets instead of dropping them [default: accept]
+    #[arg(long, value_enum, value_name = "WHEN")]
+    pub ecn: Option<Marks>,
+    /// Least time between two challenges of one connection [default: 100]
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    pub challenge_interval_ms: Option<u64>,
+    /// Resets to one address in a second for segments of no connection; 0: no limit [default: 1000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16))]
+    pub resets_per_second: Option<u16>,
+    /// Clients one address may call with in a second, per worker; 0: no limit [default: 0]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16))]
+    pub syns_per_second: Option<u16>,
     /// No ICMP error makes IPv4 packets smaller than this [default: 552]
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(68..=9000))]
     pub path_mtu_min: Option<u16>,
@@ -86,6 +104,27 @@ pub enum Cookies {
     WhenFull,
     /// Always
     Always,
+}
+
+/// Whether routers may mark packets instead of dropping them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Marks {
+    /// Never agreed
+    Off,
+    /// Agreed with peers that ask
+    Accept,
+    /// Asked for, too
+    Ask,
+}
+
+impl From<Marks> for Ecn {
+    fn from(marks: Marks) -> Self {
+        match marks {
+            Marks::Off => Self::Off,
+            Marks::Accept => Self::Accept,
+            Marks::Ask => Self::Ask,
+        }
+    }
 }
 
 impl From<Cookies> for SynCookies {
@@ -117,6 +156,12 @@ impl TcpOptions {
         ms(&mut tcp.time_wait, self.time_wait_ms);
         ms(&mut tcp.fin_wait_2, self.fin_wait_2_ms);
         ms(&mut tcp.delayed_ack, self.delayed_ack_ms);
+        ms(&mut tcp.challenge_interval, self.challenge_interval_ms);
+        tcp.delayed_ack_segments = self.delayed_ack_segments.unwrap_or(tcp.delayed_ack_segments);
+        tcp.quick_acks = self.quick_acks.unwrap_or(tcp.quick_acks);
+        tcp.ecn = self.ecn.map_or(tcp.ecn, Ecn::from);
+        tcp.resets_per_second = self.resets_per_second.unwrap_or(tcp.resets_per_second);
+        tcp.syns_per_second = self.syns_per_second.unwrap_or(tcp.syns_per_second);
         tcp.syn_retries = self.syn_retries.unwrap_or(tcp.syn_retries);
         tcp.initial_window = self.initial_window.unwrap_or(tcp.initial_window);
         tcp.window_scale = self.window_scale.unwrap_or(tcp.window_scale);

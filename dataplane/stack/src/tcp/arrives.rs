@@ -357,8 +357,20 @@ impl Tcb<'_, '_> {
 
     fn note_heard(&mut self) {
         if self.rec.state() != State::TimeWait {
+            if self.tcp.quick_acks != 0 {
+                self.allow_quick_acknowledgements();
+            }
             self.rec.heard_ms = self.now_ms();
             self.stop_asking();
+        }
+    }
+
+    /// At the start, and after a silence, the peer's window is small: the sooner it hears of what
+    /// has arrived, the sooner that grows.
+    fn allow_quick_acknowledgements(&mut self) {
+        let starts = self.rec.rcv_nxt == self.rec.irs + 1 && self.rec.rcv_turns == 0;
+        if starts || self.silence_exceeds_rto() {
+            self.act.quick_acks = self.tcp.quick_acks;
         }
     }
 

@@ -5,8 +5,8 @@
 
 use super::Tcb;
 use super::record::{
-    ACK_NOW, ACK_SECOND, ASK, FIN_QUEUED, HELD, PERSISTING, PROBE, RECOVERING, RETRANSMIT, Range,
-    SACK, SEND_RST, SEND_SYN, TIMESTAMPS, V6, WITHHELD,
+    ACK_NOW, ASK, FIN_QUEUED, HELD, PERSISTING, PROBE, RECOVERING, RETRANSMIT, Range, SACK,
+    SEND_RST, SEND_SYN, TIMESTAMPS, V6, WITHHELD,
 };
 use super::recovery::TAIL_PROBE;
 use super::seq::SeqNum;
@@ -407,7 +407,8 @@ impl Tcb<'_, '_> {
     }
 
     fn note_acknowledged(&mut self, plan: &Plan) {
-        self.act.clear(ACK_NOW | ACK_SECOND);
+        self.act.clear(ACK_NOW);
+        self.act.segments_owed = 0;
         if plan.len > 0 && plan.ack.after(self.act.last_ack_sent) {
             self.group.counts.acks_on_answers += 1;
         }

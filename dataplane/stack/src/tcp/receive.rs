@@ -4,8 +4,7 @@
 use super::Tcb;
 use super::arrives::payload_length;
 use super::record::{
-    ACK_NOW, ACK_SECOND, FIN_QUEUED, FIN_SEEN, FIN_TAKEN, RETRANSMIT, Range, SACKS, SEND_RST,
-    TEXTED,
+    ACK_NOW, FIN_QUEUED, FIN_SEEN, FIN_TAKEN, RETRANSMIT, Range, SACKS, SEND_RST, TEXTED,
 };
 use super::seq::SeqNum;
 use super::state::State;
@@ -157,11 +156,13 @@ impl Tcb<'_, '_> {
                 return self.withhold();
             }
             self.act.rcv_ack = self.text_end();
-            if self.act.has(ACK_SECOND) {
-                self.act.set(ACK_NOW);
-            } else {
-                self.act.set(ACK_SECOND);
-                self.act.set_ack_timer(self.now + self.tcp.delayed_ack);
+            let act = &mut *self.act;
+            act.segments_owed = act.segments_owed.saturating_add(1);
+            if act.quick_acks > 0 || act.segments_owed >= self.tcp.delayed_ack_segments {
+                act.quick_acks = act.quick_acks.saturating_sub(1);
+                act.set(ACK_NOW);
+            } else if act.segments_owed == 1 {
+                act.set_ack_timer(self.now + self.tcp.delayed_ack);
             }
         } else if let Some(deadline) = self.group.acknowledge_by(self.now) {
             self.act.set_ack_timer(self.act.ack_at().min(deadline));

@@ -276,7 +276,12 @@ pub(crate) struct Active {
     /// What is in flight and how its losses are mended.
     pub(crate) recovery: Recovery,
     pub(crate) cubic: Cubic,
-    reserved: [u32; 12],
+    /// Segments with text since the last acknowledgement that left.
+    pub(crate) segments_owed: u8,
+    /// Segments that are still acknowledged at once ([`crate::TcpConfig::quick_acks`]).
+    pub(crate) quick_acks: u8,
+    spare: u16,
+    reserved: [u32; 11],
 }
 
 const _: () = assert!(size_of::<Active>() == 384);
@@ -303,8 +308,6 @@ pub(crate) const PERSISTING: u32 = 1 << 8;
 pub(crate) const PROBE: u32 = 1 << 9;
 /// In fast recovery (RFC 6582).
 pub(crate) const RECOVERING: u32 = 1 << 10;
-/// A second unacknowledged segment acknowledges at once (RFC 9293 SHLD-19).
-pub(crate) const ACK_SECOND: u32 = 1 << 11;
 /// Stands in the list of those with something to send.
 pub(crate) const ON_OUT_LIST: u32 = 1 << 12;
 /// Stands in its queue's list of those with something to tell.

@@ -16,6 +16,7 @@ mod hostile;
 mod limits;
 mod offload;
 mod path;
+mod personality;
 mod rack;
 mod sack;
 mod text;
