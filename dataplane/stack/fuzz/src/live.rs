@@ -112,6 +112,9 @@ fn personality(choices: &mut Choices<'_>) -> TcpConfig {
         rack: choices.below(4) != 0,
         tail_loss_probe: choices.below(4) != 0,
         resets_per_second: [1000, 2][choices.below(2)],
+        syns_per_second: [0, 0, 0, 3][choices.below(4)],
+        delayed_ack_segments: [2, 2, 1, 5][choices.below(4)],
+        quick_acks: [0, 0, 3][choices.below(3)],
         syn_cookies: [SynCookies::WhenFull, SynCookies::WhenFull, SynCookies::Never]
             [choices.below(3)],
         ..TcpConfig::default()
