@@ -13,6 +13,7 @@ mod killing;
 mod loss;
 mod measurements;
 mod model;
+mod offloads;
 mod relay;
 mod rig;
 mod stalls;
