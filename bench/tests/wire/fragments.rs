@@ -1,0 +1,209 @@
+//! Rows 90 to 93, N30 and N31: packets in pieces, and headers before TCP's.
+
+use std::net::IpAddr;
+
+use crate::lab::packets::{ACK, IPV4, IPV6, SYN, ipv4_with, ipv6, mss, seal};
+use crate::lab::{Client, Family, Lab};
+use crate::rows::{Row, rows};
+
+pub(crate) const ROWS: &[Row] = rows![
+    Usual BOTH:
+        row_90_a_syn_in_two_pieces_is_answered,
+        row_91_overlapping_pieces_and_giants_do_no_harm,
+        row_92_a_tiny_first_piece_is_met_by_silence,
+        row_93_pieces_without_end_are_bounded;
+    Usual V6:
+        row_n30_extension_headers_are_bounded_and_treated_as_their_bits_say,
+        row_n31_pieces_of_ipv6_are_whole_alone_or_dropped;
+];
+
+/// A SYN's bytes, 40 of them, with a good checksum.
+fn syn(client: &Client) -> Vec<u8> {
+    let options = [&mss(1460)[..], &[1; 16]].concat();
+    let mut body = client.syn().with(&options).bytes();
+    seal(client.ip, client.server, 6, &mut body);
+    body
+}
+
+/// Sends a piece of a packet: its bytes, where they begin, and whether more follow.
+fn piece(lab: &Lab, client: &Client, id: u16, (offset, more): (u16, bool), bytes: &[u8]) {
+    piece_of(lab, client, 6, id, (offset, more), bytes);
+}
+
+fn piece_of(
+    lab: &Lab,
+    client: &Client,
+    protocol: u8,
+    id: u16,
+    (offset, more): (u16, bool),
+    bytes: &[u8],
+) {
+    assert_eq!(offset % 8, 0);
+    match (client.ip, client.server) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            let field = offset / 8 | if more { 0x2000 } else { 0 };
+            lab.send_packet(IPV4, &ipv4_with((src, dst), protocol, (id, field), &[], bytes));
+        }
+        (IpAddr::V6(src), IpAddr::V6(dst)) => {
+            let header = [
+                &[protocol, 0][..],
+                &(offset | u16::from(more)).to_be_bytes(),
+                &u32::from(id).to_be_bytes(),
+            ]
+            .concat();
+            let body = [&header[..], bytes].concat();
+            lab.send_packet(IPV6, &ipv6((src, dst), 44, 64, &body));
+        }
+        _ => unreachable!("a client is of one family"),
+    }
+}
+
+fn row_90_a_syn_in_two_pieces_is_answered(lab: &mut Lab, family: Family) {
+    for backwards in [false, true] {
+        let mut client = lab.client(family);
+        let whole = syn(&client);
+        let mut pieces = [((0, true), &whole[..24]), ((24, false), &whole[24..])];
+        if backwards {
+            pieces.reverse();
+        }
+        for (place, bytes) in pieces {
+            piece(lab, &client, client.port, place, bytes);
+        }
+        let answers = lab.answers(&client);
+        let [answer] = &answers[..] else { panic!("not one answer: {answers:?}") };
+        lab.complete(&mut client, answer);
+        lab.assert_alive(client);
+    }
+}
+
+fn row_91_overlapping_pieces_and_giants_do_no_harm(lab: &mut Lab, family: Family) {
+    let client = lab.client(family);
+    let whole = syn(&client);
+    let id = client.port;
+    // Teardrop: the second lies within the first.
+    piece(lab, &client, id, (0, true), &whole[..32]);
+    piece(lab, &client, id, (8, false), &whole[8..16]);
+    // The same bytes again, but others.
+    piece(lab, &client, id + 1000, (0, true), &whole[..24]);
+    piece(lab, &client, id + 1000, (16, false), &[0xee; 24]);
+    // Ping of death: beyond what a packet can be.
+    piece(lab, &client, id + 2000, (65_528, false), &[0xee; 1000]);
+    piece_of(lab, &client, 1, id + 3000, (65_528, false), &[0xee; 1000]);
+    // Nothing, an odd length with more to come, and a hole that is never filled.
+    piece(lab, &client, id + 4000, (0, true), &[]);
+    piece(lab, &client, id + 5000, (0, true), &whole[..23]);
+    piece(lab, &client, id + 6000, (32, false), &whole[32..]);
+    let answers = lab.answers(&client);
+    assert!(answers.is_empty(), "{answers:?}");
+    lab.assert_serves(family);
+}
+
+fn row_92_a_tiny_first_piece_is_met_by_silence(lab: &mut Lab, family: Family) {
+    let client = lab.client(family);
+    let whole = syn(&client);
+    piece(lab, &client, client.port, (0, true), &whole[..8]);
+    assert!(lab.answers(&client).is_empty(), "half a header says nothing");
+    lab.assert_serves(family);
+}
+
+fn row_93_pieces_without_end_are_bounded(lab: &mut Lab, family: Family) {
+    let resident = lab.resident();
+    for n in 0..2000 {
+        let client = Client { ip: family.host(1000 + n % 100), ..lab.client(family) };
+        let whole = syn(&client);
+        piece(lab, &client, n, (0, true), &whole[..24]);
+        lab.pace(usize::from(n));
+    }
+    lab.settle();
+    // The oldest made way: what comes now is put together.
+    row_90_a_syn_in_two_pieces_is_answered(lab, family);
+    lab.assert_serves(family);
+    let grown = lab.resident().saturating_sub(resident);
+    assert!(grown < 4 << 20, "{grown} bytes more");
+}
+
+fn row_n30_extension_headers_are_bounded_and_treated_as_their_bits_say(
+    lab: &mut Lab,
+    family: Family,
+) {
+    /// Next header, length, and options that are padding.
+    const fn pad(next: u8) -> [u8; 8] {
+        [next, 0, 1, 4, 0, 0, 0, 0]
+    }
+    let send = |lab: &mut Lab, first: u8, headers: &[[u8; 8]]| {
+        let client = lab.client(family);
+        let body = [headers.as_flattened(), &syn(&client)].concat();
+        let (IpAddr::V6(src), IpAddr::V6(dst)) = (client.ip, client.server) else { panic!() };
+        let packet = ipv6((src, dst), first, 64, &body);
+        (client, crate::lab::packets::frame(lab.dut, crate::wire::OUR_MAC, IPV6, &packet))
+    };
+    // Harmless ones are passed over.
+    let option = |kind: u8, next: u8| [next, 0, kind, 2, 9, 9, 1, 0];
+    for (first, headers) in [
+        (0, &[pad(6)][..]),
+        (0, &[pad(60), pad(43), [6, 0, 0, 0, 0, 0, 0, 0]]),
+        (60, &[option(0x1e, 6)]),
+    ] {
+        let (mut client, frame) = send(lab, first, headers);
+        lab.wire.send(&frame);
+        let answers = lab.answers(&client);
+        if first == 0 && headers.len() == 3 {
+            // A routing header's type 0 without segments left is passed over, padding is not one.
+            assert!(answers.len() <= 1, "{answers:?}");
+            continue;
+        }
+        let [answer] = &answers[..] else { panic!("{headers:02x?}: {answers:?}") };
+        lab.complete(&mut client, answer);
+        lab.assert_alive(client);
+    }
+    // A hundred of them; hop-by-hop options in the second place; unknown options by their bits;
+    // a jumbo payload; a route yet to go.
+    let mut long = [pad(60); 100];
+    long[99] = pad(6);
+    let cases: [(u8, &[[u8; 8]], &str); 7] = [
+        (60, &long, "ipv6-extension-chain"),
+        (60, &[pad(0), pad(6)], "ipv6-extension-chain"),
+        (60, &[option(0x5e, 6)], "ipv6-option"),
+        (60, &[option(0x9e, 6)], "ipv6-option"),
+        (60, &[option(0xde, 6)], "ipv6-option"),
+        (0, &[[6, 0, 0xc2, 4, 0, 1, 0, 0]], "ipv6-option"),
+        (43, &[[6, 0, 0, 1, 0, 0, 0, 0]], "ipv6-routing"),
+    ];
+    for (first, headers, counter) in cases {
+        let (_, frame) = send(lab, first, headers);
+        lab.assert_silence(&frame, counter);
+    }
+    lab.assert_serves(family);
+}
+
+fn row_n31_pieces_of_ipv6_are_whole_alone_or_dropped(lab: &mut Lab, family: Family) {
+    // An atomic fragment is a packet, whatever pieces of its identification there are.
+    let mut client = lab.client(family);
+    let whole = syn(&client);
+    piece(lab, &client, client.port, (0, true), &[0xee; 32]);
+    piece(lab, &client, client.port, (0, false), &whole);
+    let answers = lab.answers(&client);
+    let [answer] = &answers[..] else { panic!("{answers:?}") };
+    assert!(answer.has(SYN | ACK));
+    lab.complete(&mut client, answer);
+    lab.assert_alive(client);
+    // Overlapping pieces lose the packet (RFC 5722): what completes it is not answered either.
+    let client = lab.client(family);
+    let whole = syn(&client);
+    piece(lab, &client, client.port, (0, true), &whole[..24]);
+    piece(lab, &client, client.port, (16, true), &[0xee; 8]);
+    piece(lab, &client, client.port, (24, false), &whole[24..]);
+    let answers = lab.answers(&client);
+    assert!(answers.is_empty(), "{answers:?}");
+    // Neighbour discovery in pieces (RFC 6980).
+    let before = lab.count("ip-fragment");
+    let mut solicitation = [135, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let IpAddr::V6(own) = client.server else { panic!() };
+    solicitation[8..].copy_from_slice(&own.octets());
+    seal(client.ip, client.server, 58, &mut solicitation);
+    piece_of(lab, &client, 58, 7, (0, true), &solicitation[..16]);
+    piece_of(lab, &client, 58, 7, (16, false), &solicitation[16..]);
+    lab.settle();
+    assert_eq!(lab.count("ip-fragment"), before + 2);
+    lab.assert_serves(family);
+}
