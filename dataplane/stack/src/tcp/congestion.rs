@@ -96,7 +96,7 @@ impl Tcb<'_, '_> {
         let mss = self.segment_size();
         self.act.dup_acks = self.act.dup_acks.saturating_add(1);
         if self.act.has(RECOVERING) {
-            self.act.cwnd = self.act.cwnd.saturating_add(mss).min(CWND_MAX);
+            self.inflate(mss);
             return;
         }
         let covers_recover = !self.rec.snd_una.before(self.act.recover);
@@ -110,6 +110,15 @@ impl Tcb<'_, '_> {
             self.note_reduced();
             self.counters.count(Count::FastRetransmits);
         }
+    }
+
+    /// A duplicate says that a segment has left the network (RFC 5681 section 3.2, step 4), and no
+    /// more can have than were under way: a peer that makes duplicates up gains nothing by more.
+    fn inflate(&mut self, mss: u32) {
+        let under_way = self.act.recover.since(self.rec.snd_una);
+        let limit = self.act.ssthresh.saturating_add(under_way).min(CWND_MAX);
+        let inflated = self.act.cwnd.saturating_add(mss).min(limit);
+        self.act.cwnd = self.act.cwnd.max(inflated);
     }
 
     /// RFC 5681 section 3.1: the timer fired; one segment, and from the start.

@@ -84,7 +84,10 @@ impl Tcb<'_, '_> {
     /// closed does a peer that never takes the rest have the user timeout and no more: nobody is
     /// left who could give it up (RFC 6429).
     fn on_persist_timeout(&mut self) {
-        let silent = self.unheard_for() >= self.user_timeout();
+        // The interval may be longer than the user timeout: silence begins when a probe stays
+        // unanswered, not between two.
+        let (interval, unheard) = (self.rto(), self.unheard_for());
+        let silent = unheard >= self.user_timeout() && unheard > interval + interval / 4;
         if self.is_overdue() && (silent || !self.rec.state().may_send()) {
             self.down();
             return;

@@ -47,6 +47,19 @@ fn split_acknowledgements_count_by_their_bytes() {
     });
 }
 
+/// N5: duplicates that no segment can have caused open no window.
+#[test]
+fn duplicates_beyond_what_is_under_way_send_nothing() {
+    ordinary(|peer| {
+        peer.open();
+        peer.send(&[b'x'; 60 * 1460]);
+        assert_eq!(peer.turn().len(), 10);
+        let sent: usize = (0..100).map(|_| peer.give(ack(1, 1)).len()).sum();
+        assert!((3..=10).contains(&sent), "{sent} segments for ten that were under way");
+        assert_eq!(peer.host.stack.counters().counted(xtcp_stack::Count::FastRetransmits), 1);
+    });
+}
+
 /// Bad input 68, 55.
 #[test]
 fn acknowledgements_of_what_was_never_sent_gain_nothing() {

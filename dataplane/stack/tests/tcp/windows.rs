@@ -219,6 +219,30 @@ fn a_closed_window_is_probed_ever_more_rarely_and_for_ever() {
     });
 }
 
+/// MUST-37, where probes are further apart than the user timeout: an answered one is no silence.
+#[test]
+fn a_short_user_timeout_does_not_end_who_answers_probes() {
+    let group = GroupConfig { user_timeout: Duration::from_secs(1), ..ordinary_group(PORT) };
+    client(&config(0, 2), 1 << 20, &group, |peer| {
+        peer.open();
+        peer.give(ack(1, 1).window(0));
+        peer.send(b"answer");
+        peer.turn();
+        let mut probes = 0;
+        for _ in 0..1200 {
+            if !peer.wait(Duration::from_millis(100)).is_empty() {
+                probes += 1;
+                assert_eq!(peer.give(ack(1, 1).window(0)), NOTHING);
+            }
+        }
+        assert!((5..20).contains(&probes), "{probes}");
+        assert_eq!(peer.events(), NOTHING, "still open");
+        // Who answers no more is down.
+        peer.wait(Duration::from_secs(200));
+        assert_eq!(peer.events().len(), 1);
+    });
+}
+
 #[test]
 fn a_probe_that_is_taken_counts() {
     ordinary(|peer| {
