@@ -27,7 +27,7 @@ setup: ## install the Debian packages that are missing (docker/packages.txt)
 	  { echo "no Rust toolchain: install one with https://rustup.rs, then again"; exit 1; }
 
 build: setup ## build the appliance, its tools and the example server (target/release)
-	cargo build --release --workspace --lib --bins --example presence --example relay
+	cargo build --release --workspace --lib --bins --example presence --example relay --example http --example iperf
 
 demo: build ## show it: kernel clients of a namespace served through DPDK; ends by itself
 	target/release/xtcp-demo

@@ -14,6 +14,7 @@ mod loss;
 mod measurements;
 mod model;
 mod offloads;
+mod programs;
 mod relay;
 mod rig;
 mod stalls;

@@ -197,7 +197,8 @@ fn row_n31_pieces_of_ipv6_are_whole_alone_or_dropped(lab: &mut Lab, family: Fami
     assert!(answers.is_empty(), "{answers:?}");
     // Neighbour discovery in pieces (RFC 6980).
     let before = lab.count("ip-fragment");
-    let mut solicitation = [135, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let mut solicitation =
+        [135, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let IpAddr::V6(own) = client.server else { panic!() };
     solicitation[8..].copy_from_slice(&own.octets());
     seal(client.ip, client.server, 58, &mut solicitation);

@@ -2,9 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::lab::packets::{
-    ARP, IPV4, IPV6, Mac, What, arp, frame, ipv6, seal,
-};
+use crate::lab::packets::{ARP, IPV4, IPV6, Mac, What, arp, frame, ipv6, seal};
 use crate::lab::{Family, Lab, PATIENCE};
 use crate::rows::{Row, rows};
 use crate::wire::{OUR_MAC, advertisement};
@@ -250,8 +248,11 @@ fn row_n34_a_claim_on_our_address_is_contradicted_now_and_then(lab: &mut Lab, fa
 
 /// A frame with tags before its EtherType.
 fn tagged(frame: &[u8], tags: &[(u16, u16)]) -> Vec<u8> {
-    let tags: Vec<u8> =
-        tags.iter().flat_map(|(kind, tag)| [kind.to_be_bytes(), tag.to_be_bytes()]).flatten().collect();
+    let tags: Vec<u8> = tags
+        .iter()
+        .flat_map(|(kind, tag)| [kind.to_be_bytes(), tag.to_be_bytes()])
+        .flatten()
+        .collect();
     [&frame[..12], &tags, &frame[12..]].concat()
 }
 

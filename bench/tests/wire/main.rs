@@ -11,9 +11,11 @@ mod rig;
 
 mod addresses;
 mod control;
+mod crowds;
 mod established;
 mod fragments;
 mod lab;
+mod lasting;
 mod link;
 mod listening;
 mod malformed;
@@ -30,11 +32,18 @@ use libtest_mimic::{Arguments, Trial};
 use rig::Rig;
 use rows::Row;
 
-const ROWS: &[&[Row]] =
-    &[
-        malformed::ROWS, listening::ROWS, addresses::ROWS, established::ROWS, opening::ROWS,
-        fragments::ROWS, control::ROWS, link::ROWS,
-    ];
+const ROWS: &[&[Row]] = &[
+    malformed::ROWS,
+    listening::ROWS,
+    addresses::ROWS,
+    established::ROWS,
+    opening::ROWS,
+    fragments::ROWS,
+    control::ROWS,
+    link::ROWS,
+    lasting::ROWS,
+    crowds::ROWS,
+];
 
 /// The machine, and the dataplane that runs on it at present.
 #[derive(Default)]

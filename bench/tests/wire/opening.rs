@@ -110,9 +110,11 @@ fn row_84_initial_sequence_numbers_tell_nothing(lab: &mut Lab, family: Family) {
 
 fn row_85_a_flood_of_syns_keeps_nobody_out(lab: &mut Lab, family: Family) {
     let honest = lab.open(family);
-    for n in 0..3000_u16 {
-        let client =
-            Client { ip: family.host(300 + n % 50), port: 2000 + n, ..lab.client(family) };
+    let model = lab.client(family);
+    let flooder =
+        |n: u16| Client { ip: family.host(300 + n % 50), port: 2000 + n, ..model.clone() };
+    for n in 0..3000 {
+        let client = flooder(n);
         lab.send(&client, &client.syn().with(&mss(1460)));
         lab.pace(n.into());
     }
@@ -120,6 +122,12 @@ fn row_85_a_flood_of_syns_keeps_nobody_out(lab: &mut Lab, family: Family) {
     lab.wire.forget();
     lab.assert_serves(family);
     lab.assert_alive(honest);
+    for n in 0..3000 {
+        let client = flooder(n);
+        lab.send(&client, &client.segment(RST).seq(1));
+        lab.pace(n.into());
+    }
+    lab.settle();
     lab.wire.forget();
 }
 

@@ -313,10 +313,24 @@ pub(crate) struct Seen {
 
 #[derive(Clone, Debug)]
 pub(crate) enum What {
-    Arp { operation: u16, sender: (Mac, Ipv4Addr), target: Ipv4Addr },
-    Tcp { src: IpAddr, dst: IpAddr, tcp: Tcp },
+    Arp {
+        operation: u16,
+        sender: (Mac, Ipv4Addr),
+        target: Ipv4Addr,
+    },
+    Tcp {
+        src: IpAddr,
+        dst: IpAddr,
+        tcp: Tcp,
+    },
     /// ICMP or ICMPv6: type, code and the bytes after the checksum.
-    Icmp { src: IpAddr, dst: IpAddr, kind: u8, code: u8, rest: Vec<u8> },
+    Icmp {
+        src: IpAddr,
+        dst: IpAddr,
+        kind: u8,
+        code: u8,
+        rest: Vec<u8>,
+    },
 }
 
 impl Seen {
@@ -380,9 +394,7 @@ fn upper(src: IpAddr, dst: IpAddr, protocol: u8, body: &[u8]) -> What {
             };
             What::Tcp { src, dst, tcp }
         }
-        1 | 58 => {
-            What::Icmp { src, dst, kind: body[0], code: body[1], rest: body[4..].to_vec() }
-        }
+        1 | 58 => What::Icmp { src, dst, kind: body[0], code: body[1], rest: body[4..].to_vec() },
         _ => panic!("nobody here speaks protocol {protocol}"),
     }
 }
