@@ -1,10 +1,11 @@
 //! Rows 50 to 71: what strangers and broken peers send to an open connection.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::lab::packets::{ACK, FIN, PSH, RST, SYN, URG, moved, mss, sacks, since, stamps};
 use crate::lab::{Client, Family, Lab};
 use crate::rows::{Row, rows};
+use xtcp_bench::clock::now;
 
 pub(crate) const ROWS: &[Row] = rows![
     Usual BOTH:
@@ -202,13 +203,13 @@ fn row_66_a_closed_window_is_probed_ever_more_rarely_and_opens_again(
     let answer = lab.answer(&client, &client.data(b"held back"));
     client.nxt = moved(client.nxt, 9);
     assert_eq!((answer.ack, answer.text.len()), (client.nxt, 0), "only acknowledged: {answer:?}");
-    let mut at = Instant::now();
+    let mut at = now();
     let mut gaps = Vec::new();
     for _ in 0..6 {
         let probe = lab.next(&client);
         assert!(probe.text.len() <= 1, "{probe:?}");
         gaps.push(at.elapsed());
-        at = Instant::now();
+        at = now();
         // It is there, and still takes nothing.
         lab.send(&client, &client.segment(ACK));
     }

@@ -41,7 +41,7 @@ fn piece_of(
     assert_eq!(offset % 8, 0);
     match (client.ip, client.server) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
-            let field = offset / 8 | if more { 0x2000 } else { 0 };
+            let field = (offset / 8) | if more { 0x2000 } else { 0 };
             lab.send_packet(IPV4, &ipv4_with((src, dst), protocol, (id, field), &[], bytes));
         }
         (IpAddr::V6(src), IpAddr::V6(dst)) => {

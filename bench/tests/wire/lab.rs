@@ -152,8 +152,8 @@ pub(crate) struct Lab {
     pub(crate) wraps: bool,
     pings: u16,
     launch: Launch,
-    pub(crate) veth: VethPair,
-    pub(crate) namespace: String,
+    /// Gone when the rest is.
+    _veth: VethPair,
 }
 
 impl Lab {
@@ -182,8 +182,7 @@ impl Lab {
             wraps: false,
             pings: 0,
             launch,
-            namespace: rig.namespace.name().to_owned(),
-            veth,
+            _veth: veth,
         };
         crate::rig::wait_until_up(&mut lab.dataplane);
         if setting == Setting::Tagged {
@@ -300,7 +299,7 @@ impl Lab {
     /// Call it with the number of each frame of a flood: now and then it waits until the appliance
     /// has taken them from the device, whose ring would lose them in its stead.
     pub(crate) fn pace(&mut self, sent: usize) {
-        if sent.is_multiple_of(128) {
+        if sent % 128 == 0 {
             self.ping();
         }
     }

@@ -8,6 +8,7 @@ use crate::lab::packets::{
 };
 use crate::lab::{Client, Family, Lab, packet_of};
 use crate::rows::{Row, rows};
+use xtcp_bench::clock::now;
 
 pub(crate) const ROWS: &[Row] = rows![
     Usual BOTH:
@@ -83,7 +84,7 @@ fn row_n1_an_exact_rst_is_taken_at_a_closed_window(lab: &mut Lab, family: Family
 
 fn row_n2_challenges_are_rationed_for_each_connection_alone(lab: &mut Lab, family: Family) {
     let (client, other) = (lab.open(family), lab.open(family));
-    let began = Instant::now();
+    let began = now();
     for n in 0..10_000 {
         let flags = if n % 2 == 0 { RST } else { SYN };
         lab.send(&client, &client.segment(flags).seq(100));
@@ -100,7 +101,7 @@ fn row_n2_challenges_are_rationed_for_each_connection_alone(lab: &mut Lab, famil
 
 fn row_n3_a_dialogue_of_challenges_and_resets_ends(lab: &mut Lab, family: Family) {
     let client = lab.open(family);
-    let began = Instant::now();
+    let began = now();
     let mut challenges = 0;
     for _ in 0..200 {
         for answer in lab.exchange(&client, &client.segment(RST).seq(7)) {
@@ -223,7 +224,7 @@ fn row_n9_a_closed_window_that_answers_is_probed_for_ever(lab: &mut Lab, family:
     lab.answer(&client, &client.data(b"held back"));
     client.nxt = moved(client.nxt, 9);
     // Far longer than the user timeout, which is a second here.
-    let began = Instant::now();
+    let began = now();
     let mut probes = 0;
     while began.elapsed() < Duration::from_secs(3) {
         lab.next(&client);

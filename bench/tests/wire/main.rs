@@ -4,6 +4,12 @@
 //!
 //! Needs root and a release build (`make test` makes it). The rows of one setting share a dataplane,
 //! one after the other, so that what one leaves behind would be noticed by the next.
+//!
+//! What a frame on the wire cannot bring about is tested elsewhere: applications that close (N12,
+//! N13), TIME-WAIT (N14, N15) and full queues (N19) in `dataplane/stack/tests/hostile`, as are
+//! checksums a device lies about (N41); chains of buffers (N36) in the engine; exhaustion (N37) in
+//! `dataplane/stack/tests/sharing`; replays (N42) in `dataplane/stack/tests/simulation.rs`; a bad wire
+//! (N43) in `bench/tests/kernel/loss.rs`.
 
 #[expect(dead_code, reason = "the tests against the kernel need more of it")]
 #[path = "../kernel/rig.rs"]

@@ -62,7 +62,7 @@ fn row_82_a_syn_ack_is_repeated_ever_more_rarely_and_then_given_up(lab: &mut Lab
     let first = lab.next(&client);
     let mut gaps = Vec::new();
     for _ in 0..3 {
-        let at = std::time::Instant::now();
+        let at = xtcp_bench::clock::now();
         let again = lab.next(&client);
         assert_eq!((again.flags, again.seq), (first.flags, first.seq));
         gaps.push(at.elapsed());

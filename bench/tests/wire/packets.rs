@@ -60,12 +60,6 @@ impl Tcp {
         bytes
     }
 
-    /// SEG.LEN.
-    pub(crate) fn len(&self) -> u32 {
-        let text = u32::try_from(self.text.len()).expect("a segment is short");
-        text + u32::from(self.has(SYN)) + u32::from(self.has(FIN))
-    }
-
     pub(crate) fn has(&self, flags: u16) -> bool {
         self.flags & flags == flags
     }
@@ -119,11 +113,6 @@ impl Tcp {
         self
     }
 
-    pub(crate) fn window(mut self, window: u16) -> Self {
-        self.window = window;
-        self
-    }
-
     pub(crate) fn text(mut self, text: &[u8]) -> Self {
         self.text = text.to_vec();
         self
@@ -141,7 +130,7 @@ pub(crate) fn moved(number: u32, by: i64) -> u32 {
 
 /// How far `a` is beyond `b`.
 pub(crate) fn since(a: u32, b: u32) -> i32 {
-    a.wrapping_sub(b).cast_signed()
+    a.wrapping_sub(b) as i32
 }
 
 /// The option that tells a segment size.
@@ -323,12 +312,11 @@ pub(crate) enum What {
         dst: IpAddr,
         tcp: Tcp,
     },
-    /// ICMP or ICMPv6: type, code and the bytes after the checksum.
+    /// ICMP or ICMPv6: type and the bytes after the checksum.
     Icmp {
         src: IpAddr,
         dst: IpAddr,
         kind: u8,
-        code: u8,
         rest: Vec<u8>,
     },
 }
@@ -394,7 +382,7 @@ fn upper(src: IpAddr, dst: IpAddr, protocol: u8, body: &[u8]) -> What {
             };
             What::Tcp { src, dst, tcp }
         }
-        1 | 58 => What::Icmp { src, dst, kind: body[0], code: body[1], rest: body[4..].to_vec() },
+        1 | 58 => What::Icmp { src, dst, kind: body[0], rest: body[4..].to_vec() },
         _ => panic!("nobody here speaks protocol {protocol}"),
     }
 }

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Parser;
 use serde_json::{Value, json};
@@ -121,7 +121,7 @@ struct Test {
     wanted: usize,
     /// Streams in their order, and the bytes each has brought or taken.
     streams: Vec<(Connection, u64)>,
-    began: Instant,
+    /// How long it is meant to take.
     seconds: f64,
 }
 
@@ -213,7 +213,6 @@ impl Server {
                     reverse: false,
                     wanted: 1,
                     streams: Vec::new(),
-                    began: Instant::now(),
                     seconds: 0.0,
                 });
                 Role::Control
@@ -239,7 +238,6 @@ impl Server {
             return Ok(());
         }
         self.application.send(test.control, &[state::TEST_START, state::TEST_RUNNING])?;
-        test.began = Instant::now();
         let streams: Vec<Connection> = test.streams.iter().map(|(stream, _)| *stream).collect();
         for stream in streams {
             self.pour(stream)?;
@@ -273,6 +271,7 @@ impl Server {
                 let Some((len, told)) = json_of(request) else { return Ok(()) };
                 test.reverse = told["reverse"].as_bool().unwrap_or(false);
                 let streams = told["parallel"].as_u64().unwrap_or(1);
+                test.seconds = told["time"].as_f64().unwrap_or_default();
                 test.wanted = usize::try_from(streams).map_or(1, |n| n.clamp(1, STREAMS_MAX));
                 request.answer(len, &[state::CREATE_STREAMS])?;
                 test.phase = Phase::Running;
@@ -280,7 +279,6 @@ impl Server {
             Phase::Running => match request.head(1)[..] {
                 [state::TEST_END] => {
                     request.answer(1, &[state::EXCHANGE_RESULTS])?;
-                    test.seconds = test.began.elapsed().as_secs_f64();
                     test.phase = Phase::Results;
                 }
                 [state::CLIENT_TERMINATE | state::IPERF_DONE] => {
