@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::config::{Config, Device};
+use crate::config::{Config, Device, Port};
 
 /// Bytes EAL needs beside the frames: queues, rings, devices.
 const EAL_BYTES: u64 = 128 << 20;
@@ -29,33 +29,9 @@ pub fn dataplane(config: &Config, name: &str, run_dir: &Path, hugepages: bool) -
     };
     own("name", name.into());
     own("run-dir", run_dir.display().to_string());
+    network(&config.port, &mut own);
     let port = &config.port;
-    for address in &port.addresses {
-        own("ip", address.to_string());
-    }
-    for gateway in port.gateway_v4.iter().map(ToString::to_string) {
-        own("gateway", gateway);
-    }
-    for gateway in port.gateway_v6.iter().map(ToString::to_string) {
-        own("gateway", gateway);
-    }
-    for route in &port.routes {
-        own("route", route.to_string());
-    }
-    let counts = [
-        ("vlan", port.vlan),
-        ("reassemblies", port.reassemblies),
-        ("duplicate-probes", port.duplicate_probes),
-    ];
-    for (option, count) in counts {
-        if let Some(count) = count {
-            own(option, count.to_string());
-        }
-    }
     own("mtu", port.mtu.to_string());
-    if let Some(when) = port.offloads {
-        own("offloads", when.into());
-    }
     own("workers-cores", list(&config.workers.cores));
     own("rxd", port.rx_descriptors.to_string());
     own("txd", port.tx_descriptors.to_string());
@@ -82,16 +58,46 @@ pub fn dataplane(config: &Config, name: &str, run_dir: &Path, hugepages: bool) -
     for (key, number) in config.tcp.given.iter().chain(&config.throttle.given) {
         own(&key.replace('_', "-"), number.to_string());
     }
-    if let Some(when) = config.tcp.syn_cookies {
-        own("syn-cookies", when.into());
-    }
-    if let Some(when) = config.tcp.ecn {
-        own("ecn", when.into());
+    let whens = [
+        ("offloads", port.offloads),
+        ("syn-cookies", config.tcp.syn_cookies),
+        ("ecn", config.tcp.ecn),
+    ];
+    for (option, when) in whens {
+        if let Some(when) = when {
+            own(option, when.into());
+        }
     }
     line.push("--control".into());
     let switched_off = config.tcp.switched_off.iter();
     line.extend(switched_off.map(|key| format!("--no-{}", key.replace('_', "-"))));
     line
+}
+
+/// Addresses, ways and bounds of the network.
+fn network(port: &Port, own: &mut impl FnMut(&str, String)) {
+    for address in &port.addresses {
+        own("ip", address.to_string());
+    }
+    for gateway in port.gateway_v4.iter().map(ToString::to_string) {
+        own("gateway", gateway);
+    }
+    for gateway in port.gateway_v6.iter().map(ToString::to_string) {
+        own("gateway", gateway);
+    }
+    for route in &port.routes {
+        own("route", route.to_string());
+    }
+    let counts = [
+        ("vlan", port.vlan),
+        ("reassemblies", port.reassemblies),
+        ("duplicate-probes", port.duplicate_probes),
+    ];
+    for (option, count) in counts {
+        if let Some(count) = count {
+            own(option, count.to_string());
+        }
+    }
 }
 
 fn eal(config: &Config, name: &str, hugepages: bool) -> Vec<String> {

@@ -153,14 +153,9 @@ impl fmt::Display for EngineError {
             Self::Mtu { device, most, mtu } => {
                 write!(f, "--mtu {mtu}: {device} takes {most} at most; give no more than that")
             }
-            Self::PacketRing { mtu, framesz, needed } => write!(
-                f,
-                "--mtu {mtu}: the frames of net_af_packet's ring have {framesz} bytes; add \
-                 framesz={needed},blocksz={} to the device, say --mbuf-size {needed} (in a \
-                 configuration: frame_bytes), and give the kernel's interface the MTU, too: ip link \
-                 set NAME mtu {mtu}",
-                2 * needed
-            ),
+            Self::PacketRing { mtu, framesz, needed } => {
+                write_packet_ring(f, *mtu, *framesz, *needed)
+            }
             Self::Pieces { device, given, needed } => write!(
                 f,
                 "--mbuf-size {given}: a frame can have {needed} bytes, and {device} does not take \
@@ -189,6 +184,21 @@ impl fmt::Display for EngineError {
             Self::WorkerGone => f.write_str("a worker has ended by itself; this is a bug"),
         }
     }
+}
+
+fn write_packet_ring(
+    f: &mut fmt::Formatter<'_>,
+    mtu: u16,
+    framesz: u32,
+    needed: u32,
+) -> fmt::Result {
+    write!(
+        f,
+        "--mtu {mtu}: the frames of net_af_packet's ring have {framesz} bytes; add \
+         framesz={needed},blocksz={} to the device, say --mbuf-size {needed} (in a configuration: \
+         frame_bytes), and give the kernel's interface the MTU, too: ip link set NAME mtu {mtu}",
+        2 * needed
+    )
 }
 
 impl core::error::Error for EngineError {}
