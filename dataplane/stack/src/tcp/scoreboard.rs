@@ -8,7 +8,7 @@
 
 use super::Tcb;
 use super::record::SACK;
-use super::recovery::{News, RACK_KNOWN, REORDERING};
+use super::recovery::{News, RACK_KNOWN, REORDERING, TAIL_PROBE};
 use super::seq::SeqNum;
 use crate::counters::Count;
 use crate::table::chunk::{AGAIN, ChunkList, Flight, LOST, SACKED};
@@ -308,7 +308,8 @@ impl Tcb<'_, '_> {
         true
     }
 
-    /// The flight at `index` is taken for lost.
+    /// The flight at `index` is taken for lost. A probe that could not go yet would ask what is
+    /// known now, and the cursor would pass what is lost before it.
     pub(super) fn mark_lost(&mut self, index: u32) {
         let mut flight = self.chunks.flight(index);
         flight.marks |= LOST;
@@ -321,6 +322,7 @@ impl Tcb<'_, '_> {
             recovery.lost_cursor = index;
         }
         recovery.lost += u32::from(flight.len);
+        recovery.clear(TAIL_PROBE);
     }
 
     /// Everything in flight is presumed lost, but for what the peer said it has. If the first of

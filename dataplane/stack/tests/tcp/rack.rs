@@ -442,3 +442,20 @@ fn what_was_sent_long_ago_is_late() {
         });
     }
 }
+
+/// The device took nothing from the probe's time to that of the retransmission timer. All is known
+/// to be lost by then; a probe that went in between would hide what comes before it.
+#[test]
+fn a_probe_that_could_not_go_does_not_hide_losses() {
+    ordinary(|peer| {
+        sending(peer, 10);
+        for _ in 0..400 {
+            pass(peer, Duration::from_millis(1));
+            peer.host.stack.on_timeout(peer.now);
+        }
+        assert_eq!(count(peer, Count::TailProbes), 0, "it did not go");
+        assert_eq!(count(peer, Count::RetransmissionTimeouts), 1);
+        assert_eq!(peer.turn(), [segment(0)], "one segment, and from the start");
+        assert_eq!(peer.give(sack(1, &[])), [segment(1), segment(2)]);
+    });
+}
