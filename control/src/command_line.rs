@@ -31,7 +31,6 @@ pub fn dataplane(config: &Config, name: &str, run_dir: &Path, hugepages: bool) -
     own("run-dir", run_dir.display().to_string());
     network(&config.port, &mut own);
     let port = &config.port;
-    own("mtu", port.mtu.to_string());
     own("workers-cores", list(&config.workers.cores));
     own("rxd", port.rx_descriptors.to_string());
     own("txd", port.tx_descriptors.to_string());
@@ -58,11 +57,7 @@ pub fn dataplane(config: &Config, name: &str, run_dir: &Path, hugepages: bool) -
     for (key, number) in config.tcp.given.iter().chain(&config.throttle.given) {
         own(&key.replace('_', "-"), number.to_string());
     }
-    let whens = [
-        ("offloads", port.offloads),
-        ("syn-cookies", config.tcp.syn_cookies),
-        ("ecn", config.tcp.ecn),
-    ];
+    let whens = [("syn-cookies", config.tcp.syn_cookies), ("ecn", config.tcp.ecn)];
     for (option, when) in whens {
         if let Some(when) = when {
             own(option, when.into());
@@ -97,6 +92,10 @@ fn network(port: &Port, own: &mut impl FnMut(&str, String)) {
         if let Some(count) = count {
             own(option, count.to_string());
         }
+    }
+    own("mtu", port.mtu.to_string());
+    if let Some(when) = port.offloads {
+        own("offloads", when.into());
     }
 }
 

@@ -28,6 +28,11 @@ use crate::memory::Pages;
 /// Connections of applications and operators at once.
 const CLIENTS_MAX: usize = 512;
 
+/// Of them so many are kept for operators, whatever applications do,
+const OPERATORS_KEPT: usize = 32;
+/// and one user's applications have so many at most, so that others find a place.
+const PER_USER: usize = (CLIENTS_MAX - OPERATORS_KEPT) / 2;
+
 /// Open files for that many, each with the four files of an application underway, and for us.
 const FILES: u64 = 4096;
 
@@ -220,20 +225,36 @@ impl Service {
         }
     }
 
+    /// The door is shut when all places are taken; before that operators find one.
+    fn has_place_for(&self, client: &Client) -> bool {
+        let others = || self.clients.values().filter(|other| !other.is_operator);
+        let by_user = || others().filter(|other| other.uid == client.uid);
+        client.is_operator || is_place_left(others().count(), by_user().count())
+    }
+
     fn admit(&mut self) {
         let Some(listener) = &self.listener else { return };
         match listener.accept() {
             Ok(Some(link)) => match Client::new(link) {
-                Ok(client) => {
+                Ok(client) if self.has_place_for(&client) => {
                     self.clients.insert(self.next, client);
                     self.next += 1;
                 }
+                Ok(client) => debug!(
+                    "a connection of process {} is closed: user {} has too many, or all have",
+                    client.pid, client.uid
+                ),
                 Err(error) => warn!("a connection is turned away: {error}"),
             },
             Ok(None) => {}
             Err(error) => warn!("a connection cannot be accepted: {error}"),
         }
     }
+}
+
+/// Whether one who is no operator finds a place where others have `taken` and its user `by_user`.
+const fn is_place_left(taken: usize, by_user: usize) -> bool {
+    taken < CLIENTS_MAX - OPERATORS_KEPT && by_user < PER_USER
 }
 
 fn until(at: Instant) -> Timespec {
@@ -245,5 +266,17 @@ pub(crate) fn timespec(duration: Duration) -> Timespec {
     Timespec {
         tv_sec: duration.as_secs().try_into().unwrap_or(i64::MAX),
         tv_nsec: duration.subsec_nanos().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neither_a_user_nor_all_users_together_take_every_place() {
+        assert!(is_place_left(0, 0));
+        assert!(is_place_left(PER_USER, PER_USER - 1) && !is_place_left(PER_USER, PER_USER));
+        assert!(is_place_left(2 * PER_USER - 1, 0) && !is_place_left(2 * PER_USER, 0));
     }
 }

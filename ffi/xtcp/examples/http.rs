@@ -119,7 +119,7 @@ struct Head {
 
 impl Head {
     fn parse(text: &str) -> Option<Self> {
-        let (first, fields) = text.split_once("\r\n")?;
+        let (first, fields) = text.split_once("\r\n").unwrap_or((text, ""));
         let [method, path, version] = first.split(' ').collect::<Vec<_>>()[..] else {
             return None;
         };

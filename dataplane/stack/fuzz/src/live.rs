@@ -273,6 +273,8 @@ struct World<'m, 'l> {
     pool: PoolId,
     groups: Vec<Gd>,
     clients: Vec<Client>,
+    /// Calls of our own: of two that open at once none is turned away.
+    calls: u32,
     known: HashMap<Cd, Known>,
     /// Handles of any time.
     handles: Vec<Cd>,
@@ -306,6 +308,7 @@ impl<'m, 'l> World<'m, 'l> {
             pool,
             groups,
             clients: (0..CLIENTS).map(client).collect(),
+            calls: 0,
             known: HashMap::new(),
             handles: Vec::new(),
             parked: 0,
@@ -377,7 +380,7 @@ impl<'m, 'l> World<'m, 'l> {
         assert_eq!(of_all(|info| info.transmit_payload), usage.transmit_payload, "I7");
         assert!(of_all(|info| info.active as usize) <= usage.active as usize, "I7");
         assert!(of_all(|info| info.connections as usize) <= usage.connections as usize, "I7");
-        assert!(usage.half_open <= 6 && usage.time_wait <= 14, "I14: {usage:?}");
+        assert!(usage.half_open <= 6 + self.calls && usage.time_wait <= 14, "I14: {usage:?}");
     }
 
     /// The client's address: even ones IPv4, odd ones IPv6.
@@ -1012,6 +1015,7 @@ impl<'m, 'l> World<'m, 'l> {
         let group = self.groups[choices.below(self.groups.len())];
         let remote = SocketAddr::new(Self::address(at), self.clients[at].port);
         if let Ok(connection) = self.stack.connect(group, remote, self.now) {
+            self.calls += 1;
             self.meet(group, connection);
             let local = self.stack.connection(connection).expect("it is there").local;
             self.clients[at].server_port = local.port();
