@@ -66,7 +66,7 @@ fn the_commented_defaults_are_the_defaults() {
     assert_eq!((full.tcp.syn_cookies, plain.tcp.syn_cookies), (Some("when-full"), None));
     assert_eq!((full.port.reassemblies, full.port.duplicate_probes), (Some(64), Some(0)));
     assert_eq!(plain.tcp.given, []);
-    assert_eq!(full.tcp.given.len(), 15, "every number of [tcp] is shown");
+    assert_eq!(full.tcp.given.len(), 20, "every number of [tcp] is shown");
     assert_eq!(plain.throttle.given, []);
     let shown =
         [("shrink_below", 50), ("withhold_below", 20), ("hide_below", 10), ("pool_share", 50)];

@@ -113,10 +113,10 @@ impl Tcb<'_, '_> {
     }
 
     /// A duplicate says that a segment has left the network (RFC 5681 section 3.2, step 4), and no
-    /// more can have than were under way: a peer that makes duplicates up gains nothing by more.
+    /// more can have in a round trip than the window let go: a peer that makes duplicates up gains
+    /// nothing by more.
     fn inflate(&mut self, mss: u32) {
-        let under_way = self.act.recover.since(self.rec.snd_una);
-        let limit = self.act.ssthresh.saturating_add(under_way).min(CWND_MAX);
+        let limit = self.act.ssthresh.saturating_add(self.act.recovery.prior_cwnd).min(CWND_MAX);
         let inflated = self.act.cwnd.saturating_add(mss).min(limit);
         self.act.cwnd = self.act.cwnd.max(inflated);
     }
