@@ -104,6 +104,7 @@ fn count(lines: &[String], server: &str) -> Verdict {
         } else if segment.fault.is_none() {
             window.offer(&segment);
         }
+        window.finished[usize::from(segment.from == server)] |= segment.flags & FIN != 0;
     }
     verdict
 }
@@ -125,6 +126,7 @@ struct Segment<'t> {
     remarks: &'t str,
 }
 
+const FIN: u32 = 1;
 const SYN: u32 = 2;
 const RST: u32 = 4;
 const ACK: u32 = 16;
@@ -166,6 +168,8 @@ struct Window {
     begun: bool,
     shift: u32,
     end: Option<u32>,
+    /// FIN was seen of the client, and of the server.
+    finished: [bool; 2],
 }
 
 impl Window {
@@ -206,7 +210,8 @@ impl Verdict {
         for remark in segment.remarks.split('|').filter(|remark| !remark.is_empty()) {
             let mut plain: String = remark.chars().filter(|c| !c.is_ascii_digit()).collect();
             if segment.flags & RST != 0 {
-                plain += " (in a reset)";
+                let over = window.finished == [true; 2];
+                plain += if over { OVER } else { " (in a reset)" };
             }
             *self.remarks.entry(plain).or_default() += 1;
         }
@@ -219,9 +224,13 @@ fn is_after(a: u32, b: u32) -> bool {
     ahead != 0 && ahead < 1 << 31
 }
 
+/// Of a reset when both sides have ended: the wire brought once more, or late, what the closed
+/// connection no longer knows (RFC 9293 section 3.10.7.1).
+const OVER: &str = " (in a reset after both have ended)";
+
 /// Remarks that only say which segments the wire had lost, or held back: one run has some, another
 /// run others.
-const OF_THE_WIRE: [&str; 7] = [
+const OF_THE_WIRE: [&str; 8] = [
     "suspected) retransmission",
     "suspected) fast retransmission",
     "suspected) spurious retransmission",
@@ -229,6 +238,7 @@ const OF_THE_WIRE: [&str; 7] = [
     "Duplicate ACK",
     "Previous segment(s) not captured",
     "TCP window specified by the receiver is now completely full",
+    OVER,
 ];
 
 /// Remarks on `ours` that are not made of `theirs`, and say more than what the wire did.
@@ -279,6 +289,19 @@ mod tests {
         assert_eq!(judged(&lines).faults, [""; 0]);
         lines.push((SERVER, "4200 1 9 _ 0x0010 1 _ _ _ 1 1 _"));
         assert_eq!(judged(&lines).faults, [""; 0], "a probe");
+    }
+
+    /// What is late comes to nobody; a reset before the end is a fault of ours.
+    #[test]
+    fn a_reset_is_odd_unless_both_have_ended() {
+        let mut lines = OPENED.to_vec();
+        let reset = (SERVER, "100 0 0 _ 0x0004 0 _ _ _ 1 1 reset");
+        lines.push((SERVER, "100 1 9 _ 0x0011 0 _ _ _ 1 1 _"));
+        lines.push(reset);
+        let of_none = BTreeMap::new();
+        assert_eq!(odd(&judged(&lines).remarks, &of_none).len(), 1);
+        lines.insert(3, ("10.0.0.1", "4294967291 101 500 _ 0x0011 0 _ _ _ 1 1 _"));
+        assert_eq!(odd(&judged(&lines).remarks, &of_none), []);
     }
 
     #[test]
