@@ -230,7 +230,7 @@ const OVER: &str = " (in a reset after both have ended)";
 
 /// Remarks that only say which segments the wire had lost, or held back: one run has some, another
 /// run others.
-const OF_THE_WIRE: [&str; 8] = [
+const OF_THE_WIRE: [&str; 10] = [
     "suspected) retransmission",
     "suspected) fast retransmission",
     "suspected) spurious retransmission",
@@ -238,6 +238,9 @@ const OF_THE_WIRE: [&str; 8] = [
     "Duplicate ACK",
     "Previous segment(s) not captured",
     "TCP window specified by the receiver is now completely full",
+    // A client's single byte, or none, sent again; what is asked for and what opens a window.
+    "ACK to a TCP keep-alive segment",
+    "TCP window update",
     OVER,
 ];
 
