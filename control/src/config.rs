@@ -551,7 +551,7 @@ fn read_applications(applications: Section<'_, '_>, memory: &Memory, workers: u6
     };
     let submissions = entries("submissions", 4096);
     let notices = entries("notices", 8192);
-    let max = small("max", 1..=1024, 64);
+    let max = small("max", 1..=64, 64);
     let groups = small("groups", 1..=32_768, 1024);
     let arena = applications.bytes("arena", 64 << 10..=1 << 30).unwrap_or(4 << 20);
     let receive_max = applications.bytes("receive_max", receive_min(workers)..=1 << 40);
