@@ -47,7 +47,7 @@ impl fmt::Display for Judged {
 }
 
 /// What tshark is asked of each frame, in this order.
-const FIELDS: [&str; 13] = [
+const FIELDS: [&str; 14] = [
     "tcp.stream",
     "tcp.srcport",
     "tcp.dstport",
@@ -59,6 +59,7 @@ const FIELDS: [&str; 13] = [
     "tcp.analysis.spurious_retransmission",
     "_ws.malformed",
     "tcp.checksum.status",
+    "tcp.checksum.ffff",
     "ip.version",
     "ip.checksum.status",
 ];
@@ -82,16 +83,33 @@ pub fn judge(capture: &Path) -> Result<Vec<Judged>, ProcessError> {
 /// `None` for what tshark says beside its answers.
 fn parse(line: &str) -> Option<Judged> {
     let fields: Vec<&str> = line.split(',').collect();
-    let [stream, from, to, flags, seq, ack, len, again, spurious, malformed, tcp_sum, ip, ip_sum] =
-        fields[..]
+    let [
+        stream,
+        from,
+        to,
+        flags,
+        seq,
+        ack,
+        len,
+        again,
+        spurious,
+        malformed,
+        tcp_sum,
+        minus_zero,
+        ip,
+        ip_sum,
+    ] = fields[..]
     else {
         return None;
     };
+    // Of one segment in 65,536 the sum is zero; Linux and some drivers write the other zero of a one's
+    // complement, as UDP must. Every receiver takes it (RFC 1624 section 3), and tshark calls it bad.
+    let tcp_sum_is_bad = tcp_sum == BAD && minus_zero.is_empty();
     let flags = u16::from_str_radix(flags.strip_prefix("0x")?, 16).ok()?;
     let letters = [(2, 'S'), (1, 'F'), (4, 'R'), (8, 'P'), (16, 'A')];
     let faults = [
         (!malformed.is_empty(), "it does not parse"),
-        (tcp_sum == BAD, "its TCP checksum is wrong"),
+        (tcp_sum_is_bad, "its TCP checksum is wrong"),
         (ip == "4" && ip_sum == BAD, "its IPv4 checksum is wrong"),
     ];
     Some(Judged {
@@ -117,11 +135,11 @@ mod tests {
 
     #[test]
     fn what_tshark_says_is_read() {
-        let judged = parse("3,40000,7777,0x0018,1,1,1000,,,,1,4,1").unwrap();
+        let judged = parse("3,40000,7777,0x0018,1,1,1000,,,,1,,4,1").unwrap();
         assert_eq!(judged.to_string(), "PA 1+1000 ack 1");
         assert_eq!((judged.stream, judged.from, judged.to), (3, 40_000, 7777));
         assert_eq!((judged.again, judged.spurious, judged.fault), (false, false, None));
-        let judged = parse("0,7777,40000,0x0004,9,,0,1,1,,1,,").unwrap();
+        let judged = parse("0,7777,40000,0x0004,9,,0,1,1,,1,,,").unwrap();
         assert_eq!(judged.to_string(), "R 9+0");
         assert_eq!((judged.again, judged.spurious, judged.fault), (true, true, None));
     }
@@ -129,9 +147,10 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said() {
         let fault = |line: &str| parse(line).unwrap().fault.unwrap_or_default();
-        assert_eq!(fault("0,1,2,0x0010,1,1,0,,,,0,4,1"), "its TCP checksum is wrong");
-        assert_eq!(fault("0,1,2,0x0010,1,1,0,,,,1,4,0"), "its IPv4 checksum is wrong");
-        assert_eq!(fault("0,1,2,0x0010,1,1,0,,,Malformed,1,,"), "it does not parse");
+        assert_eq!(fault("0,1,2,0x0010,1,1,0,,,,0,,4,1"), "its TCP checksum is wrong");
+        assert_eq!(fault("0,1,2,0x0010,1,1,0,,,,1,,4,0"), "its IPv4 checksum is wrong");
+        assert_eq!(fault("0,1,2,0x0010,1,1,0,,,Malformed,1,,,"), "it does not parse");
+        assert_eq!(fault("0,1,2,0x0010,1,1,0,,,,0,1,4,1"), "", "0xffff for 0 is no fault");
         assert!(parse("Running as user \"root\" and group \"root\".").is_none());
     }
 }
