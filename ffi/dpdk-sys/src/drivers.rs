@@ -44,7 +44,10 @@ pub const DRIVERS: &[Driver] = &[
     virtual_device("net_af_packet", &["net_af_packet", "eth_af_packet"], "Linux packet socket"),
     virtual_device("net_af_xdp", &["net_af_xdp"], "Linux XDP socket"),
     virtual_device("net_bond", &["net_bonding"], "several ports bonded into one"),
-    virtual_device("net_memif", &["net_memif"], "shared memory with another process"),
+    // Its control thread unmaps the memory of a peer that leaves while a worker may be in the midst of
+    // it, and that worker's process then ends by SIGSEGV (DPDK 22.11: eth_memif_rx behind
+    // memif_disconnect). So end the dataplane first, and do not serve strangers' processes by it.
+    virtual_device("net_memif", &["net_memif"], "shared memory with another process, for figures"),
     virtual_device("net_null", &["net_null", "eth_null"], "no wire at all, for measurements"),
     virtual_device("net_pcap", &["net_pcap", "eth_pcap"], "capture file or libpcap interface"),
     virtual_device("net_ring", &["net_ring", "eth_ring"], "loop in memory, for tests"),
