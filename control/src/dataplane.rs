@@ -14,11 +14,11 @@ use xtcp_ring::{Seqpacket, TransportError};
 
 use crate::client::Attached;
 use crate::clock;
+use crate::clock::timespec;
 use crate::config::Config;
 use crate::instance::Instance;
 use crate::memory::{NoMemory, Pages};
 use crate::process::Process;
-use crate::service::timespec;
 
 /// How long a running dataplane may take for one answer.
 const ANSWER: Duration = Duration::from_secs(8);

@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use xtcp_ring::session;
 
-use crate::service::timespec;
+use crate::clock::timespec;
 
 /// A process, held by a pidfd: its end is an event, and a signal cannot hit a successor that got
 /// its number.

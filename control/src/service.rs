@@ -258,15 +258,7 @@ const fn is_place_left(taken: usize, by_user: usize) -> bool {
 }
 
 fn until(at: Instant) -> Timespec {
-    timespec(at.saturating_duration_since(clock::now()))
-}
-
-/// A duration as the kernel wants it.
-pub(crate) fn timespec(duration: Duration) -> Timespec {
-    Timespec {
-        tv_sec: duration.as_secs().try_into().unwrap_or(i64::MAX),
-        tv_nsec: duration.subsec_nanos().into(),
-    }
+    clock::timespec(at.saturating_duration_since(clock::now()))
 }
 
 #[cfg(test)]
