@@ -65,7 +65,7 @@ fn rate() -> Option<NonZeroU64> {
 
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 #[expect(unused_unsafe, reason = "unsafe to older compilers, safe to newer ones")]
-fn cpuid(leaf: u32) -> core::arch::x86_64::CpuidResult {
+pub(crate) fn cpuid(leaf: u32) -> core::arch::x86_64::CpuidResult {
     // SAFETY: every x86-64 processor has the instruction, and a leaf it lacks answers zeros or
     // another leaf's numbers.
     unsafe { core::arch::x86_64::__cpuid(leaf) }

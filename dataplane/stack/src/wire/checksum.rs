@@ -14,8 +14,8 @@ const CHAINS: usize = 4;
 /// The sum of `bytes`, added to `partial`. An odd last byte counts as if a zero followed.
 #[must_use]
 pub fn sum(bytes: &[u8], partial: u32) -> u32 {
-    let mut total = Total::default();
-    let mut rest = bytes;
+    let (words, mut rest) = xtcp_cpu::sum_words(bytes);
+    let mut total = Total { words: [words, 0, 0, 0], ..Total::default() };
     while let Some((stride, after)) = rest.split_first_chunk() {
         total.add_stride(stride);
         rest = after;
