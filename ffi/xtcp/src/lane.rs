@@ -345,8 +345,10 @@ impl Lane {
 
     fn unstage(&mut self) {
         if let Some(staged) = self.staged.take() {
-            self.overflow.push_back(staged);
             self.push_overflow();
+            if !self.overflow.is_empty() || !self.push(&staged) {
+                self.overflow.push_back(staged);
+            }
         }
         if self.unpublished >= PUBLISH_EVERY {
             self.submissions.publish();
@@ -355,22 +357,31 @@ impl Lane {
     }
 
     fn push_overflow(&mut self) {
-        while let Some(oldest) = self.overflow.front() {
-            if self.submissions.push(&oldest.submission).is_err() {
+        while let Some(&oldest) = self.overflow.front() {
+            if !self.push(&oldest) {
                 return;
             }
-            if let Some(extent) = oldest.extent {
-                self.in_flight.push_back(InFlight {
-                    connection: Connection { gd: oldest.submission.gd, cd: oldest.submission.cd },
-                    extent,
-                    close: oldest.submission.flags & flag::CLOSE_AFTER != 0,
-                    refused: false,
-                    position: self.submissions.position(),
-                });
-            }
-            self.unpublished += 1;
             self.overflow.pop_front();
         }
+    }
+
+    /// Puts a submission into the ring. `false`: there is no room.
+    fn push(&mut self, staged: &Staged) -> bool {
+        let Staged { submission, extent } = staged;
+        if self.submissions.push(submission).is_err() {
+            return false;
+        }
+        if let Some(extent) = *extent {
+            self.in_flight.push_back(InFlight {
+                connection: Connection { gd: submission.gd, cd: submission.cd },
+                extent,
+                close: submission.flags & flag::CLOSE_AFTER != 0,
+                refused: false,
+                position: self.submissions.position(),
+            });
+        }
+        self.unpublished += 1;
+        true
     }
 
     /// Free places in the ring; looks at the worker only when there seem to be none.

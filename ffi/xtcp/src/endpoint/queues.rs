@@ -3,6 +3,7 @@
 //! A group with something is in the list of its priority; the links lie in the groups themselves.
 //! So what is looked at for one event is the group it is of, however many are open.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Range;
@@ -62,10 +63,13 @@ pub(super) struct Queues {
     free: Vec<u32>,
     /// The slot of each group.
     places: HashMap<u32, u32, BuildHasherDefault<Spread>>,
+    /// The group that was looked for last, and its slot: an event is looked for many times, and most
+    /// come for the group of the one before.
+    found: Cell<(u32, u32)>,
     lists: [List; PRIORITIES],
     /// Groups looked at.
     #[cfg(test)]
-    pub(super) looked_at: std::cell::Cell<u64>,
+    pub(super) looked_at: Cell<u64>,
 }
 
 impl Default for Queues {
@@ -74,9 +78,10 @@ impl Default for Queues {
             slots: Vec::new(),
             free: Vec::new(),
             places: HashMap::default(),
+            found: Cell::new((0, NONE)),
             lists: [List { first: NONE, last: NONE, overtaken: 0 }; PRIORITIES],
             #[cfg(test)]
-            looked_at: std::cell::Cell::new(0),
+            looked_at: Cell::new(0),
         }
     }
 }
@@ -84,7 +89,19 @@ impl Default for Queues {
 impl Queues {
     pub(super) fn contains(&self, gd: u32) -> bool {
         self.count_look();
-        self.places.contains_key(&gd)
+        self.place(gd).is_some()
+    }
+
+    /// The slot of a group.
+    #[inline]
+    fn place(&self, gd: u32) -> Option<u32> {
+        let (found, place) = self.found.get();
+        if found == gd && place != NONE {
+            return Some(place);
+        }
+        let place = *self.places.get(&gd)?;
+        self.found.set((gd, place));
+        Some(place)
     }
 
     /// Takes a group in, which is not here already.
@@ -113,6 +130,7 @@ impl Queues {
     /// Forgets a group and gives what had come for it.
     pub(super) fn remove(&mut self, gd: u32) -> Option<GroupQueue> {
         let place = self.places.remove(&gd)?;
+        self.found.set((0, NONE));
         self.unlist(place);
         let removed = self.slots.get_mut(index(place))?.take();
         self.free.push(place);
@@ -225,7 +243,7 @@ impl Queues {
     }
 
     fn get(&self, gd: u32) -> Option<&GroupQueue> {
-        self.slot(*self.places.get(&gd)?)
+        self.slot(self.place(gd)?)
     }
 
     fn slot(&self, place: u32) -> Option<&GroupQueue> {
@@ -246,7 +264,7 @@ impl Queues {
 
     /// Changes a group, and has it in its list exactly if it has something then.
     fn change<R>(&mut self, gd: u32, change: impl FnOnce(&mut GroupQueue) -> R) -> Option<R> {
-        let place = *self.places.get(&gd)?;
+        let place = self.place(gd)?;
         let queue = self.slot_mut(place)?;
         let result = change(queue);
         match (queue.has_something(), queue.listed) {
