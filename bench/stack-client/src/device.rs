@@ -88,7 +88,7 @@ impl Receiving {
             frame.bytes = mbuf.bytes();
             frame.checksum = match mbuf.checksum() {
                 RxChecksum::Unknown => Checksum::Unknown,
-                RxChecksum::Good => Checksum::Good,
+                RxChecksum::Good | RxChecksum::Absent => Checksum::Good,
                 RxChecksum::Bad => Checksum::Bad,
             };
         }

@@ -4,6 +4,7 @@
 //! whether the device can do it is asked in `ports`.
 
 mod net;
+mod secret;
 mod tcp;
 mod throttle;
 
@@ -18,6 +19,7 @@ use xtcp_stack::config::{
 };
 
 pub use self::net::{NetOptions, Way};
+pub use self::secret::Secret;
 pub use self::tcp::{Cookies, TcpOptions};
 pub use self::throttle::ThrottleOptions;
 
@@ -62,6 +64,11 @@ pub struct Options {
     /// Print statistics every so many seconds
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub stats_period: Option<u32>,
+
+    /// For repeating a run, never for serving strangers: what sequence numbers and cookies are
+    /// drawn from, as 64 hexadecimal digits or a file with them or 32 bytes [default: fresh]
+    #[arg(long, value_name = "DIGITS|FILE")]
+    pub secret: Option<Secret>,
 
     /// DPDK port to serve
     #[arg(long, default_value_t = 0, value_name = "N")]
@@ -720,6 +727,8 @@ mod tests {
             ("-- --ip 10.0.0.1/24 --name ../x", "--name", "1 to 64"),
             ("-- --ip 10.0.0.1/24 --connection 3", "--connection", "--connections"),
             ("-- --ip 10.0.0.1/24 --burst 33", "--burst", "1..=32"),
+            ("-- --ip 10.0.0.1/24 --secret 0123", "--secret", "64 hexadecimal digits"),
+            ("-- --ip 10.0.0.1/24 --secret /nowhere", "--secret", "head -c 32 /dev/urandom"),
         ] {
             let sentence = refusal(line);
             assert!(sentence.contains(option), "{line}: {sentence}");

@@ -12,7 +12,7 @@ use crate::spread::{Owner, Spread, SpreadBy};
 use crate::stats::ExchangeCounters;
 
 /// Frames a ring between two workers holds.
-const RING: u32 = 1024;
+pub(crate) const RING: u32 = 1024;
 
 /// One worker's ends of the rings, and what it needs to choose.
 pub(crate) struct Exchange {

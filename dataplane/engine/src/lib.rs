@@ -7,7 +7,7 @@
 //!
 //! | | does | may |
 //! |---|---|---|
-//! | worker, one per core | `worker`: receive, obey, time, send, tell | neither log, lock, allocate nor make a system call per frame |
+//! | worker, one per core | `worker`: receive, obey, tell, time, send | neither log, lock, allocate nor make a system call per frame |
 //! | control thread | `control`: `xtcpd`, lifelines, prompt, signals, statistics | log, allocate, wait |
 //!
 //! Workers share nothing. The control thread asks them through channels that they look at every
@@ -196,6 +196,12 @@ fn introduce(prepared: &Prepared) {
         cores.join(","),
         show::spread_name(prepared.spread_by()),
     ));
+    if line.options.secret.is_some() {
+        warn(
+            "--secret is given: whoever knows it can forge connections; leave it out where \
+             strangers call",
+        );
+    }
     let offloads = prepared.offloads();
     note(&format!(
         "TCP checksums are verified by {} and completed by {}",

@@ -17,18 +17,22 @@ use xtcp_stack::{
 };
 
 use crate::applications::{NewEndpoint, Wake};
+use crate::cli::CommandLine;
 use crate::command::{Ask, Line, Tell};
-use crate::offloads::plan;
+use crate::offloads::{Offloads, plan};
 use crate::ports::{Opened, frame_max, own_mac};
 use crate::prepare::Prepared;
 use crate::spread::SpreadBy;
-use crate::stats::Snapshot;
+use crate::stats::{CounterRow, Snapshot};
 use crate::test_world::{group, memory};
 use crate::tx::TxSink;
 use crate::worker::Worker;
 
-/// Ports: one for each test.
-const PORTS: usize = 8;
+/// Ports in a loop: one for each test.
+const PORTS: u16 = 10;
+
+/// Two ports with a cable between them, behind those: the workers' and ours.
+const CABLE: (u16, u16) = (PORTS, PORTS + 1);
 
 /// The longest frame that we send.
 const OUR_LONGEST: usize = 16_000;
@@ -37,15 +41,34 @@ const SERVER: &str = "10.9.0.1";
 const CLIENT: &str = "10.9.0.2";
 const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x99];
 
+/// What guards against waiting for ever for a cable; nothing is decided by it but that it is broken.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// The process's EAL, made by whichever test comes first.
 fn eal() -> Eal {
     static EAL: OnceLock<Eal> = OnceLock::new();
     let eal = EAL.get_or_init(|| {
-        let mut words: Vec<String> = ["--no-pci", "--no-huge", "-m", "192"].map(Into::into).into();
+        let mut words: Vec<String> = ["--no-pci", "--no-huge", "-m", "256"].map(Into::into).into();
         words.extend((0..PORTS).map(|port| format!("--vdev=net_ring{port}")));
+        let socket = format!("socket=xtcp-loopback-{}", std::process::id());
+        words.push(format!("--vdev=net_memif0,role=server,{socket}"));
+        words.push(format!("--vdev=net_memif1,role=client,{socket}"));
         Eal::init(&EalArgs::parse(&words).unwrap()).unwrap()
     });
     eal.clone()
+}
+
+fn pool(name: &str, port: u16, count: u32) -> Pool {
+    Pool::create(&eal(), &format!("{name}-{port}"), count, 0, 2048).unwrap()
+}
+
+fn command_line(port: u16, options: &str) -> CommandLine {
+    let words = format!(
+        "-- --port {port} --ip {SERVER}/24 --total-num-mbufs 8192 --connections 1000 \
+         --transmit-bytes 4M --receive-bytes 4M {options}"
+    );
+    let words: Vec<String> = words.split_whitespace().map(str::to_owned).collect();
+    crate::cli::parse(&words).unwrap()
 }
 
 /// The workers at their end of a port, and our end.
@@ -55,30 +78,22 @@ struct Loopback {
     mac: [u8; 6],
     rx: Vec<RxQueue>,
     tx: TxSink,
-    /// What the first worker sends with.
+    /// What the first worker receives and sends with.
     frames: Pool,
-    _control: PortControl,
+    /// The ports: they are up as long as these are there.
+    controls: Vec<PortControl>,
 }
 
 impl Loopback {
     /// `rx_queues` of the workers receive from the device, the others only from each other.
     fn new(port: u16, rx_queues: usize, options: &str) -> Self {
-        let eal = eal();
-        let words = format!(
-            "-- --port {port} --ip {SERVER}/24 --total-num-mbufs 8192 --connections 1000 \
-             --transmit-bytes 4M --receive-bytes 4M {options}"
-        );
-        let words: Vec<String> = words.split_whitespace().map(str::to_owned).collect();
-        let line = crate::cli::parse(&words).unwrap();
+        let line = command_line(port, options);
         let workers = line.workers();
-        let pool = |name: &str, count| {
-            Pool::create(&eal, &format!("{name}-{port}"), count, 0, 2048).unwrap()
-        };
         let pools: Vec<Pool> =
-            (0..workers).map(|worker| pool(&format!("worker{worker}"), 2047)).collect();
+            (0..workers).map(|worker| pool(&format!("worker{worker}"), port, 2047)).collect();
         let frames = pools[0].clone();
-        let port = Port::open(&eal, port).unwrap();
-        let ours = pool("ours", 2047);
+        let port = Port::open(&eal(), port).unwrap();
+        let ours = pool("ours", port.id(), 2047);
         let offloads = plan(&line.options, &port.info().unwrap(), frame_max(&line.options), 2048);
         let config = PortConfig {
             rss: false,
@@ -87,27 +102,59 @@ impl Loopback {
             ..PortConfig::new(vec![ours.clone(); workers * 2])
         };
         let StartedPort { mut rx, mut tx, control } = port.configure(&config).unwrap();
-        let info = control.info().unwrap();
         let our_rx = rx.split_off(workers);
         rx.truncate(rx_queues);
         let their_tx = tx.split_off(workers);
+        let started = StartedPort { rx, tx: their_tx, control };
+        let tx = TxSink::new(tx.remove(0), ours, false, OUR_LONGEST);
+        Self::with(line, started, pools, offloads, (our_rx, tx, frames))
+    }
+
+    /// One worker with `frames` mbufs at its end of a cable.
+    fn over_a_cable(frames: u32, options: &str) -> Self {
+        let (theirs, ours) = CABLE;
+        let line = command_line(theirs, options);
+        let frames = pool("worker0", theirs, frames);
+        let our_frames = pool("ours", ours, 2047);
+        let port = Port::open(&eal(), theirs).unwrap();
+        let offloads = plan(&line.options, &port.info().unwrap(), frame_max(&line.options), 2048);
+        let start =
+            |port: Port, pool: &Pool| port.configure(&PortConfig::new(vec![pool.clone()])).unwrap();
+        let started = start(port, &frames);
+        let StartedPort { rx, mut tx, control } =
+            start(Port::open(&eal(), ours).unwrap(), &our_frames);
+        // The two ends greet each other in a thread of EAL's.
+        let since = std::time::Instant::now();
+        while !(started.control.link().unwrap().up && control.link().unwrap().up) {
+            assert!(since.elapsed() < PATIENCE, "the two ends do not find each other");
+            std::thread::yield_now();
+        }
+        let tx = TxSink::new(tx.remove(0), our_frames, false, OUR_LONGEST);
+        let pools = vec![frames.clone()];
+        let mut loopback = Self::with(line, started, pools, offloads, (rx, tx, frames));
+        loopback.controls.push(control);
+        loopback
+    }
+
+    fn with(
+        line: CommandLine,
+        started: StartedPort,
+        pools: Vec<Pool>,
+        offloads: Offloads,
+        (rx, tx, frames): (Vec<RxQueue>, TxSink, Pool),
+    ) -> Self {
+        let info = started.control.info().unwrap();
         let mac = own_mac(&info);
-        let opened = Opened {
-            started: StartedPort { rx, tx: their_tx, control },
-            info,
-            pools,
-            by: SpreadBy::Workers,
-            offloads,
-        };
-        let mut dealt = Prepared::with(line, eal, opened, false).unwrap().deal_alone().unwrap();
+        let opened = Opened { started, info, pools, by: SpreadBy::Workers, offloads };
+        let mut dealt = Prepared::with(line, eal(), opened, false).unwrap().deal_alone().unwrap();
         Self {
             now: Instant::from_millis(2000),
             workers: core::mem::take(&mut dealt.workers),
             mac,
-            rx: our_rx,
-            tx: TxSink::new(tx.remove(0), ours, false, OUR_LONGEST),
+            rx,
+            tx,
             frames,
-            _control: dealt.into_port(),
+            controls: vec![dealt.into_port()],
         }
     }
 
@@ -304,6 +351,8 @@ struct Client {
     connections: Vec<Cd>,
     /// What has come back on each.
     received: Vec<Vec<u8>>,
+    /// Whether it sends its number as soon as it is connected.
+    greets: bool,
 }
 
 impl Client {
@@ -338,7 +387,8 @@ impl Client {
         let pool = stack.open_pool(memory(4 << 20)).unwrap();
         let config = GroupConfig { acknowledge: Acknowledge::OnReceive, ..group(0) };
         let group = stack.open_group(pool, QueueId(0), &config).unwrap();
-        Self { stack, group, pool, connections: Vec::new(), received: Vec::new() }
+        let (connections, received) = (Vec::new(), Vec::new());
+        Self { stack, group, pool, connections, received, greets: true }
     }
 
     fn connect(&mut self, now: Instant) {
@@ -370,7 +420,7 @@ impl Client {
     fn on_event(&mut self, event: Event, now: Instant) {
         let place = |connection: Cd| self.connections.iter().position(|cd| *cd == connection);
         match event {
-            Event::Opened { group, connection } => {
+            Event::Opened { group, connection } if self.greets => {
                 let number = place(connection).unwrap();
                 let line = format!("I am number {number}");
                 self.stack.send(group, connection, line.as_bytes(), now).unwrap();
@@ -386,6 +436,7 @@ impl Client {
                 }
             }
             Event::Acceptable { .. }
+            | Event::Opened { .. }
             | Event::Finished { .. }
             | Event::Closed { .. }
             | Event::Drained { .. } => {}
@@ -427,11 +478,7 @@ fn every_flow_meets_its_worker_whoever_received_its_frames() {
     let received: u64 = others.iter().map(|other| other.counters.exchange.received).sum();
     assert_eq!(first.counters.exchange.handed_over, received);
     assert_eq!(snapshots.iter().map(|all| all.counters.exchange.full).sum::<u64>(), 0);
-    let again = |snapshot: &Snapshot| {
-        let found = snapshot.stack.iter().find(|(name, ..)| *name == "segments-retransmitted");
-        found.map(|(.., count)| *count)
-    };
-    assert!(snapshots.iter().all(|snapshot| again(snapshot) == Some(0)), "{snapshots:?}");
+    assert_eq!(sent_again(&loopback), 0, "{snapshots:?}");
     assert!(client.stack.connections().all(|info| info.state != State::SynSent));
 }
 
@@ -443,27 +490,32 @@ fn without_frames_to_send_with_the_worker_waits_and_loses_nothing() {
         core::iter::from_fn(|| loopback.frames.alloc()).collect()
     };
     let mut loopback = Loopback::new(7, 1, "--forward-mode echo");
-    let all = take_all(&loopback).len();
+    let free = |loopback: &Loopback| loopback.snapshots()[0].frames_free;
+    let all = free(&loopback);
     let mut client = Client::new(loopback.now);
     for _ in 0..20 {
         client.connect(loopback.now);
         client.turn(&mut loopback);
         loopback.turn();
     }
-    // What had been sent before still comes, and its frames are taken, too.
+    // What had been sent before still comes, and its frames are taken, too; and those that the
+    // worker has at hand are used up by others who call.
     let mut taken = take_all(&loopback);
-    for _ in 0..3 {
+    while loopback.snapshots()[0].counters.tx.no_mbuf == 0 {
+        assert!(client.connections.len() < 100, "nobody wanted a frame");
+        client.connect(loopback.now);
         client.turn(&mut loopback);
         taken.extend(take_all(&loopback));
         loopback.turn();
     }
+    client.turn(&mut loopback);
+    taken.extend(take_all(&loopback));
     let at_most: usize = client.received.iter().map(Vec::len).sum();
     for _ in 0..100 {
         loopback.turn();
         client.turn(&mut loopback);
     }
     assert_eq!(client.received.iter().map(Vec::len).sum::<usize>(), at_most);
-    assert!(loopback.snapshots()[0].counters.tx.no_mbuf > 0, "nobody wanted a frame");
     drop(taken);
     for round in 0.. {
         client.turn(&mut loopback);
@@ -477,7 +529,132 @@ fn without_frames_to_send_with_the_worker_waits_and_loses_nothing() {
         assert_eq!(*bytes, format!("I am number {number}").as_bytes());
     }
     client.turn(&mut loopback);
-    assert_eq!(take_all(&loopback).len(), all, "frames are missing");
+    assert_eq!(free(&loopback), all, "frames are missing");
+}
+
+/// What came before a long stall is read before deadlines that have passed meanwhile are served:
+/// among it are the acknowledgements they waited for.
+#[test]
+fn a_worker_that_stood_still_reads_its_ring_before_it_retransmits() {
+    let (mut loopback, mut client) = unacknowledged_echoes(8, 100);
+    // The clients acknowledge, in frames of their own, and the worker does not look.
+    loopback.now = loopback.now + Duration::from_millis(100);
+    client.turn(&mut loopback);
+    loopback.tx.flush();
+    loopback.now = loopback.now + Duration::from_secs(10);
+    for _ in 0..5 {
+        loopback.turn();
+    }
+    assert_eq!(sent_again(&loopback), 0);
+    let snapshots = loopback.snapshots();
+    assert_eq!((snapshots[0].usage.connections, snapshots[0].usage.active), (100, 0));
+}
+
+/// Who fills every burst holds the timers up as long as it takes to read a full ring, and no longer.
+#[test]
+fn full_bursts_without_end_do_not_hold_timers_up_for_ever() {
+    let (mut loopback, _client) = unacknowledged_echoes(9, 10);
+    let junk = frame([0xff; 6], 0x88b5, &[0; 46]);
+    let flood = |loopback: &mut Loopback, frames: usize| {
+        for _ in 0..frames {
+            loopback.tx.frame(junk.len()).unwrap().copy_from_slice(&junk);
+        }
+    };
+    loopback.now = loopback.now + Duration::from_secs(10);
+    flood(&mut loopback, 64);
+    // Each is two turns of the worker, and a ring of 1,024 frames is 32 bursts.
+    for _ in 0..16 {
+        flood(&mut loopback, 64);
+        loopback.turn();
+        assert_eq!(sent_again(&loopback), 0);
+    }
+    flood(&mut loopback, 64);
+    loopback.turn();
+    assert_eq!(sent_again(&loopback), 10);
+}
+
+/// An echo whose answers have come to `clients` clients, which have not acknowledged them.
+fn unacknowledged_echoes(port: u16, clients: usize) -> (Loopback, Client) {
+    let mut loopback = Loopback::new(port, 1, "--forward-mode echo");
+    let mut client = Client { greets: false, ..Client::new(loopback.now) };
+    for _ in 0..clients {
+        client.connect(loopback.now);
+        client.turn(&mut loopback);
+        loopback.turn();
+    }
+    for _ in 0..10 {
+        client.turn(&mut loopback);
+        loopback.turn();
+    }
+    for connection in client.connections.clone() {
+        client.stack.send(client.group, connection, &b"hello"[..], loopback.now).unwrap();
+    }
+    for _ in 0..10 {
+        client.turn(&mut loopback);
+        loopback.turn();
+    }
+    client.turn(&mut loopback);
+    assert!(client.received.iter().all(|bytes| bytes == b"hello"), "{:?}", client.received);
+    assert_eq!(
+        (loopback.snapshots()[0].usage.active as usize, sent_again(&loopback)),
+        (clients, 0)
+    );
+    (loopback, client)
+}
+
+/// How many segments the workers have sent again.
+fn sent_again(loopback: &Loopback) -> u64 {
+    loopback.snapshots().iter().map(|snapshot| again(&snapshot.stack)).sum()
+}
+
+fn again(rows: &[CounterRow]) -> u64 {
+    let found = rows.iter().find(|(name, ..)| *name == "segments-retransmitted");
+    found.map_or(0, |(.., count)| *count)
+}
+
+/// All frames to receive into are taken for 100 ms: what comes waits on the cable. When they are back
+/// everybody is served, nobody has sent anything twice, and no frame is missing.
+#[test]
+fn without_frames_to_receive_into_what_comes_waits_on_the_cable() {
+    let mut loopback = Loopback::over_a_cable(511, "--forward-mode echo");
+    let mut client = Client::new(loopback.now);
+    let free = |loopback: &Loopback| loopback.snapshots()[0].frames_free;
+    let all = free(&loopback);
+    for _ in 0..10 {
+        client.connect(loopback.now);
+        client.turn(&mut loopback);
+        loopback.turn();
+    }
+    let taken: Vec<Mbuf> = core::iter::from_fn(|| loopback.frames.alloc()).collect();
+    assert!(free(&loopback) < 32, "more than the worker had at hand");
+    let before = loopback.snapshots()[0].counters.rx_frames;
+    for _ in 0..10 {
+        client.connect(loopback.now);
+    }
+    for _ in 0..100 {
+        client.turn(&mut loopback);
+        loopback.turn();
+    }
+    let counters = loopback.snapshots()[0].counters;
+    assert_eq!(counters.rx_frames, before, "there was a frame to receive into");
+    drop(taken);
+    for round in 0.. {
+        client.turn(&mut loopback);
+        loopback.turn();
+        if loopback.snapshots()[0].usage.connections == 0 {
+            break;
+        }
+        assert!(round < 5000, "received {:?}", client.received);
+    }
+    assert!(loopback.snapshots()[0].counters.rx_frames > before);
+    for (number, bytes) in client.received.iter().enumerate() {
+        assert_eq!(*bytes, format!("I am number {number}").as_bytes());
+    }
+    let rows: Vec<CounterRow> = client.stack.counters().rows().collect();
+    assert_eq!((again(&rows), sent_again(&loopback)), (0, 0));
+    assert_eq!(free(&loopback), all, "frames are missing");
+    // DPDK 22.11 has the two ends of a cable closed by two threads, which may both free the same.
+    core::mem::forget(loopback);
 }
 
 const LAYOUT: EndpointLayout =

@@ -8,7 +8,8 @@
 
 use core::fmt;
 
-use dpdk::PortInfo;
+use dpdk::{PortInfo, RxChecksum};
+use xtcp_stack::world::Checksum;
 
 use crate::cli::{Mode, OffloadChoice, Options};
 
@@ -44,6 +45,36 @@ pub(crate) struct Offloads {
     pub(crate) sent: By,
     /// Frames may come and go in several mbufs.
     pub(crate) pieces: bool,
+    /// The other end is a neighbour in the same machine, which leaves checksums out.
+    pub(crate) neighbour: bool,
+}
+
+/// What of the device's word on received TCP checksums counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Belief {
+    good: bool,
+    absent: bool,
+}
+
+impl Offloads {
+    /// A device that was not asked to verify may say what it likes.
+    pub(crate) fn belief(&self) -> Belief {
+        let good = self.received == By::Device;
+        Belief { good, absent: good && self.neighbour }
+    }
+}
+
+impl Belief {
+    /// The device's word as the stack takes it: all but what is believed to be good is verified.
+    #[inline]
+    pub(crate) const fn in_word(self, word: RxChecksum) -> Checksum {
+        match word {
+            RxChecksum::Good if self.good => Checksum::Good,
+            RxChecksum::Absent if self.absent => Checksum::Good,
+            RxChecksum::Bad => Checksum::Bad,
+            RxChecksum::Good | RxChecksum::Absent | RxChecksum::Unknown => Checksum::Unknown,
+        }
+    }
 }
 
 /// Whether the device is on no bus: its name is not a bus address.
@@ -69,6 +100,7 @@ pub(crate) fn plan(options: &Options, info: &PortInfo, frame_max: u16, room: u16
         received: by(info.verifies_tcp()),
         sent: by(info.completes_tcp()),
         pieces: room < frame_max,
+        neighbour: BELIEVED.contains(&info.driver.as_str()),
     }
 }
 
@@ -112,11 +144,38 @@ mod tests {
                 ..info(name, 1, 1)
             };
             let plan = plan(&options(line), &info, 1522, 2048);
-            assert_eq!(plan, Offloads { received: expected, sent: expected, pieces: false });
+            let neighbour = driver.contains("virtio") || driver.contains("vhost");
+            let (received, sent) = (expected, expected);
+            assert_eq!(plan, Offloads { received, sent, pieces: false, neighbour });
         }
         let one_way = PortInfo { tx_offloads: all, ..info("0000:03:00.0", 1, 1) };
         let plan = plan(&options(""), &one_way, 9022, 2048);
         let received = By::Us(Why::Cannot);
-        assert_eq!(plan, Offloads { received, sent: By::Device, pieces: true });
+        let sent = By::Device;
+        assert_eq!(plan, Offloads { received, sent, pieces: true, neighbour: false });
+    }
+
+    #[test]
+    fn n41_only_a_good_word_from_who_can_know_spares_the_verification() {
+        let all = 1 << 3;
+        let believed = [Checksum::Good, Checksum::Unknown, Checksum::Bad, Checksum::Unknown];
+        let neighbours = [Checksum::Good, Checksum::Unknown, Checksum::Bad, Checksum::Good];
+        let told = [Checksum::Unknown, Checksum::Unknown, Checksum::Bad, Checksum::Unknown];
+        for (name, driver, line, expected) in [
+            ("0000:03:00.0", "net_ice", "", believed),
+            ("0000:03:00.0", "net_ice", "--offloads off", told),
+            ("0000:03:00.0", "net_virtio", "", neighbours),
+            ("net_vhost0", "net_vhost", "", neighbours),
+            ("net_vhost0", "net_vhost", "--offloads off", told),
+            ("net_tap0", "net_tap", "", told),
+            ("net_tap0", "net_tap", "--offloads on", believed),
+        ] {
+            let driver = driver.to_owned();
+            let info = PortInfo { driver, rx_offloads: all, ..info(name, 1, 1) };
+            let belief = plan(&options(line), &info, 1522, 2048).belief();
+            let words =
+                [RxChecksum::Good, RxChecksum::Unknown, RxChecksum::Bad, RxChecksum::Absent];
+            assert_eq!(words.map(|word| belief.in_word(word)), expected, "{name} {line}");
+        }
     }
 }

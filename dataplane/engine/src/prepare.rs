@@ -19,12 +19,12 @@ use xtcp_stack::config::{
 use xtcp_stack::wire::ethernet::MacAddr;
 
 use crate::applications::Applications;
-use crate::cli::{CommandLine, Mode};
+use crate::cli::{CommandLine, Mode, Secret};
 use crate::clock::Clock;
 use crate::command::{Alarm, Liar, Line};
 use crate::engine::{Engine, WorkerHandle};
 use crate::error::EngineError;
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, RING};
 use crate::memory::{Maker, take_over};
 use crate::modes::{Behaviour, Builtin};
 use crate::offloads::{By, Offloads};
@@ -34,7 +34,7 @@ use crate::stack_config::{config, tables_bytes};
 use crate::stats::WorkerCounters;
 use crate::tx::TxSink;
 use crate::whole::Whole;
-use crate::worker::{Work, Worker};
+use crate::worker::{TimersWait, Work, Worker};
 
 /// A port that is up, and workers that wait for their memory.
 #[derive(Debug)]
@@ -69,7 +69,11 @@ impl Prepared {
     pub(crate) fn open(line: CommandLine, eal: Eal, hugepages: bool) -> Result<Self, EngineError> {
         ports::check_ring(&line.eal, &line.options)?;
         let workers = u16::try_from(line.workers()).unwrap_or(u16::MAX);
-        let opened = ports::open(&eal, &line.options, workers, fresh_secret()?)?;
+        let rss_key = match line.options.secret {
+            Some(secret) => secret.rss_key(),
+            None => fresh_secret()?,
+        };
+        let opened = ports::open(&eal, &line.options, workers, rss_key)?;
         Self::with(line, eal, opened, hugepages)
     }
 
@@ -80,7 +84,10 @@ impl Prepared {
         opened: Opened,
         hugepages: bool,
     ) -> Result<Self, EngineError> {
-        let secret = fresh_secret()?;
+        let secret = match line.options.secret {
+            Some(Secret(secret)) => secret,
+            None => fresh_secret()?,
+        };
         let mac = MacAddr(ports::own_mac(&opened.info));
         let configs =
             (0..line.workers()).map(|worker| config(&line, worker, mac, secret)).collect();
@@ -285,11 +292,13 @@ impl Stands {
             number,
             clock,
             burst_max: usize::from(line.options.burst),
+            belief: self.offloads.belief(),
             rx: self.rx.next(),
             tx: TxSink::new(tx, pool, self.offloads.sent == By::Device, frame_max),
             whole: Whole::new(frame_max, room),
             frames: Burst::new(),
             exchange: self.exchanges.next(),
+            timers: TimersWait::new(u32::from(line.options.rxd).max(RING), line.options.burst),
             stack,
             work,
             counters: WorkerCounters::default(),

@@ -320,6 +320,7 @@ fn workers(engine: &Engine, snapshots: &[Snapshot]) -> Vec<Row> {
             ("transmit (bytes)", usage.transmit_bytes.into()),
             ("transmit used (bytes)", usage.transmit_used.into()),
             ("transmit payload (bytes)", usage.transmit_payload.into()),
+            ("mbufs free", snapshot.frames_free.into()),
             ("rx frames", counters.rx_frames.into()),
             ("tx frames", counters.tx.frames.into()),
             ("handed over", counters.exchange.handed_over.into()),

@@ -173,6 +173,8 @@ pub(crate) struct Snapshot {
     pub(crate) counters: WorkerCounters,
     /// The stack's counters, in its order.
     pub(crate) stack: Vec<CounterRow>,
+    /// Mbufs that are free to receive into and to send with.
+    pub(crate) frames_free: u32,
     /// What is in use of the stack's tables.
     pub(crate) usage: Usage,
     pub(crate) pools: Vec<PoolInfo>,

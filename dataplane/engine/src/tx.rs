@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use dpdk::{Burst, Mbuf, Pool, TxQueue};
+use dpdk::{BURST, Burst, Mbuf, Pool, TxQueue};
 use xtcp_stack::world::{Below, Completion, Transmit};
 
 use crate::stats::TxCounters;
@@ -15,6 +15,8 @@ pub(crate) struct TxSink {
     queue: TxQueue,
     pool: Pool,
     burst: Burst,
+    /// Empty mbufs for the next frames: the pool is asked for many at once.
+    spare: Burst,
     /// The device completes TCP checksums.
     completes: bool,
     /// Bytes of a frame that fits one mbuf.
@@ -37,6 +39,7 @@ impl TxSink {
             queue,
             pool,
             burst: Burst::new(),
+            spare: Burst::new(),
             completes,
             room,
             scratch: scratch.into_boxed_slice(),
@@ -48,6 +51,11 @@ impl TxSink {
     /// What has been counted.
     pub(crate) fn counters(&self) -> TxCounters {
         TxCounters { refused: self.queue.refused(), ..self.counters }
+    }
+
+    /// Frames that are free to send with, and to receive into, for they are of one pool. Slow.
+    pub(crate) fn frames_free(&self) -> u32 {
+        self.pool.available().saturating_add(self.spare.len() as u32)
     }
 
     /// Sends what there is. Says how many frames went.
@@ -62,6 +70,15 @@ impl TxSink {
             self.counters.full += 1;
         }
         sent
+    }
+
+    /// An empty mbuf. The pool gives as many as a burst holds, or one where it has not so many left.
+    #[inline]
+    fn take(&mut self) -> Option<Mbuf> {
+        if self.spare.is_empty() && self.pool.alloc_into(&mut self.spare, BURST) == 0 {
+            return self.pool.alloc();
+        }
+        self.spare.pop()
     }
 
     /// The long frame, written by now, goes into its mbufs.
@@ -94,7 +111,7 @@ impl TxSink {
         }
         let is_long = len > self.room;
         debug_assert!(!is_long || len <= self.scratch.len(), "{len} bytes are no frame");
-        let mbuf = if is_long { self.pool.alloc_frame(len) } else { self.pool.alloc() };
+        let mbuf = if is_long { self.pool.alloc_frame(len) } else { self.take() };
         let Some(mut mbuf) = mbuf else {
             self.counters.no_mbuf += 1;
             return None;

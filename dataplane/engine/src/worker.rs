@@ -3,7 +3,7 @@
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 
 use arrayvec::ArrayVec;
-use dpdk::{BURST, Burst, Mbuf, RxChecksum, RxQueue, TxQueue};
+use dpdk::{BURST, Burst, Mbuf, RxQueue, TxQueue};
 use xtcp_stack::handle::Cd;
 use xtcp_stack::time::Instant;
 use xtcp_stack::world::{Checksum, RxFrame};
@@ -14,12 +14,40 @@ use crate::clock::Clock;
 use crate::command::{Alarm, Ask, Tell};
 use crate::exchange::Exchange;
 use crate::modes::Builtin;
+use crate::offloads::Belief;
 use crate::stats::{Snapshot, WorkerCounters};
 use crate::tx::TxSink;
 use crate::whole::{Places, Whole};
 
 /// Turns between two looks at what the control thread asks.
 const TURNS_PER_LOOK: u64 = 256;
+
+/// How long timers wait while every burst is full.
+///
+/// After a stall (the process was stopped, the machine paused) what has come meanwhile stands in the
+/// device's ring, the acknowledgements that deadlines were waiting for among it: it is read first.
+/// After so many bursts all that was there has been read, and what fills the ring from then on is no
+/// reason to wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TimersWait {
+    bursts_max: u32,
+    bursts: u32,
+}
+
+impl TimersWait {
+    /// For as long as it takes to empty rings of `frames` in bursts of `burst`.
+    pub(crate) const fn new(frames: u32, burst: u16) -> Self {
+        let burst = if burst == 0 { 1 } else { burst as u32 };
+        Self { bursts_max: frames.div_ceil(burst), bursts: 0 }
+    }
+
+    /// Whether timers are served in a turn that received a burst like this.
+    fn is_over(&mut self, full: bool) -> bool {
+        let over = !full || self.bursts >= self.bursts_max;
+        self.bursts = if over { 0 } else { self.bursts + 1 };
+        over
+    }
+}
 
 /// What is done with the frames.
 #[derive(Debug)]
@@ -40,6 +68,8 @@ pub(crate) struct Worker {
     pub(crate) clock: Clock,
     /// Frames received at once, at most.
     pub(crate) burst_max: usize,
+    /// What of the device's word on checksums counts.
+    pub(crate) belief: Belief,
 
     // Its own.
     /// `None`: the device has fewer queues than there are workers; all comes by the exchange.
@@ -48,6 +78,7 @@ pub(crate) struct Worker {
     pub(crate) frames: Burst,
     pub(crate) whole: Whole,
     pub(crate) exchange: Option<Exchange>,
+    pub(crate) timers: TimersWait,
     pub(crate) stack: Stack<'static>,
     pub(crate) work: Work,
     pub(crate) counters: WorkerCounters,
@@ -63,6 +94,14 @@ pub(crate) struct Worker {
 pub(crate) struct Remains {
     pub(crate) rx: Option<RxQueue>,
     pub(crate) tx: TxQueue,
+}
+
+/// What a turn received.
+#[derive(Clone, Copy, Debug)]
+struct Received {
+    done: usize,
+    /// There may be more where it came from.
+    full: bool,
 }
 
 /// What the control thread wants of the loop.
@@ -93,19 +132,25 @@ impl Worker {
     }
 
     /// One turn; says how much there was to do.
+    ///
+    /// Events are told before frames are made, so that what is answered here leaves in the turn it
+    /// came in, while its connection is still at hand, and an application that is awake hears of it
+    /// as early.
     pub(crate) fn turn(&mut self, now: Instant) -> usize {
-        let mut done = self.receive(now);
+        let Received { mut done, full } = self.receive(now);
         done += self.obey(now);
-        self.stack.on_timeout(now);
-        self.stack.poll_frames(&mut self.tx, now);
         done += self.tell(now);
+        if self.timers.is_over(full) {
+            self.stack.on_timeout(now);
+        }
+        self.stack.poll_frames(&mut self.tx, now);
         done += self.tx.flush();
         self.counters.turns += 1;
         done
     }
 
     /// Frames in: from the device and from other workers to the stack.
-    fn receive(&mut self, now: Instant) -> usize {
+    fn receive(&mut self, now: Instant) -> Received {
         let from_device = match &mut self.rx {
             Some(rx) => rx.receive_at_most(&mut self.frames, self.burst_max),
             None => 0,
@@ -117,10 +162,13 @@ impl Worker {
         if self.frames.iter().any(|mbuf| !mbuf.is_linear()) {
             self.sift();
         }
+        let mut full = from_device == self.burst_max;
         if let Some(exchange) = &mut self.exchange {
             exchange.hand_over(&mut self.frames);
             received += exchange.receive(&mut self.frames);
+            full |= self.frames.is_full();
         }
+        let received = Received { done: received, full };
         if self.frames.is_empty() {
             return received;
         }
@@ -143,8 +191,9 @@ impl Worker {
 
     fn hand_to_stack(&mut self, now: Instant) {
         let mut places = self.whole.places();
+        let belief = self.belief;
         let frames: ArrayVec<RxFrame<'_>, BURST> =
-            self.frames.iter().map(|mbuf| rx_frame(mbuf, &mut places)).collect();
+            self.frames.iter().map(|mbuf| rx_frame(mbuf, belief, &mut places)).collect();
         for frame in &frames {
             self.counters.rx_verified += u64::from(frame.checksum == Checksum::Good);
             self.counters.rx_doubted += u64::from(frame.checksum == Checksum::Bad);
@@ -295,6 +344,7 @@ impl Worker {
         snapshot.worker = self.number;
         snapshot.counters = self.counters;
         snapshot.counters.tx = self.tx.counters();
+        snapshot.frames_free = self.tx.frames_free();
         if let Some(exchange) = &self.exchange {
             snapshot.counters.exchange = exchange.counters;
         }
@@ -322,11 +372,6 @@ fn known(is_known: bool) -> Result<(), Misuse> {
     if is_known { Ok(()) } else { Err(Misuse::NoSuchQueue) }
 }
 
-fn rx_frame<'f>(mbuf: &'f Mbuf, places: &mut Places<'f>) -> RxFrame<'f> {
-    let checksum = match mbuf.checksum() {
-        RxChecksum::Unknown => Checksum::Unknown,
-        RxChecksum::Good => Checksum::Good,
-        RxChecksum::Bad => Checksum::Bad,
-    };
-    RxFrame { bytes: places.bytes(mbuf), checksum }
+fn rx_frame<'f>(mbuf: &'f Mbuf, belief: Belief, places: &mut Places<'f>) -> RxFrame<'f> {
+    RxFrame { bytes: places.bytes(mbuf), checksum: belief.in_word(mbuf.checksum()) }
 }

@@ -29,11 +29,14 @@ const _: () = assert!(size_of::<Mbuf>() == size_of::<*mut sys::rte_mbuf>());
 pub enum RxChecksum {
     /// Nothing that is to be believed.
     Unknown,
-    /// Verified good. Or not there to be verified, as the frame comes from a neighbour in the same
-    /// machine and was on no wire.
+    /// Verified good.
     Good,
     /// Found bad, in TCP or in the IPv4 header.
     Bad,
+    /// Not there to be verified, as the frame comes from a neighbour in the same machine and was on
+    /// no wire. That is what DPDK means by "none"; some drivers of cards mean that none was looked
+    /// at.
+    Absent,
 }
 
 /// The frame would not fit its buffer, or is in several pieces.
@@ -264,8 +267,8 @@ const fn verdict(flags: u64, kind: u32) -> RxChecksum {
     }
     match flags & sys::SHIM_RX_L4_CKSUM_MASK {
         sys::SHIM_RX_L4_CKSUM_BAD => RxChecksum::Bad,
-        // "None" is DPDK's word for: not in the frame, but its integrity is verified.
-        sys::SHIM_RX_L4_CKSUM_GOOD | sys::SHIM_RX_L4_CKSUM_NONE => RxChecksum::Good,
+        sys::SHIM_RX_L4_CKSUM_GOOD => RxChecksum::Good,
+        sys::SHIM_RX_L4_CKSUM_NONE => RxChecksum::Absent,
         _ => RxChecksum::Unknown,
     }
 }
@@ -291,14 +294,14 @@ mod tests {
     const LAYERS_3: [u32; 4] = [0x10, 0x30, 0x40, 0xc0];
 
     #[test]
-    fn a_devices_word_counts_of_tcp_only() {
+    fn n41_a_devices_word_counts_of_tcp_only() {
         let (good, bad) = (sys::SHIM_RX_L4_CKSUM_GOOD, sys::SHIM_RX_L4_CKSUM_BAD);
         let none = sys::SHIM_RX_L4_CKSUM_NONE;
         for layer_3 in LAYERS_3 {
             let tcp = layer_3 | sys::SHIM_PTYPE_L4_TCP | 1;
             assert_eq!(verdict(0, tcp), RxChecksum::Unknown);
             assert_eq!(verdict(good, tcp), RxChecksum::Good);
-            assert_eq!(verdict(none, tcp), RxChecksum::Good);
+            assert_eq!(verdict(none, tcp), RxChecksum::Absent);
             assert_eq!(verdict(bad, tcp), RxChecksum::Bad);
             // UDP, a fragment, SCTP, ICMP, nothing known.
             for layer_4 in [0x200, 0x300, 0x400, 0x500, 0] {
