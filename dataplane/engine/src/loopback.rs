@@ -4,19 +4,20 @@
 //! first queues and send on the others, we do it the other way round. Everybody has their turn in
 //! order and takes all there is, so nothing depends on time or chance.
 
+mod shortage;
+mod stalls;
+
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::sync::OnceLock;
 
 use dpdk::{Burst, Eal, EalArgs, Mbuf, Pool, Port, PortConfig, PortControl, RxQueue, StartedPort};
-use xtcp_ring::{DataplaneChannel, EndpointLayout, Mapping, Ringer, bell};
 use xtcp_stack::config::{ADDRESSES_MAX, Acknowledge, Address, Config, GroupConfig, TcpConfig};
 use xtcp_stack::wire::ethernet::MacAddr;
 use xtcp_stack::{
     Cd, Checksum, Event, Gd, Instant, PoolId, QueueId, RxFrame, Stack, State, Transmit,
 };
 
-use crate::applications::{NewEndpoint, Wake};
 use crate::cli::CommandLine;
 use crate::command::{Ask, Line, Tell};
 use crate::offloads::{Offloads, plan};
@@ -29,7 +30,7 @@ use crate::tx::TxSink;
 use crate::worker::Worker;
 
 /// Ports in a loop: one for each test.
-const PORTS: u16 = 10;
+const PORTS: u16 = 11;
 
 /// Two ports with a cable between them, behind those: the workers' and ours.
 const CABLE: (u16, u16) = (PORTS, PORTS + 1);
@@ -111,6 +112,7 @@ impl Loopback {
     }
 
     /// One worker with `frames` mbufs at its end of a cable.
+    #[expect(clippy::disallowed_methods, reason = "a cable that never comes up ends the test")]
     fn over_a_cable(frames: u32, options: &str) -> Self {
         let (theirs, ours) = CABLE;
         let line = command_line(theirs, options);
@@ -482,126 +484,6 @@ fn every_flow_meets_its_worker_whoever_received_its_frames() {
     assert!(client.stack.connections().all(|info| info.state != State::SynSent));
 }
 
-/// All frames to send with are taken for 100 ms, as by a device that gives none back. It is counted;
-/// when they are back everybody is served, and none is missing.
-#[test]
-fn without_frames_to_send_with_the_worker_waits_and_loses_nothing() {
-    let take_all = |loopback: &Loopback| -> Vec<Mbuf> {
-        core::iter::from_fn(|| loopback.frames.alloc()).collect()
-    };
-    let mut loopback = Loopback::new(7, 1, "--forward-mode echo");
-    let free = |loopback: &Loopback| loopback.snapshots()[0].frames_free;
-    let all = free(&loopback);
-    let mut client = Client::new(loopback.now);
-    for _ in 0..20 {
-        client.connect(loopback.now);
-        client.turn(&mut loopback);
-        loopback.turn();
-    }
-    // What had been sent before still comes, and its frames are taken, too; and those that the
-    // worker has at hand are used up by others who call.
-    let mut taken = take_all(&loopback);
-    while loopback.snapshots()[0].counters.tx.no_mbuf == 0 {
-        assert!(client.connections.len() < 100, "nobody wanted a frame");
-        client.connect(loopback.now);
-        client.turn(&mut loopback);
-        taken.extend(take_all(&loopback));
-        loopback.turn();
-    }
-    client.turn(&mut loopback);
-    taken.extend(take_all(&loopback));
-    let at_most: usize = client.received.iter().map(Vec::len).sum();
-    for _ in 0..100 {
-        loopback.turn();
-        client.turn(&mut loopback);
-    }
-    assert_eq!(client.received.iter().map(Vec::len).sum::<usize>(), at_most);
-    drop(taken);
-    for round in 0.. {
-        client.turn(&mut loopback);
-        loopback.turn();
-        if loopback.snapshots()[0].usage.connections == 0 {
-            break;
-        }
-        assert!(round < 5000, "received {:?}", client.received);
-    }
-    for (number, bytes) in client.received.iter().enumerate() {
-        assert_eq!(*bytes, format!("I am number {number}").as_bytes());
-    }
-    client.turn(&mut loopback);
-    assert_eq!(free(&loopback), all, "frames are missing");
-}
-
-/// What came before a long stall is read before deadlines that have passed meanwhile are served:
-/// among it are the acknowledgements they waited for.
-#[test]
-fn a_worker_that_stood_still_reads_its_ring_before_it_retransmits() {
-    let (mut loopback, mut client) = unacknowledged_echoes(8, 100);
-    // The clients acknowledge, in frames of their own, and the worker does not look.
-    loopback.now = loopback.now + Duration::from_millis(100);
-    client.turn(&mut loopback);
-    loopback.tx.flush();
-    loopback.now = loopback.now + Duration::from_secs(10);
-    for _ in 0..5 {
-        loopback.turn();
-    }
-    assert_eq!(sent_again(&loopback), 0);
-    let snapshots = loopback.snapshots();
-    assert_eq!((snapshots[0].usage.connections, snapshots[0].usage.active), (100, 0));
-}
-
-/// Who fills every burst holds the timers up as long as it takes to read a full ring, and no longer.
-#[test]
-fn full_bursts_without_end_do_not_hold_timers_up_for_ever() {
-    let (mut loopback, _client) = unacknowledged_echoes(9, 10);
-    let junk = frame([0xff; 6], 0x88b5, &[0; 46]);
-    let flood = |loopback: &mut Loopback, frames: usize| {
-        for _ in 0..frames {
-            loopback.tx.frame(junk.len()).unwrap().copy_from_slice(&junk);
-        }
-    };
-    loopback.now = loopback.now + Duration::from_secs(10);
-    flood(&mut loopback, 64);
-    // Each is two turns of the worker, and a ring of 1,024 frames is 32 bursts.
-    for _ in 0..16 {
-        flood(&mut loopback, 64);
-        loopback.turn();
-        assert_eq!(sent_again(&loopback), 0);
-    }
-    flood(&mut loopback, 64);
-    loopback.turn();
-    assert_eq!(sent_again(&loopback), 10);
-}
-
-/// An echo whose answers have come to `clients` clients, which have not acknowledged them.
-fn unacknowledged_echoes(port: u16, clients: usize) -> (Loopback, Client) {
-    let mut loopback = Loopback::new(port, 1, "--forward-mode echo");
-    let mut client = Client { greets: false, ..Client::new(loopback.now) };
-    for _ in 0..clients {
-        client.connect(loopback.now);
-        client.turn(&mut loopback);
-        loopback.turn();
-    }
-    for _ in 0..10 {
-        client.turn(&mut loopback);
-        loopback.turn();
-    }
-    for connection in client.connections.clone() {
-        client.stack.send(client.group, connection, &b"hello"[..], loopback.now).unwrap();
-    }
-    for _ in 0..10 {
-        client.turn(&mut loopback);
-        loopback.turn();
-    }
-    client.turn(&mut loopback);
-    assert!(client.received.iter().all(|bytes| bytes == b"hello"), "{:?}", client.received);
-    assert_eq!(
-        (loopback.snapshots()[0].usage.active as usize, sent_again(&loopback)),
-        (clients, 0)
-    );
-    (loopback, client)
-}
-
 /// How many segments the workers have sent again.
 fn sent_again(loopback: &Loopback) -> u64 {
     loopback.snapshots().iter().map(|snapshot| again(&snapshot.stack)).sum()
@@ -610,121 +492,4 @@ fn sent_again(loopback: &Loopback) -> u64 {
 fn again(rows: &[CounterRow]) -> u64 {
     let found = rows.iter().find(|(name, ..)| *name == "segments-retransmitted");
     found.map_or(0, |(.., count)| *count)
-}
-
-/// All frames to receive into are taken for 100 ms: what comes waits on the cable. When they are back
-/// everybody is served, nobody has sent anything twice, and no frame is missing.
-#[test]
-fn without_frames_to_receive_into_what_comes_waits_on_the_cable() {
-    let mut loopback = Loopback::over_a_cable(511, "--forward-mode echo");
-    let mut client = Client::new(loopback.now);
-    let free = |loopback: &Loopback| loopback.snapshots()[0].frames_free;
-    let all = free(&loopback);
-    for _ in 0..10 {
-        client.connect(loopback.now);
-        client.turn(&mut loopback);
-        loopback.turn();
-    }
-    let taken: Vec<Mbuf> = core::iter::from_fn(|| loopback.frames.alloc()).collect();
-    assert!(free(&loopback) < 32, "more than the worker had at hand");
-    let before = loopback.snapshots()[0].counters.rx_frames;
-    for _ in 0..10 {
-        client.connect(loopback.now);
-    }
-    for _ in 0..100 {
-        client.turn(&mut loopback);
-        loopback.turn();
-    }
-    let counters = loopback.snapshots()[0].counters;
-    assert_eq!(counters.rx_frames, before, "there was a frame to receive into");
-    drop(taken);
-    for round in 0.. {
-        client.turn(&mut loopback);
-        loopback.turn();
-        if loopback.snapshots()[0].usage.connections == 0 {
-            break;
-        }
-        assert!(round < 5000, "received {:?}", client.received);
-    }
-    assert!(loopback.snapshots()[0].counters.rx_frames > before);
-    for (number, bytes) in client.received.iter().enumerate() {
-        assert_eq!(*bytes, format!("I am number {number}").as_bytes());
-    }
-    let rows: Vec<CounterRow> = client.stack.counters().rows().collect();
-    assert_eq!((again(&rows), sent_again(&loopback)), (0, 0));
-    assert_eq!(free(&loopback), all, "frames are missing");
-    // DPDK 22.11 has the two ends of a cable closed by two threads, which may both free the same.
-    core::mem::forget(loopback);
-}
-
-const LAYOUT: EndpointLayout =
-    EndpointLayout { workers: 1, submissions: 64, notices: 64, arena_bytes: 4096 };
-
-/// With every buffer taken that its application can take, the worker answers the link and the
-/// control thread as before.
-#[test]
-fn with_every_buffer_taken_the_worker_answers_all_the_same() {
-    let mut loopback = Loopback::new(5, 1, "--control");
-    let endpoint = Mapping::private(LAYOUT.total_bytes());
-    LAYOUT.prepare(&endpoint).unwrap();
-    let new = NewEndpoint {
-        number: 0,
-        channel: DataplaneChannel::open(&endpoint, &LAYOUT, 0).unwrap(),
-        ringer: Ringer::open(&endpoint, bell::pair().unwrap().0).unwrap(),
-        receive: memory(256 << 10),
-        receive_from: 0,
-    };
-    let opened = loopback.command(Ask::OpenEndpoint(Box::new(new)));
-    assert!(matches!(opened, Tell::Pool(Ok(_))), "{opened:?}");
-    let held = Acknowledge::ByApplication { deadline: Duration::ZERO };
-    let config = GroupConfig { acknowledge: held, ..group(7) };
-    let name = Gd::new(0, 1);
-    let ask = Ask::OpenGroup { endpoint: 0, group: name, config, wake: Wake::AT_ONCE };
-    let opened = loopback.command(ask);
-    assert!(matches!(opened, Tell::Group(Ok(_))), "{opened:?}");
-
-    // Nobody reads the notices, nor what the clients send.
-    let mut client = Client::new(loopback.now);
-    for _ in 0..30 {
-        client.connect(loopback.now);
-        client.turn(&mut loopback);
-        loopback.turn();
-    }
-    for round in 0..400 {
-        client.turn(&mut loopback);
-        loopback.turn();
-        if round == 50 {
-            for connection in &client.connections {
-                let (group, now) = (client.group, loopback.now);
-                client.stack.send(group, *connection, &[b'x'; 30_000][..], now).unwrap();
-            }
-        }
-    }
-    assert_eq!(loopback.snapshots()[0].pools[0].level.name(), "hide");
-
-    let is_pong = |frame: &Vec<u8>| frame[23] == 1 && frame[34..36] == [0, 0];
-    let request = echo_request(loopback.mac);
-    assert!(loopback.ask(&request).iter().any(is_pong), "no ping is answered");
-    let is_arp_reply = |frame: &Vec<u8>| frame[12..14] == [8, 6] && frame[20..22] == [0, 2];
-    assert!(loopback.ask(&arp_request()).iter().any(is_arp_reply), "no ARP is answered");
-
-    let told = loopback.command(Ask::Snapshot(Box::new(Snapshot::with_room())));
-    let Tell::Snapshot(snapshot) = told else { panic!("{told:?}") };
-    assert_eq!((snapshot.usage.connections, snapshot.groups[0].connections), (30, 30));
-    let told = loopback.command(Ask::Connections(Vec::with_capacity(100)));
-    let Tell::Connections(list) = told else { panic!("{told:?}") };
-    assert_eq!(list.len(), 30);
-    let close = Ask::CloseConnection { connection: list[0].connection, reset: true };
-    assert!(matches!(loopback.command(close), Tell::Done(Ok(()))));
-    let drain = Ask::DrainGroup {
-        endpoint: 0,
-        group: name,
-        per_second: u32::MAX,
-        manner: xtcp_stack::Manner::Reset,
-    };
-    assert!(matches!(loopback.command(drain), Tell::Done(Ok(()))));
-    let told = loopback.command(Ask::CloseEndpoint(0));
-    assert!(matches!(told, Tell::Memory(Some(part)) if part.len() == 256 << 10));
-    let usage = loopback.snapshots()[0].usage;
-    assert_eq!((usage.pools, usage.groups, usage.transmit_used), (0, 0, 0));
 }
