@@ -80,9 +80,17 @@ impl Given {
         self.pieces.drain(..done);
     }
 
-    /// The emptied list, for another.
-    pub(crate) fn into_list(self) -> Vec<Piece> {
-        self.pieces
+    /// Everything that is in it; nothing is left.
+    pub(crate) fn take(&mut self) -> Self {
+        let Self { connection, offset, len, last, rest, ref mut pieces } = *self;
+        self.len = 0;
+        Self { connection, offset, len, last, rest, pieces: mem::take(pieces) }
+    }
+
+    /// The list, for another; nothing is left.
+    pub(crate) fn take_list(&mut self) -> Vec<Piece> {
+        self.len = 0;
+        mem::take(&mut self.pieces)
     }
 }
 
@@ -312,10 +320,8 @@ impl<'i> Request<'i> {
 
 impl Drop for Request<'_> {
     fn drop(&mut self) {
-        let nothing = Given::new(self.given.connection, 0, Vec::new());
-        let mut given = mem::replace(&mut self.given, nothing);
-        given.rest = self.rest.get();
-        self.shared.endpoint.borrow_mut().put_down(given);
+        self.given.rest = self.rest.get();
+        self.shared.endpoint.borrow_mut().put_down(&mut self.given);
     }
 }
 

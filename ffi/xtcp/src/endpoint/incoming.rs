@@ -367,8 +367,8 @@ impl Endpoint {
         }
     }
 
-    /// The application lets go of a request.
-    pub(crate) fn put_down(&mut self, given: Given) {
+    /// The application lets go of a request; it is empty then.
+    pub(crate) fn put_down(&mut self, given: &mut Given) {
         let connection = given.connection;
         self.in_hand = None;
         match self.ending.get(&connection) {
@@ -380,7 +380,7 @@ impl Endpoint {
         self.reuse(given);
     }
 
-    fn put_down_open(&mut self, given: Given) {
+    fn put_down_open(&mut self, given: &mut Given) {
         let connection = given.connection;
         if self.gone.contains_key(&connection.cd) {
             // Its bytes are given up with its `Closed`.
@@ -388,15 +388,15 @@ impl Endpoint {
             // Nothing more will come, and what is left is not wanted again: this was the end.
             self.queues.push_front(connection.gd, Item::Finished { cd: connection.cd });
         } else if !given.is_empty() && self.has_group(connection.group()) {
-            self.hold(given);
+            self.hold(given.take());
             return;
         }
         self.reuse(given);
     }
 
-    fn reuse(&mut self, given: Given) {
+    fn reuse(&mut self, given: &mut Given) {
         if self.spare.len() < SPARE_MAX {
-            self.spare.push(given.into_list());
+            self.spare.push(given.take_list());
         }
     }
 

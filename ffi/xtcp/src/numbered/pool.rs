@@ -243,16 +243,16 @@ impl Pool {
     }
 
     /// Takes the bytes over: from now on this module knows what was given of them.
-    fn on_request(&mut self, given: Given) -> Result<(), Failure> {
+    fn on_request(&mut self, mut given: Given) -> Result<(), Failure> {
         let (connection, offset) = (given.connection, given.offset);
         let empty = || Unread::new(connection.gd, offset);
         let unread = self.unread.entry(connection.cd).or_insert_with(empty);
         let wanted = unread.next_offset();
-        let mut pieces = given.into_list();
+        let mut pieces = given.take_list();
         unread.append(pieces.drain(..));
         // With nothing left of it in hand, the endpoint holds nothing.
-        let nothing = Given::new(connection, offset, pieces);
-        self.shared().endpoint.borrow_mut().put_down(nothing);
+        let mut nothing = Given::new(connection, offset, pieces);
+        self.shared().endpoint.borrow_mut().put_down(&mut nothing);
         if wanted != offset {
             let what = format!("bytes at stream offset {offset} where {wanted} is next");
             return Err(Error::Corrupt { worker: worker_of(connection.cd), what }.into());
