@@ -1,32 +1,51 @@
-//! The books against the records: everything is counted anew, for tests, fuzzers and doubts.
+//! The books against the records: everything is counted anew, for tests, fuzzers and doubts; and the
+//! rules that every connection keeps (`rules`).
+
+mod rules;
 
 use core::fmt;
 
 use crate::buffer::Buffer;
-use crate::handle::PoolId;
+use crate::handle::{Cd, PoolId};
 use crate::stack::{POOLS_MAX, Stack};
 use crate::table::chunk::Chunks;
 use crate::table::slots::NONE;
 use crate::tcp::record::{HALF_OPEN, ON_WAIT_LIST, V6};
 use crate::tcp::state::State;
 
-/// The books say something else than the records.
+/// What the audit found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Discrepancy {
-    /// What was counted.
-    pub what: &'static str,
-    /// Whose it is.
-    pub pool: PoolId,
-    /// How much the records show.
-    pub counted: u64,
-    /// How much the books say.
-    pub booked: u64,
+pub enum Discrepancy {
+    /// The books say something else than the records.
+    Books {
+        /// What was counted.
+        what: &'static str,
+        /// Whose it is.
+        pool: PoolId,
+        /// How much the records show.
+        counted: u64,
+        /// How much the books say.
+        booked: u64,
+    },
+    /// A connection breaks a rule that every connection keeps, whatever its peer does.
+    Connection {
+        /// Which one.
+        connection: Cd,
+        /// The rule.
+        rule: &'static str,
+    },
 }
 
 impl fmt::Display for Discrepancy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { what, pool, counted, booked } = self;
-        write!(f, "pool {} has {counted} {what}, and the books say {booked}", pool.0)
+        match self {
+            Self::Books { what, pool, counted, booked } => {
+                write!(f, "pool {} has {counted} {what}, and the books say {booked}", pool.0)
+            }
+            Self::Connection { connection, rule } => {
+                write!(f, "of connection {:x} this is not so: {rule}", connection.to_bits())
+            }
+        }
     }
 }
 
@@ -64,8 +83,9 @@ impl Pieces {
 }
 
 impl Stack<'_> {
-    /// Counts anew from the records what is booked for each pool. It looks at every connection and
-    /// every piece: not for a running worker.
+    /// Counts anew from the records what is booked for each pool, and holds every connection against
+    /// the rules that all of them keep. It looks at every connection and every piece: not for a
+    /// running worker.
     ///
     /// # Errors
     /// The first discrepancy.
@@ -77,6 +97,9 @@ impl Stack<'_> {
                 self.connections[index as usize].state() == State::Closed && !self.is_live(index);
             if let (false, Some(count)) = (is_free, counts.get_mut(usize::from(pool))) {
                 self.count_connection(index, count);
+            }
+            if !is_free {
+                self.check_connection(index)?;
             }
         }
         counts.iter().enumerate().try_for_each(|(at, count)| self.compare(at, count))
@@ -125,7 +148,7 @@ impl Stack<'_> {
         ];
         for (what, counted, booked) in rows {
             if counted != booked {
-                return Err(Discrepancy { what, pool: Self::pool_id(at), counted, booked });
+                return Err(Discrepancy::Books { what, pool: Self::pool_id(at), counted, booked });
             }
         }
         Ok(())

@@ -285,6 +285,8 @@ impl Tcb<'_, '_> {
             return;
         }
         self.act.set(FIN_TAKEN | ACK_NOW | TELL_FINISHED);
+        // What the peer sent as if it came after its FIN is nobody's.
+        self.release_out_of_order();
         self.rec.rcv_nxt += 1;
         self.rec.rcv_adv = self.rec.rcv_adv.latest(self.rec.rcv_nxt);
         match self.rec.state() {

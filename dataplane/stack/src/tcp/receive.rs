@@ -342,7 +342,7 @@ impl Tcb<'_, '_> {
         }
     }
 
-    fn release_out_of_order(&mut self) {
+    pub(super) fn release_out_of_order(&mut self) {
         while self.act.ooo_head != NONE {
             let index = self.act.ooo_head;
             self.act.ooo_head = self.chunks.get(index).next;

@@ -174,7 +174,8 @@ impl Tcb<'_, '_> {
         };
         // The first retransmission goes at once.
         let may_send = if recovery.sent == 0 { may_send.max(mss) } else { may_send };
-        self.act.cwnd = pipe.saturating_add(may_send);
+        // Nobody falls below a segment (RFC 5681 section 3.1): less would send nothing but probes.
+        self.act.cwnd = pipe.saturating_add(may_send).max(mss);
     }
 
     /// Everything that was in flight when the recovery began has arrived.

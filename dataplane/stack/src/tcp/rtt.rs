@@ -32,7 +32,10 @@ impl Tcb<'_, '_> {
 
     /// The timer fired in vain.
     pub(super) fn back_off(&mut self) {
+        let before = self.rto();
         self.act.backoff = (self.act.backoff + 1).min(BACKOFF_MAX);
+        let after = self.rto();
+        debug_assert!(before <= after && after <= self.tcp.rto_max, "I10: {before:?}, {after:?}");
     }
 
     /// An acknowledgement of new data: it times the oldest of it, unless some was sent again (Karn);

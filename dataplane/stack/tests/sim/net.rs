@@ -46,6 +46,7 @@ impl<'m> Net<'m> {
             self.hosts[side].flush(&mut wire, self.now);
             self.apps[side].run(&mut self.hosts[side], self.now);
             self.hosts[side].flush(&mut wire, self.now);
+            self.hosts[side].stack.audit().expect("the books are right and every rule is kept");
             for frame in wire.frames {
                 assert_well_formed(&frame);
                 self.links[side].send(frame, self.now);

@@ -82,7 +82,9 @@ impl Net<'_> {
         }
         self.server.flush(&mut wire, self.now);
         send(&mut self.links[1], wire, self.now);
-        self.server.stack.audit().expect("the books are right");
+        for host in [&self.client, &self.server] {
+            host.stack.audit().expect("the books are right and every rule is kept");
+        }
         for info in self.server.stack.pools() {
             assert!(info.chunks <= info.chunks_most && info.active <= info.active_most);
             assert!(info.transmit_used <= info.transmit_most, "nobody takes more than its share");

@@ -52,6 +52,7 @@ impl<'m> Net<'m> {
             self.app.run(&mut self.host, self.now);
             self.host.flush(&mut wire, self.now);
         }
+        self.host.stack.audit().expect("the books are right and every rule is kept");
         for frame in wire.frames {
             assert_well_formed(&frame);
             self.links[0].send(frame, self.now);
