@@ -10,7 +10,8 @@ use crate::handle::{Cd, PoolId};
 use crate::stack::{POOLS_MAX, Stack};
 use crate::table::chunk::Chunks;
 use crate::table::slots::NONE;
-use crate::tcp::record::{HALF_OPEN, ON_WAIT_LIST, V6};
+use crate::tcp::record::{Active, HALF_OPEN, ON_WAIT_LIST, V6};
+use crate::tcp::seq::SeqNum;
 use crate::tcp::state::State;
 
 /// What the audit found.
@@ -61,6 +62,8 @@ struct Count {
     waiting: u64,
     received: Pieces,
     sent: Pieces,
+    /// Records of runs beyond holes.
+    runs: u64,
     flights: u64,
     flights_noted: u64,
 }
@@ -80,6 +83,27 @@ impl Pieces {
             index = chunk.next;
         }
     }
+
+    fn add_circle(&mut self, chunks: &Chunks<'_>, last: u32) {
+        let mut index = last;
+        loop {
+            let chunk = chunks.get(index);
+            self.chunks += 1;
+            self.payload += u64::from(chunk.len);
+            index = chunk.next;
+            if index == last {
+                return;
+            }
+        }
+    }
+}
+
+/// What is held without a gap beyond a hole.
+struct RunBeyond {
+    start: SeqNum,
+    last: u32,
+    /// Whether it has a record: all but the highest have.
+    is_recorded: bool,
 }
 
 impl Stack<'_> {
@@ -115,7 +139,10 @@ impl Stack<'_> {
         count.actives += 1;
         count.waiting += u64::from(act.has(ON_WAIT_LIST));
         count.received.add_list(&self.chunks, act.rcv_list.head);
-        count.received.add_list(&self.chunks, act.ooo_head);
+        for run in self.runs_beyond_holes(act) {
+            count.runs += u64::from(run.is_recorded);
+            count.received.add_circle(&self.chunks, run.last);
+        }
         count.sent.add_list(&self.chunks, act.snd_list.head);
         count.flights_noted += u64::from(act.recovery.flights_count);
         let mut flight = act.recovery.flights.head;
@@ -123,6 +150,24 @@ impl Stack<'_> {
             count.flights += 1;
             flight = self.chunks.flight(flight).next;
         }
+    }
+
+    /// What lies beyond holes, the lowest first.
+    fn runs_beyond_holes(&self, act: &Active) -> impl Iterator<Item = RunBeyond> + '_ {
+        let (root, top) = (act.ooo_runs, act.ooo_top);
+        let mut next = self.chunks.first_run(root);
+        let recorded = core::iter::from_fn(move || {
+            (next != NONE).then(|| {
+                let run = self.chunks.run(next);
+                next = self.chunks.runs_around(root, run.seq).1;
+                RunBeyond { start: run.seq, last: run.last, is_recorded: true }
+            })
+        });
+        let highest = (top != NONE).then(|| {
+            let start = self.chunks.get(self.chunks.get(top).next).seq;
+            RunBeyond { start, last: top, is_recorded: false }
+        });
+        recorded.chain(highest)
     }
 
     fn compare(&self, at: usize, count: &Count) -> Result<(), Discrepancy> {
@@ -140,7 +185,7 @@ impl Stack<'_> {
             ("active records", count.actives, shares.actives.used(at).into()),
             ("waiting connections", count.waiting, waiting.into()),
             ("flights", count.flights, count.flights_noted),
-            ("chunks", pieces + count.flights, chunks.into()),
+            ("chunks", pieces + count.runs + count.flights, chunks.into()),
             ("receive blocks", count.received.chunks, blocks.into()),
             ("received bytes", count.received.payload, payload as u64),
             ("transmit blocks", count.sent.chunks, sent_blocks.into()),

@@ -100,6 +100,14 @@ impl Stack<'_> {
         &self.counters
     }
 
+    /// How many records of buffered text and of flights were looked at so far: what a segment costs
+    /// whatever the machine. Counted in debug builds only.
+    #[cfg(debug_assertions)]
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.chunks.steps()
+    }
+
     /// What is in use.
     #[must_use]
     pub fn usage(&self) -> Usage {

@@ -547,13 +547,12 @@ impl Tcb<'_, '_> {
     /// Whether nothing sent waits for its acknowledgement, nothing received for the application,
     /// and nothing is to be told, on an open connection.
     pub(crate) fn has_nothing_under_way(&self) -> bool {
-        let Active { snd_max, snd_end, rcv_ack, rcv_committed, rcv_given, ooo_head, .. } =
-            *self.act;
+        let Active { snd_max, snd_end, rcv_ack, rcv_committed, rcv_given, ooo_top, .. } = *self.act;
         let received = self.text_end();
         self.act.flags & (TELL | FIN_QUEUED) == 0
             && (snd_max, snd_end) == (self.rec.snd_una, self.rec.snd_una)
             && (rcv_ack, rcv_committed, rcv_given) == (received, received, received)
-            && ooo_head == NONE
+            && ooo_top == NONE
     }
 
     /// Gives everything back that is still held.

@@ -176,6 +176,8 @@ impl<'m> Stack<'m> {
     ) -> Result<Self, MemoryTooSmall> {
         let connections = config.connections_max as usize + 1;
         let mut carver = Carver::new(tables);
+        let secret = Secret::new(&config.secret);
+        let salt = (secret.lot(u64::MAX, 0) & 0xffff_ffff) as u32;
         let neighbours = carver.take(config.neighbours_max as usize)?;
         let parked = carver.take(PARKED)?;
         let datagrams = carver.take(usize::from(config.net.reassemblies_max))?;
@@ -185,7 +187,7 @@ impl<'m> Stack<'m> {
             mtu: config.mtu,
             tcp: config.tcp,
             throttle: config.throttle,
-            secret: Secret::new(&config.secret),
+            secret,
             now,
             interface: Interface::new(config, neighbours, parked),
             reassembly: Reassembly::new(datagrams, pieces, config.mtu),
@@ -198,7 +200,7 @@ impl<'m> Stack<'m> {
             actives: carver.take(config.active_max as usize + 1)?,
             actives_free: FreeList::new(),
             timers: Wheel::new(carver.take(Wheel::SLOTS)?, now),
-            chunks: Chunks::new(carver.take(config.chunks_max as usize + 1)?),
+            chunks: Chunks::new(carver.take(config.chunks_max as usize + 1)?, salt),
             paths: NarrowPaths::new(carver.take(NARROW_MAX)?),
             rations: Rations::new(carver.take(RATIONS)?),
             callers: Rations::new(carver.take(CALLERS)?),

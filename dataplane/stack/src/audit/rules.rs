@@ -88,14 +88,17 @@ impl Stack<'_> {
                 first.at_or_before(act.rcv_committed) && kept && end == text_end
             }
         };
-        let in_order = act.rcv_committed.at_or_before(act.rcv_given)
-            && act.rcv_given.at_or_before(text_end);
+        let in_order =
+            act.rcv_committed.at_or_before(act.rcv_given) && act.rcv_given.at_or_before(text_end);
         [
             ("the window's right edge is not behind", is_ahead(rec)),
             ("committed, given, received: in this order", in_order),
             ("nothing is acknowledged that has not come", act.rcv_ack.at_or_before(text_end)),
             ("I7: what is not committed is kept, and nothing else", unread),
-            ("I7: what is beyond holes lies in order within the window", self.holes_are_told(rec, act)),
+            (
+                "I7: what is beyond holes lies in order within the window",
+                self.holes_are_told(rec, act),
+            ),
         ]
     }
 
@@ -135,16 +138,28 @@ impl Stack<'_> {
         within && (sacked, lost) == (act.recovery.sacked, act.recovery.lost)
     }
 
-    /// What waits beyond holes lies in order, without overlaps, within the window that was offered.
+    /// What waits beyond holes lies in order, without overlaps, within the window that was offered;
+    /// between two runs there is a gap.
     fn holes_are_told(&self, rec: &Connection, act: &Active) -> bool {
-        let (mut index, mut end, mut count) = (act.ooo_head, rec.rcv_nxt, 0);
-        while index != NONE {
-            let chunk = self.chunks.get(index);
-            if chunk.seq.before(end) || chunk.len == 0 || count == 0 && chunk.seq == end {
+        let (mut end, mut count) = (rec.rcv_nxt, 0);
+        for run in self.runs_beyond_holes(act) {
+            if !run.start.after(end) {
                 return false;
             }
-            (end, count) = (chunk.end(), count + 1);
-            index = chunk.next;
+            end = run.start;
+            count += u32::from(run.is_recorded);
+            let mut index = self.chunks.get(run.last).next;
+            loop {
+                let chunk = self.chunks.get(index);
+                if chunk.seq != end || chunk.len == 0 {
+                    return false;
+                }
+                (end, count) = (chunk.end(), count + 1);
+                if index == run.last {
+                    break;
+                }
+                index = chunk.next;
+            }
         }
         end.at_or_before(rec.rcv_adv + 1) && count == act.ooo_count
     }
@@ -157,7 +172,10 @@ fn number_rules(rec: &Connection, act: &Active) -> [Rule; 4] {
     let in_order = una.at_or_before(nxt) && nxt.at_or_before(max);
     [
         ("I2: SND.UNA =< SND.NXT =< the furthest ever sent", in_order),
-        ("I2, I3: nothing is sent beyond the largest window", max.since(una) <= act.snd_wnd_max + 1),
+        (
+            "I2, I3: nothing is sent beyond the largest window",
+            max.since(una) <= act.snd_wnd_max + 1,
+        ),
         ("nothing is sent that is not queued, but a FIN", max.at_or_before(end + 1)),
         ("what is queued is not behind, but for a FIN", una.at_or_before(end + 1)),
     ]

@@ -1,8 +1,12 @@
 //! Chunks: the pieces of a connection's stream that lie in a shared buffer, in lists by index.
 
+#[cfg(debug_assertions)]
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::quota::{Part, Quota};
+use super::runs::Run;
 use super::slots::{FreeList, Linked, NONE};
 use crate::buffer::{Block, Buffer};
 use crate::stack::POOLS_MAX;
@@ -98,13 +102,44 @@ pub(crate) struct Chunks<'m> {
     table: &'m mut [Chunk],
     free: FreeList,
     quota: Quota<POOLS_MAX>,
+    /// What nobody outside knows: see `runs`.
+    salt: u32,
+    /// Records looked at, which is what lists and trees cost (I8).
+    #[cfg(debug_assertions)]
+    steps: AtomicU64,
 }
 
 impl<'m> Chunks<'m> {
-    pub(crate) fn new(table: &'m mut [Chunk]) -> Self {
+    pub(crate) fn new(table: &'m mut [Chunk], salt: u32) -> Self {
         // Index 0 is none.
         let total = u32::try_from(table.len().saturating_sub(1)).unwrap_or(u32::MAX);
-        Self { table, free: FreeList::new(), quota: Quota::new(total) }
+        Self {
+            table,
+            free: FreeList::new(),
+            quota: Quota::new(total),
+            salt,
+            #[cfg(debug_assertions)]
+            steps: AtomicU64::new(0),
+        }
+    }
+
+    /// A record is looked at.
+    #[inline]
+    fn step(&self) {
+        #[cfg(debug_assertions)]
+        self.steps.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Records looked at so far.
+    #[cfg(debug_assertions)]
+    pub(crate) fn steps(&self) -> u64 {
+        self.steps.load(Ordering::Relaxed)
+    }
+
+    /// What was looked at since `steps` was asked for does not count: it only checks.
+    #[cfg(debug_assertions)]
+    pub(crate) fn forget_steps(&self, steps: u64) {
+        self.steps.store(steps, Ordering::Relaxed);
     }
 
     pub(crate) const fn quota(&self) -> &Quota<POOLS_MAX> {
@@ -130,10 +165,12 @@ impl<'m> Chunks<'m> {
     }
 
     pub(crate) fn get(&self, index: u32) -> &Chunk {
+        self.step();
         &self.table[index as usize]
     }
 
     pub(crate) fn get_mut(&mut self, index: u32) -> &mut Chunk {
+        self.step();
         &mut self.table[index as usize]
     }
 
@@ -185,6 +222,7 @@ impl<'m> Chunks<'m> {
 
     /// What was sent together, as a record of this table.
     pub(crate) fn flight(&self, index: u32) -> Flight {
+        self.step();
         zerocopy::transmute!(self.table[index as usize])
     }
 
@@ -195,12 +233,7 @@ impl<'m> Chunks<'m> {
     /// A record of a pool's for what was sent together. `None` when the table is full, or the
     /// pool's share of it, or the pool is nobody's.
     pub(crate) fn take_flight(&mut self, pool: u16, mut flight: Flight) -> Option<u32> {
-        let owner = usize::from(pool);
-        if owner >= POOLS_MAX || self.quota.room(owner) == 0 {
-            return None;
-        }
-        let index = self.free.take(self.table)?;
-        self.quota.take(owner);
+        let index = self.take_record(pool)?;
         flight.marks = flight.marks & MARKS | pool << POOL;
         self.set_flight(index, flight);
         Some(index)
@@ -208,8 +241,43 @@ impl<'m> Chunks<'m> {
 
     pub(crate) fn give_back_flight(&mut self, index: u32) {
         let pool = self.flight(index).marks >> POOL;
+        self.give_back_record(index, pool);
+    }
+
+    /// A record of the table for something else than a chunk. `None` when the table is full, or the
+    /// pool's share of it, or the pool is nobody's.
+    pub(super) fn take_record(&mut self, pool: u16) -> Option<u32> {
+        let owner = usize::from(pool);
+        if owner >= POOLS_MAX || self.quota.room(owner) == 0 {
+            return None;
+        }
+        let index = self.free.take(self.table)?;
+        self.quota.take(owner);
+        Some(index)
+    }
+
+    pub(super) fn give_back_record(&mut self, index: u32, pool: u16) {
         self.quota.give_back(usize::from(pool));
         self.free.give_back(self.table, index);
+    }
+
+    /// The pool that a chunk is counted for.
+    pub(super) fn pool_of(&self, index: u32) -> u16 {
+        self.table[index as usize].pool
+    }
+
+    pub(super) const fn salt(&self) -> u32 {
+        self.salt
+    }
+
+    /// A run of chunks, as a record of this table.
+    pub(crate) fn run(&self, index: u32) -> Run {
+        self.step();
+        zerocopy::transmute!(self.table[index as usize])
+    }
+
+    pub(super) fn set_run(&mut self, index: u32, run: Run) {
+        self.table[index as usize] = zerocopy::transmute!(run);
     }
 
     pub(crate) fn append(&mut self, list: &mut ChunkList, index: u32) {

@@ -7,5 +7,6 @@ pub(crate) mod chunk;
 pub(crate) mod flow;
 pub(crate) mod narrow;
 pub(crate) mod quota;
+pub(crate) mod runs;
 pub(crate) mod slots;
 pub(crate) mod timer;

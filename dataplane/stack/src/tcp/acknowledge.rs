@@ -35,6 +35,7 @@ impl Tcb<'_, '_> {
         if news.acked > 0 {
             self.restart_retransmission_timer();
         }
+        self.find_first_lost();
         self.arm_reorder_timer();
         debug_assert!(self.scoreboard_is_whole(), "the scoreboard contradicts itself");
         self.update_window(seg, ack);

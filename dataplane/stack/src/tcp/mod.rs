@@ -4,7 +4,8 @@
 //! |---|---|---|
 //! | `arrives` | 3.10.7 | SEGMENT ARRIVES, in the RFC's order |
 //! | `acknowledge` | 3.10.7.4 fifth, 3.8 | the ACK field: what it frees, what it says of the path |
-//! | `receive` | 3.10.7.4 seventh, 3.8.6.2 | text in: order, holes, the window we offer |
+//! | `receive` | 3.10.7.4 seventh, 3.8.6.2 | text in: in order, for the application; the window we offer |
+//! | `reassembly` | 3.10.7.4 seventh | text beyond holes |
 //! | `sack` | | SACK blocks out (RFC 2018, 2883) |
 //! | `depart` | 3.7, 3.8.6 | segment out: what may go now |
 //! | `calls` | 3.10.1 to 3.10.6 | what the application asks |
@@ -33,6 +34,7 @@ mod ecn;
 mod keep_alive;
 mod path;
 mod rack;
+mod reassembly;
 mod receive;
 pub(crate) mod record;
 pub(crate) mod recovery;

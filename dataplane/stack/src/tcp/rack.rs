@@ -8,7 +8,7 @@ use super::recovery::{
     News, RACK_KNOWN, REORDER_ROUND, REORDER_TIMER, REORDERING, TAIL_AGAIN, TAIL_OUT, TAIL_PROBE,
     TAIL_TIMER,
 };
-use super::scoreboard::sent_after;
+use super::scoreboard::{STEPS_MAX, sent_after};
 use super::seq::SeqNum;
 use crate::counters::Count;
 use crate::table::chunk::{AGAIN, Flight, LOST, SACKED};
@@ -32,19 +32,70 @@ enum Verdict {
 }
 
 impl Tcb<'_, '_> {
-    /// RFC 8985 section 6.2, step 5, or RFC 6675's IsLost: marks what is lost. One walk.
+    /// RFC 8985 section 6.2, step 5, or RFC 6675's IsLost: marks what is lost.
     pub(super) fn detect_losses(&mut self) {
-        let window = self.reordering_window();
+        if self.tcp.rack {
+            let window = self.reordering_window();
+            self.detect_among_sent_again(window);
+            self.detect_among_sent_once(window);
+        } else {
+            self.detect_by_bytes();
+        }
+        self.find_first_lost();
+    }
+
+    /// What was sent again is among the first: what holds nothing up yet waits its turn.
+    fn detect_among_sent_again(&mut self, window: u32) {
         let mut index = self.act.recovery.flights.head;
-        let mut sacked_before = 0;
+        for _ in 0..STEPS_MAX {
+            if index == NONE {
+                return;
+            }
+            let flight = self.chunks.flight(index);
+            if !flight.has(SACKED | LOST | AGAIN) {
+                return;
+            }
+            let is_late = || matches!(self.verdict(&flight, window, 0), Verdict::Lost);
+            if !flight.has(SACKED | LOST) && is_late() {
+                self.mark_lost(index);
+            }
+            index = flight.next;
+        }
+    }
+
+    /// What was sent once was sent in order: the first that is not lost ends the walk.
+    fn detect_among_sent_once(&mut self, window: u32) {
+        let mut index = self.act.undecided;
+        if index == NONE {
+            index = self.act.recovery.flights.head;
+        }
         while index != NONE {
+            let flight = self.chunks.flight(index);
+            if !flight.has(SACKED | LOST | AGAIN) {
+                if !matches!(self.verdict(&flight, window, 0), Verdict::Lost) {
+                    return;
+                }
+                self.mark_lost(index);
+            }
+            self.act.undecided = index;
+            index = flight.next;
+        }
+    }
+
+    /// Among the first flights, from which the bytes beyond each are known.
+    fn detect_by_bytes(&mut self) {
+        let (mut index, mut sacked_before) = (self.act.recovery.flights.head, 0);
+        for _ in 0..2 * STEPS_MAX {
+            if index == NONE {
+                return;
+            }
             let flight = self.chunks.flight(index);
             if flight.has(SACKED) {
                 sacked_before += u32::from(flight.len);
             } else if !flight.has(LOST) {
-                match self.verdict(&flight, window, sacked_before) {
+                match self.verdict(&flight, 0, sacked_before) {
                     Verdict::Lost => self.mark_lost(index),
-                    Verdict::NoneFurther => break,
+                    Verdict::NoneFurther => return,
                     Verdict::In(_) | Verdict::No => {}
                 }
             }
@@ -123,12 +174,22 @@ impl Tcb<'_, '_> {
         }
     }
 
-    /// Until everything that is late now is lost, in microseconds.
+    /// Until everything that is late now is lost, in microseconds: among the first flights, and among
+    /// those that were sent once.
     fn longest_wait(&self) -> Option<u32> {
+        let longest = self.longest_wait_from(self.act.recovery.flights.head, None);
+        match self.act.undecided {
+            NONE => longest,
+            undecided => self.longest_wait_from(undecided, longest),
+        }
+    }
+
+    fn longest_wait_from(&self, mut index: u32, mut longest: Option<u32>) -> Option<u32> {
         let window = self.reordering_window();
-        let mut longest = None;
-        let mut index = self.act.recovery.flights.head;
-        while index != NONE {
+        for _ in 0..STEPS_MAX {
+            if index == NONE {
+                break;
+            }
             let flight = self.chunks.flight(index);
             if !flight.has(SACKED | LOST) {
                 match self.verdict(&flight, window, 0) {

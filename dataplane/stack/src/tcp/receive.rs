@@ -3,9 +3,7 @@
 
 use super::Tcb;
 use super::arrives::payload_length;
-use super::record::{
-    ACK_NOW, FIN_QUEUED, FIN_SEEN, FIN_TAKEN, RETRANSMIT, Range, SACKS, SEND_RST, TEXTED,
-};
+use super::record::{ACK_NOW, FIN_QUEUED, FIN_SEEN, FIN_TAKEN, RETRANSMIT, SEND_RST, TEXTED};
 use super::seq::SeqNum;
 use super::state::State;
 use crate::buffer::PAGE;
@@ -13,9 +11,6 @@ use crate::counters::{Outcome, Stop};
 use crate::event::Reason;
 use crate::table::slots::NONE;
 use crate::wire::tcp::{Flags, Segment};
-
-/// Segments a connection may hold beyond a hole.
-const OUT_OF_ORDER_MAX: u32 = 1024;
 
 /// More acknowledgements than this of segments beyond a hole tell the peer nothing new (RFC 5681
 /// section 3.2).
@@ -82,7 +77,7 @@ impl Tcb<'_, '_> {
     }
 
     fn take_in_order(&mut self, payload: &[u8]) -> Outcome {
-        let had_hole = self.act.ooo_head != NONE;
+        let had_hole = self.act.ooo_top != NONE;
         self.act.duplicates_owed = 0;
         let mut taken = self.append(payload);
         self.advance_rcv_nxt(taken);
@@ -95,6 +90,10 @@ impl Tcb<'_, '_> {
         }
         if had_hole {
             self.fill_from_out_of_order();
+            if self.withholds() {
+                // It makes way for what has come in order, too.
+                self.release_out_of_order();
+            }
             self.forget_sacks_in_order();
         }
         self.acknowledge_text(had_hole);
@@ -103,7 +102,7 @@ impl Tcb<'_, '_> {
 
     /// Appends to the in-order text, into the last block while it has room. Answers how many
     /// bytes found room.
-    fn append(&mut self, mut payload: &[u8]) -> u32 {
+    pub(super) fn append(&mut self, mut payload: &[u8]) -> u32 {
         let mut taken = 0;
         let tail = self.act.rcv_list.tail;
         if tail != NONE && self.chunks.get(tail).end() == self.rec.rcv_nxt {
@@ -125,7 +124,7 @@ impl Tcb<'_, '_> {
     }
 
     /// A chunk of the pool's receive buffer with these bytes.
-    fn store(&mut self, seq: SeqNum, piece: &[u8]) -> Option<u32> {
+    pub(super) fn store(&mut self, seq: SeqNum, piece: &[u8]) -> Option<u32> {
         let pool = self.group.pool;
         if !self.chunks.part(pool.into()).leaves_an_eighth(self.receive.blocks(pool.into())) {
             return None;
@@ -136,7 +135,7 @@ impl Tcb<'_, '_> {
         Some(index)
     }
 
-    fn advance_rcv_nxt(&mut self, bytes: u32) {
+    pub(super) fn advance_rcv_nxt(&mut self, bytes: u32) {
         let before = self.rec.rcv_nxt.since_wrapping(self.rec.irs + 1);
         if before.checked_add(bytes).is_none() {
             self.rec.rcv_turns = self.rec.rcv_turns.wrapping_add(1);
@@ -181,107 +180,6 @@ impl Tcb<'_, '_> {
             }
             self.act.rcv_ack = end - limit;
             self.act.set(ACK_NOW);
-        }
-    }
-
-    /// A segment beyond a hole takes its place among those already there; bytes that are there
-    /// already stay as they came first.
-    fn hold_out_of_order(&mut self, start: SeqNum, payload: &[u8]) -> Outcome {
-        let mut seq = start;
-        let outcome = self.place_out_of_order(&mut seq, payload);
-        self.note_sack(Range { left: start, right: seq });
-        outcome
-    }
-
-    /// Moves `seq` on to where the bytes that are held end.
-    fn place_out_of_order(&mut self, seq: &mut SeqNum, mut payload: &[u8]) -> Outcome {
-        let mut before = NONE;
-        let mut after = self.act.ooo_head;
-        while !payload.is_empty() {
-            // Skip those that end before the segment begins.
-            while after != NONE && self.chunks.get(after).end().at_or_before(*seq) {
-                before = after;
-                after = self.chunks.get(after).next;
-            }
-            let mut room = payload.len().min(PAGE);
-            if after != NONE {
-                let next = *self.chunks.get(after);
-                let known = next.end().since(*seq) as usize;
-                if !next.seq.after(*seq) {
-                    let skip = known.min(payload.len());
-                    let from = *seq;
-                    *seq += u32::try_from(skip).unwrap_or(u32::MAX);
-                    self.note_duplicate(from, *seq);
-                    payload = &payload[skip..];
-                    continue;
-                }
-                room = room.min(next.seq.since(*seq) as usize);
-            }
-            if self.act.ooo_count >= OUT_OF_ORDER_MAX || !self.may_hold_out_of_order() {
-                return Err(Stop::OutOfOrderFull);
-            }
-            let Some(index) = self.store(*seq, &payload[..room]) else {
-                return Err(Stop::ReceiveBufferFull);
-            };
-            self.chunks.get_mut(index).next = after;
-            if before == NONE {
-                self.act.ooo_head = index;
-            } else {
-                self.chunks.get_mut(before).next = index;
-            }
-            self.act.ooo_count += 1;
-            before = index;
-            *seq += u32::from(length16(room));
-            payload = &payload[room..];
-        }
-        Ok(())
-    }
-
-    /// The last quarter of the pool's memory and of its descriptors is for what is in order:
-    /// otherwise holes nobody fills could fill both. So is all of it once acknowledgements are
-    /// withheld.
-    fn may_hold_out_of_order(&self) -> bool {
-        let pool = usize::from(self.group.pool);
-        let last = self.throttle.withhold_below.max(25);
-        let (receive, chunks) = (self.receive.part(pool), self.chunks.part(pool));
-        receive.free * 4 > receive.of && !receive.is_below(last) && !chunks.is_below(last)
-    }
-
-    /// What waits beyond a hole will be sent again: it makes way for what fills the hole. Whether
-    /// that text need not be hidden now.
-    fn makes_way_for(&mut self, seq: SeqNum) -> bool {
-        if seq != self.rec.rcv_nxt || self.act.ooo_head == NONE {
-            return false;
-        }
-        self.release_out_of_order();
-        !self.hides()
-    }
-
-    /// The hole is closed as far as it goes: what waited behind it is in order now.
-    fn fill_from_out_of_order(&mut self) {
-        while self.act.ooo_head != NONE {
-            let index = self.act.ooo_head;
-            let chunk = *self.chunks.get(index);
-            if chunk.seq.after(self.rec.rcv_nxt) {
-                return;
-            }
-            self.act.ooo_head = chunk.next;
-            self.act.ooo_count -= 1;
-            if chunk.seq == self.rec.rcv_nxt {
-                self.chunks.get_mut(index).next = NONE;
-                self.chunks.append(&mut self.act.rcv_list, index);
-                self.advance_rcv_nxt(u32::from(chunk.len));
-                continue;
-            }
-            // It overlaps what has come in order meanwhile: only its end is new.
-            let known = self.rec.rcv_nxt.since(chunk.seq).min(u32::from(chunk.len));
-            let mut rest = [0; PAGE];
-            let len = usize::from(chunk.len) - known as usize;
-            let range = known as usize..usize::from(chunk.len);
-            rest[..len].copy_from_slice(self.receive.bytes(chunk.block, range));
-            self.chunks.give_back(self.receive, index);
-            let taken = self.append(&rest[..len]);
-            self.advance_rcv_nxt(taken);
         }
     }
 
@@ -340,16 +238,6 @@ impl Tcb<'_, '_> {
         if self.act.rcv_given == self.act.rcv_committed {
             self.release_read();
         }
-    }
-
-    pub(super) fn release_out_of_order(&mut self) {
-        while self.act.ooo_head != NONE {
-            let index = self.act.ooo_head;
-            self.act.ooo_head = self.chunks.get(index).next;
-            self.chunks.give_back(self.receive, index);
-        }
-        self.act.ooo_count = 0;
-        self.act.sacks = [Range::default(); SACKS];
     }
 
     /// Gives back what the application read in place, too: it will not look again.

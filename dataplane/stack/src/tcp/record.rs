@@ -166,6 +166,9 @@ impl Linked for Connection {
 /// Parts beyond holes that are remembered for SACK blocks: as many as a header has room for.
 pub(crate) const SACKS: usize = 4;
 
+/// Places in the scoreboard that are remembered.
+pub(crate) const FINGERS: usize = 2;
+
 /// A range of sequence numbers, empty if both are equal.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable,
@@ -250,8 +253,9 @@ pub(crate) struct Active {
     pub(crate) rcv_list: ChunkList,
     /// The chunk that `rcv_given` was last found in, or `NONE`.
     pub(crate) rcv_cursor: u32,
-    /// Segments beyond a hole, in order of sequence number, never overlapping.
-    pub(crate) ooo_head: u32,
+    /// The last chunk of the highest run beyond a hole, or `NONE`: see `reassembly`.
+    pub(crate) ooo_top: u32,
+    /// Chunks beyond holes, and records of their runs.
     pub(crate) ooo_count: u32,
     /// The FIN's sequence number, if [`FIN_SEEN`].
     pub(crate) fin_seq: SeqNum,
@@ -281,7 +285,13 @@ pub(crate) struct Active {
     /// Segments that are still acknowledged at once ([`crate::TcpConfig::quick_acks`]).
     pub(crate) quick_acks: u8,
     spare: u16,
-    reserved: [u32; 11],
+    /// The other runs beyond holes: the root of their tree, or `NONE`.
+    pub(crate) ooo_runs: u32,
+    /// Flights before this one have arrived, are lost, or were sent again: see `scoreboard`.
+    pub(crate) undecided: u32,
+    /// Where the last SACK blocks began.
+    pub(crate) fingers: [u32; FINGERS],
+    reserved: [u32; 7],
 }
 
 const _: () = assert!(size_of::<Active>() == 384);
@@ -447,7 +457,7 @@ impl Active {
     pub(crate) fn is_quiet(&self) -> bool {
         self.flags & !(KNOWN | TEXTED | ON_WAIT_LIST) == 0
             && self.deadline() == Instant::NEVER
-            && self.ooo_head == NONE
+            && self.ooo_top == NONE
             && self.rcv_list.is_empty()
     }
 

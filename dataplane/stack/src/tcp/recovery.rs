@@ -243,7 +243,10 @@ impl Tcb<'_, '_> {
 
     /// No flight is taken for lost any more.
     fn unmark_lost(&mut self) {
-        let mut index = self.act.recovery.flights.head;
+        let cursor = self.act.recovery.lost_cursor;
+        let mut index = if cursor == NONE { self.act.recovery.flights.head } else { cursor };
+        // They stand from there on, and are to be looked at again.
+        self.act.undecided = index;
         while index != NONE && self.act.recovery.lost > 0 {
             let mut flight = self.chunks.flight(index);
             if flight.has(LOST) {

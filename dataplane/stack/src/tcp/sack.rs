@@ -71,7 +71,7 @@ impl Tcb<'_, '_> {
 
     /// Whether a segment with text or an acknowledgement carries SACK blocks now.
     pub(super) fn has_sack_blocks(&self) -> bool {
-        self.rec.has(SACK) && (self.act.ooo_head != NONE || !self.act.duplicate.is_empty())
+        self.rec.has(SACK) && (self.act.ooo_top != NONE || !self.act.duplicate.is_empty())
     }
 
     /// The blocks that go out beside `ack`, the newest first.

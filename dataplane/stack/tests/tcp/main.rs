@@ -19,6 +19,8 @@ mod path;
 mod personality;
 mod rack;
 mod sack;
+#[cfg(debug_assertions)]
+mod steps;
 mod text;
 mod windows;
 
