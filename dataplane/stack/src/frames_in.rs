@@ -101,6 +101,14 @@ impl Stack<'_> {
                     act.prefetch();
                 }
             }
+            // What an acknowledgement ends is found by those records: asked for together, too.
+            for arrival in arrivals.iter().flatten() {
+                let active = self.connections[arrival.candidate as usize].active();
+                if let Some(act) = active.and_then(|active| self.actives.get(active as usize)) {
+                    self.chunks.prefetch(act.recovery.flights.head);
+                    self.chunks.prefetch(act.snd_list.head);
+                }
+            }
             for arrival in arrivals.iter().flatten() {
                 let outcome = self.on_arrival(arrival, out);
                 self.counters.outcome(outcome);

@@ -220,6 +220,14 @@ impl<'m> Chunks<'m> {
         self.free.give_back(self.table, index);
     }
 
+    /// Starts loading a record, if there is one.
+    #[inline]
+    pub(crate) fn prefetch(&self, index: u32) {
+        if let Some(chunk) = self.table.get(index as usize) {
+            xtcp_cpu::prefetch_write(chunk);
+        }
+    }
+
     /// What was sent together, as a record of this table.
     pub(crate) fn flight(&self, index: u32) -> Flight {
         self.step();

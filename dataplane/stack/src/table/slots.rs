@@ -29,6 +29,10 @@ impl FreeList {
         let index = if self.head != NONE {
             let index = self.head;
             self.head = *table[index as usize].link();
+            // Whoever takes the next one finds it at hand.
+            if let Some(next) = table.get(self.head as usize) {
+                xtcp_cpu::prefetch_write(next);
+            }
             index
         } else if (self.fresh as usize) < table.len() {
             self.fresh += 1;
