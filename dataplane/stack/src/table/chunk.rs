@@ -155,13 +155,20 @@ impl<'m> Chunks<'m> {
         self.quota.part(pool)
     }
 
-    /// How many more a pool may take for sending, when it has so many for received text: either
-    /// leaves the other an eighth.
+    /// How many more a pool may take for sending, when it has so many for received text. An eighth it
+    /// may have whatever was received. Beyond that it leaves a quarter, half of which is for what is
+    /// in flight: what of it has arrived must be noted, or all would be sent again.
     pub(crate) fn room_to_send(&self, pool: usize, received: u32) -> usize {
         let Part { free, of } = self.part(pool);
         let sent = (of - free).saturating_sub(received);
-        let most = of - of / 8;
-        free.min(most.saturating_sub(sent)) as usize
+        let sure = free.min((of / 8).saturating_sub(sent));
+        sure.max(free.saturating_sub(of / 4)) as usize
+    }
+
+    /// Whether a flight may be cut in two: the last eighth is for text.
+    pub(crate) fn may_note_flight(&self, pool: usize) -> bool {
+        let Part { free, of } = self.part(pool);
+        free > of / 8
     }
 
     pub(crate) fn get(&self, index: u32) -> &Chunk {

@@ -376,10 +376,10 @@ impl Tcb<'_, '_> {
         self.may_split(FLIGHTS_MAX - FLIGHTS_KEPT) && self.split(index, at)
     }
 
-    /// Whether another flight may be taken; the last quarter of the pool's share is for text.
+    /// Whether another flight may be taken.
     fn may_split(&self, most: u16) -> bool {
-        let free = self.chunks.part(usize::from(self.act.pool));
-        self.act.recovery.flights_count < most && !free.is_below(25)
+        let pool = usize::from(self.act.pool);
+        self.act.recovery.flights_count < most && self.chunks.may_note_flight(pool)
     }
 
     /// Cuts a flight in two at `at`, which lies within it.

@@ -24,11 +24,23 @@ impl<'m> Net<'m> {
         (tcp, client, server): (TcpConfig, &GroupConfig, &GroupConfig),
         habit: Habit,
     ) -> Self {
-        let [client_memory, server_memory] = memory;
+        let configs = [Config { tcp, ..config(0, 1) }, Config { tcp, ..config(1, 2) }];
+        Self::of(memory, (seed, weather), configs, [client, server], habit)
+    }
+
+    /// Hosts of any kind.
+    pub(crate) fn of(
+        memory: &'m mut [Memory; 2],
+        (seed, weather): (u64, Weather),
+        configs: [Config; 2],
+        groups: [&GroupConfig; 2],
+        habit: Habit,
+    ) -> Self {
+        let [client, server] = memory;
         Self {
             hosts: [
-                Host::new(client_memory, &Config { tcp, ..config(0, 1) }, client),
-                Host::new(server_memory, &Config { tcp, ..config(1, 2) }, server),
+                Host::new(client, &configs[0], groups[0]),
+                Host::new(server, &configs[1], groups[1]),
             ],
             apps: [App::new(Habit::Prompt, seed ^ 1), App::new(habit, seed ^ 2)],
             links: [Link::new(weather, seed ^ 3), Link::new(weather, seed ^ 4)],

@@ -1,7 +1,9 @@
 //! Live connections under whatever chance makes of the fuzz target's choices, on every machine.
 //! What they must keep is in `fuzz/src/live.rs`.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use xtcp_stack::Counters;
 
@@ -9,17 +11,17 @@ use crate::live;
 use crate::sim::rng::Rng;
 use crate::sim::{assert_well_formed, for_each_seed, variable};
 
-/// A hostile network and a hostile application; what was counted.
-fn run(seed: u64) -> Counters {
+/// A hostile network and a hostile application; what was counted. `look` is shown every frame sent.
+fn run(seed: u64, look: impl Fn(&[u8])) -> Counters {
     let mut rng = Rng::new(seed);
     let len = 200 + rng.below(6000);
     let input: Vec<u8> = (0..len).map(|_| u8::try_from(rng.below(256)).expect("small")).collect();
-    live::run(&input, assert_well_formed)
+    live::run(&input, look)
 }
 
 /// A hostile network and a hostile application.
 pub(crate) fn hostile(seed: u64) {
-    run(seed);
+    run(seed, assert_well_formed);
 }
 
 /// Counters that no seed makes rise, or hardly any, and why.
@@ -36,7 +38,7 @@ const SELDOM: [(&str, &str); 5] = [
 fn nothing_the_network_or_the_application_does_breaks_the_stack() {
     let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
     for_each_seed(1_000, |seed| {
-        for (name, _, value) in run(seed).rows() {
+        for (name, _, value) in run(seed, assert_well_formed).rows() {
             *sums.entry(name).or_default() += value;
         }
     });
@@ -46,4 +48,16 @@ fn nothing_the_network_or_the_application_does_breaks_the_stack() {
     let unseen: Vec<_> = sums.iter().filter_map(unseen).collect();
     let single = variable("XTCP_SEED").is_some() || variable("XTCP_SEEDS").is_some();
     assert!(single || unseen.is_empty(), "never reached: {unseen:#?}");
+}
+
+/// I12: the same choices make the same frames.
+#[test]
+fn a_seed_replays() {
+    let trace = |seed| {
+        let hasher = RefCell::new(DefaultHasher::new());
+        run(seed, |frame| frame.hash(&mut *hasher.borrow_mut()));
+        hasher.into_inner().finish()
+    };
+    for_each_seed(20, |seed| assert_eq!(trace(seed), trace(seed)));
+    assert_ne!(trace(1), trace(2));
 }

@@ -9,7 +9,8 @@ use xtcp_stack::{
 };
 
 use crate::sim::app::{App, Habit, Stream};
-use crate::sim::link::{Link, any_weather};
+use crate::sim::link::{Link, Weather, any_weather};
+use crate::sim::net::Net as TwoHosts;
 use crate::sim::rng::Rng;
 use crate::sim::{
     Host, Memory, RECEIVE_BYTES, Wire, assert_well_formed, config, for_each_seed, ordinary_group,
@@ -255,4 +256,44 @@ fn a_slow_application_with_next_to_no_memory_loses_nothing() {
     let mut taken = Taken::default();
     for_each_seed(400, |seed| slow(seed, &mut taken));
     taken.assert_all();
+}
+
+/// A server with so many descriptors sends 256 KiB to each of some clients, over a path that loses
+/// three segments of a hundred: how many it sends, and how many of them again.
+fn bulk(seed: u64, chunks_max: u32, send_queue_max: u32) -> (u64, u64) {
+    const BYTES: u64 = 256 << 10;
+    const CLIENTS: u64 = 8;
+    let tcp = TcpConfig { send_queue_max, ..TcpConfig::default() };
+    let configs = [config(0, 1), Config { chunks_max, tcp, ..config(1, 2) }];
+    let mut memory = [0, 1].map(|at: usize| Memory::for_host(&configs[at], RECEIVE_BYTES));
+    let client = GroupConfig { window_max: 8 << 20, ..ordinary_group(0) };
+    let weather = Weather { delay: Duration::from_millis(25), loss: 30_000, ..Weather::default() };
+    let groups = [&client, &ordinary_group(PORT)];
+    let mut net = TwoHosts::of(&mut memory, (seed, weather), configs, groups, Habit::Prompt);
+    net.apps[1].arriving = Some(Box::new(|_| Stream::new((1, 2), BYTES, 1)));
+    let (group, now) = (net.hosts[0].group, net.now);
+    let remote = SocketAddr::new(v4(2), PORT);
+    for _ in 0..CLIENTS {
+        let connection = net.hosts[0].stack.connect(group, remote, now).expect("room");
+        net.apps[0].streams.insert(connection, Stream::new((2, 1), 1, BYTES));
+    }
+    net.run(Duration::from_secs(3_600));
+    let received = net.apps[0].ended.iter().map(|stream| stream.received);
+    assert_eq!(received.sum::<u64>(), CLIENTS * BYTES);
+    let counters = net.hosts[1].stack.counters();
+    (counters.counted(Count::SegmentsOut), counters.counted(Count::SegmentsRetransmitted))
+}
+
+/// Text that is queued leaves descriptors to what is in flight: what has arrived is known, and not sent
+/// again.
+#[test]
+fn scarce_descriptors_make_no_more_be_sent_again() {
+    for descriptors in [128, 256, 512] {
+        let sum = |bulk: &dyn Fn(u64) -> (u64, u64)| {
+            (0..8).map(bulk).fold((0, 0), |(a, b), (c, d)| (a + c, b + d))
+        };
+        let scarce = sum(&|seed| bulk(seed, descriptors, 1 << 20));
+        let plenty = sum(&|seed| bulk(seed, 16_384, descriptors * 2048 / 4 * 3 / 8));
+        assert!(scarce.1 <= plenty.1 + plenty.1 / 10, "{descriptors}: {scarce:?}, {plenty:?}");
+    }
 }
