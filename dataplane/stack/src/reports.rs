@@ -43,10 +43,13 @@ impl Stack<'_> {
                 continue;
             }
             rec.mss = narrow.mss;
-            let active = rec.active();
+            let (active, segment) = (rec.active(), u32::from(rec.mss));
             self.counters.count(Count::PathMtuRaised);
             if let Some(active) = active {
-                self.actives[active as usize].narrowings = 0;
+                let act = &mut self.actives[active as usize];
+                act.narrowings = 0;
+                // A window of one small segment would let no full one go.
+                act.cwnd = act.cwnd.max(segment);
             }
         }
     }

@@ -302,3 +302,20 @@ fn a_client_that_comes_after_does_not_inherit_a_narrow_path() {
         assert_eq!((mss(peer), counted(peer, Count::PathMtuRaised)), (700, 0));
     });
 }
+
+/// A window that a timeout has made one small segment lets a full one go when the path widens, and the
+/// client need not wait for the timer.
+#[test]
+fn a_path_that_widens_leaves_a_window_of_a_segment() {
+    let tcp = TcpConfig { path_mtu_age: Duration::from_secs(5), ..TcpConfig::default() };
+    let group = GroupConfig { nagle: false, ..ordinary_group(PORT) };
+    client(&Config { tcp, ..config(0, 2) }, 1 << 20, &group, |peer| {
+        send_three(peer);
+        peer.complain(too_big(1000), 1, 1500);
+        assert!(!peer.wait(Duration::from_secs(4)).is_empty(), "the timer fires");
+        let cwnd = |peer: &Peer<'_>| peer.host.stack.connection(peer.cd()).expect("open").cwnd;
+        assert_eq!(cwnd(peer), u32::from(mss(peer)), "one small segment");
+        peer.wait(Duration::from_secs(3));
+        assert_eq!((mss(peer), cwnd(peer)), (1460, 1460));
+    });
+}
