@@ -25,14 +25,14 @@ impl<'m> Net<'m> {
         habit: Habit,
     ) -> Self {
         let configs = [Config { tcp, ..config(0, 1) }, Config { tcp, ..config(1, 2) }];
-        Self::of(memory, (seed, weather), configs, [client, server], habit)
+        Self::of(memory, (seed, weather), &configs, [client, server], habit)
     }
 
     /// Hosts of any kind.
     pub(crate) fn of(
         memory: &'m mut [Memory; 2],
         (seed, weather): (u64, Weather),
-        configs: [Config; 2],
+        configs: &[Config; 2],
         groups: [&GroupConfig; 2],
         habit: Habit,
     ) -> Self {

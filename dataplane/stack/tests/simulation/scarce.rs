@@ -269,7 +269,7 @@ fn bulk(seed: u64, chunks_max: u32, send_queue_max: u32) -> (u64, u64) {
     let client = GroupConfig { window_max: 8 << 20, ..ordinary_group(0) };
     let weather = Weather { delay: Duration::from_millis(25), loss: 30_000, ..Weather::default() };
     let groups = [&client, &ordinary_group(PORT)];
-    let mut net = TwoHosts::of(&mut memory, (seed, weather), configs, groups, Habit::Prompt);
+    let mut net = TwoHosts::of(&mut memory, (seed, weather), &configs, groups, Habit::Prompt);
     net.apps[1].arriving = Some(Box::new(|_| Stream::new((1, 2), BYTES, 1)));
     let (group, now) = (net.hosts[0].group, net.now);
     let remote = SocketAddr::new(v4(2), PORT);
