@@ -30,7 +30,7 @@ use crate::tx::TxSink;
 use crate::worker::Worker;
 
 /// Ports in a loop: one for each test.
-const PORTS: u16 = 11;
+const PORTS: u16 = 14;
 
 /// Two ports with a cable between them, behind those: the workers' and ours.
 const CABLE: (u16, u16) = (PORTS, PORTS + 1);
@@ -355,6 +355,8 @@ struct Client {
     received: Vec<Vec<u8>>,
     /// Whether it sends its number as soon as it is connected.
     greets: bool,
+    /// The last SYN that came, from the TCP header on.
+    syn: Vec<u8>,
 }
 
 impl Client {
@@ -390,7 +392,7 @@ impl Client {
         let config = GroupConfig { acknowledge: Acknowledge::OnReceive, ..group(0) };
         let group = stack.open_group(pool, QueueId(0), &config).unwrap();
         let (connections, received) = (Vec::new(), Vec::new());
-        Self { stack, group, pool, connections, received, greets: true }
+        Self { stack, group, pool, connections, received, greets: true, syn: Vec::new() }
     }
 
     fn connect(&mut self, now: Instant) {
@@ -406,6 +408,10 @@ impl Client {
             let mut burst = Burst::new();
             while queue.receive(&mut burst) > 0 {
                 for mbuf in &burst {
+                    // Behind Ethernet's header and IPv4's without options; SYN and ACK of TCP.
+                    if mbuf.bytes().get(47) == Some(&0x12) {
+                        self.syn = mbuf.bytes()[34..].to_vec();
+                    }
                     let frame = RxFrame { bytes: mbuf.bytes(), checksum: Checksum::Unknown };
                     self.stack.on_burst(&[frame], &mut loopback.tx, now);
                 }
@@ -482,6 +488,27 @@ fn every_flow_meets_its_worker_whoever_received_its_frames() {
     assert_eq!(snapshots.iter().map(|all| all.counters.exchange.full).sum::<u64>(), 0);
     assert_eq!(sent_again(&loopback), 0, "{snapshots:?}");
     assert!(client.stack.connections().all(|info| info.state != State::SynSent));
+}
+
+/// What nobody can guess follows from the secret and from nothing else.
+#[test]
+fn a_run_with_the_secret_of_another_is_the_same() {
+    let syn = |port: u16, digit: &str| {
+        let options = format!("--forward-mode echo --secret {}", digit.repeat(64));
+        let mut loopback = Loopback::new(port, 1, &options);
+        let mut client = Client::new(loopback.now);
+        client.connect(loopback.now);
+        for _ in 0..5 {
+            client.turn(&mut loopback);
+            loopback.turn();
+        }
+        assert!(client.syn.len() >= 20, "nobody answers");
+        client.syn
+    };
+    let first = syn(11, "7");
+    assert_eq!(syn(12, "7"), first);
+    // Sequence numbers among it.
+    assert_ne!(syn(13, "8")[4..8], first[4..8]);
 }
 
 /// How many segments the workers have sent again.
