@@ -761,11 +761,11 @@ mod tests {
         assert_eq!(parsed.tcp.rto_min, TcpConfig::default().rto_min);
         assert!(!parsed.tcp.nagle);
         assert_eq!(parsed.net, NetConfig::default());
-        assert!(parsed.tcp.sack && parsed.tcp.rack && parsed.tcp.timestamps);
-        let line = "-- --ip 10.0.0.1/8 --no-sack --no-tail-loss-probe --syn-cookies always --vlan 7 \
-                    --route 10.1.0.0/16,10.0.0.2 --reassemblies 0";
+        assert!(parsed.tcp.sack && parsed.tcp.rack && parsed.tcp.timestamps && parsed.tcp.hystart);
+        let line = "-- --ip 10.0.0.1/8 --no-sack --no-tail-loss-probe --no-hystart --vlan 7 \
+                    --syn-cookies always --route 10.1.0.0/16,10.0.0.2 --reassemblies 0";
         let said = parse(&words(line)).unwrap();
-        assert!(!said.tcp.sack && !said.tcp.tail_loss_probe && said.tcp.rack);
+        assert!(!said.tcp.sack && !said.tcp.tail_loss_probe && !said.tcp.hystart && said.tcp.rack);
         assert_eq!(said.tcp.syn_cookies, SynCookies::Always);
         assert_eq!((said.net.vlan, said.net.reassemblies_max), (Some(7), 0));
         assert!(said.net.routes[0].is_some() && said.net.routes[1].is_none());

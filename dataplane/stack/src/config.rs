@@ -235,6 +235,9 @@ pub struct TcpConfig {
     pub rack: bool,
     /// With SACK: whether the tail of what was sent is probed for losses (TLP, RFC 8985).
     pub tail_loss_probe: bool,
+    /// Whether a connection's first slow start ends when round trips get longer (HyStart++, RFC 9406),
+    /// rather than at the first loss.
+    pub hystart: bool,
     /// Explicit congestion notification (RFC 3168).
     pub ecn: Ecn,
     /// Whether selective acknowledgements (RFC 2018) are agreed to and asked for.
@@ -284,6 +287,7 @@ impl Default for TcpConfig {
             duplicate_threshold: 3,
             rack: true,
             tail_loss_probe: true,
+            hystart: true,
             send_queue_max: 4 << 20,
             half_open_max: 65_536,
             syn_cookies: SynCookies::WhenFull,

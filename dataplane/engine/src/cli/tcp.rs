@@ -60,6 +60,9 @@ pub struct TcpOptions {
     /// Do not probe the tail of what was sent for losses
     #[arg(long)]
     pub no_tail_loss_probe: bool,
+    /// Let slow start go on until a loss, however long round trips get (no HyStart++)
+    #[arg(long)]
+    pub no_hystart: bool,
     /// Duplicate acknowledgements that mean a loss [default: 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
     pub duplicate_threshold: Option<u8>,
@@ -175,6 +178,7 @@ impl TcpOptions {
         tcp.sack &= !self.no_sack;
         tcp.rack &= !self.no_rack;
         tcp.tail_loss_probe &= !self.no_tail_loss_probe;
+        tcp.hystart &= !self.no_hystart;
         if let Some(bytes) = self.send_queue_max {
             tcp.send_queue_max = u32::try_from(bytes).map_err(|_| CliError::SendQueueMax)?;
         }

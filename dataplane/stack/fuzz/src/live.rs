@@ -117,6 +117,7 @@ fn personality(choices: &mut Choices<'_>) -> TcpConfig {
         quick_acks: [0, 0, 3][choices.below(3)],
         syn_cookies: [SynCookies::WhenFull, SynCookies::WhenFull, SynCookies::Never]
             [choices.below(3)],
+        hystart: choices.below(4) != 0,
         ..TcpConfig::default()
     }
 }

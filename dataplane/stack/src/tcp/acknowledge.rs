@@ -20,9 +20,12 @@ impl Tcb<'_, '_> {
         let repeats = ack == self.rec.snd_una && windows_equal && self.is_duplicate_ack(seg);
         let mut news = News { acked: ack.since(self.rec.snd_una), ..News::default() };
         if news.acked > 0 {
-            self.advance_una(ack, seg, &mut news);
+            self.advance_una(ack, &mut news);
         }
         self.take_sack_blocks(seg, &mut news);
+        if news.acked > 0 {
+            self.sample_round_trip(&news, seg);
+        }
         news.congestion = self.take_congestion_echo(seg, &news);
         if self.is_selective() {
             self.on_selective_ack(ack, seg, &news);
@@ -62,10 +65,9 @@ impl Tcb<'_, '_> {
         Ok(())
     }
 
-    /// `snd.una` moves: the round trip is sampled, buffers are freed, the window grows.
-    fn advance_una(&mut self, ack: SeqNum, seg: &Segment<'_>, news: &mut News) {
+    /// `snd.una` moves: buffers are freed.
+    fn advance_una(&mut self, ack: SeqNum, news: &mut News) {
         self.retire_flights(ack, news);
-        self.sample_round_trip(news, seg);
         self.rec.snd_una = ack;
         let act = &mut *self.act;
         if act.snd_nxt.before(ack) {

@@ -177,6 +177,8 @@ impl Tcb<'_, '_> {
             self.check_ack_of_syn(seg)?;
             self.act.set(ACK_NOW);
         } else {
+            // What is echoed is this one's: the time to the first would pass for a round trip.
+            self.update_timestamp(seg);
             self.act.set(SEND_SYN);
         }
         Err(Stop::SynAgain)

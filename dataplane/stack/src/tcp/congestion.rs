@@ -2,14 +2,17 @@
 //! limited transmit (RFC 3042) and an initial window of ten segments (RFC 6928).
 
 use super::Tcb;
+use super::hystart::HyStart;
 use super::record::{RECOVERING, RETRANSMIT};
-use super::recovery::News;
+use super::recovery::{News, TAIL_AGAIN, TAIL_OUT};
 use super::seq::SeqNum;
 use crate::counters::Count;
 
 /// The least segment size a peer can talk us into: below it every byte would cost a frame
 /// (CVE-2019-11479).
 pub(super) const MSS_MIN: u16 = 48;
+/// No round trip is taken for shorter, in microseconds, when duplicates are counted by it.
+const ROUND_MIN_US: u32 = 1_000;
 /// No window is larger than this.
 const CWND_MAX: u32 = 1 << 30;
 
@@ -34,6 +37,7 @@ impl Tcb<'_, '_> {
         if idle {
             self.act.cwnd = self.act.cwnd.min(self.initial_window());
             self.restart_cubic();
+            self.act.hystart = HyStart::default();
         }
     }
 
@@ -64,7 +68,7 @@ impl Tcb<'_, '_> {
         let most = if ack.after(self.act.recover) { 2 * mss } else { mss };
         let counted = acked.min(most);
         let grown = if cwnd < self.act.ssthresh {
-            counted
+            self.slow_start(ack, acked, most)
         } else if self.group.is_cubic() {
             self.act.cwnd = self.cubic_window(acked).min(CWND_MAX);
             return;
@@ -106,6 +110,8 @@ impl Tcb<'_, '_> {
             self.act.ssthresh = self.threshold_after_loss(self.flight());
             self.act.recover = self.act.snd_max;
             self.act.cwnd = self.act.ssthresh + u32::from(threshold) * mss;
+            let before = self.act.recovery.prior_cwnd;
+            self.allow_inflation(self.act.ssthresh.saturating_add(before));
             self.act.set(RECOVERING | RETRANSMIT);
             self.note_reduced();
             self.counters.count(Count::FastRetransmits);
@@ -113,12 +119,20 @@ impl Tcb<'_, '_> {
     }
 
     /// A duplicate says that a segment has left the network (RFC 5681 section 3.2, step 4), and no
-    /// more can have in a round trip than the window let go: a peer that makes duplicates up gains
-    /// nothing by more.
+    /// more can have in a round trip than the window let go in the one before: a peer that makes
+    /// duplicates up gains nothing by more.
     fn inflate(&mut self, mss: u32) {
-        let limit = self.act.ssthresh.saturating_add(self.act.recovery.prior_cwnd).min(CWND_MAX);
-        let inflated = self.act.cwnd.saturating_add(mss).min(limit);
+        if self.age(self.act.inflate_since) > self.act.srtt_us.max(ROUND_MIN_US) {
+            self.allow_inflation(self.act.cwnd.saturating_add(self.act.ssthresh));
+        }
+        let inflated = self.act.cwnd.saturating_add(mss).min(self.act.inflate_to);
         self.act.cwnd = self.act.cwnd.max(inflated);
+    }
+
+    /// For a round trip from now on.
+    fn allow_inflation(&mut self, to: u32) {
+        self.act.inflate_to = to.min(CWND_MAX);
+        self.act.inflate_since = self.now_us();
     }
 
     /// RFC 5681 section 3.1: the timer fired; one segment, and from the start.
@@ -135,6 +149,8 @@ impl Tcb<'_, '_> {
         self.act.recover = self.act.snd_max;
         self.act.clear(RECOVERING | RETRANSMIT);
         self.act.dup_acks = 0;
+        // What a probe asked is answered, and the window is reduced already.
+        self.act.recovery.clear(TAIL_OUT | TAIL_AGAIN);
     }
 
     /// RFC 5681 section 3.1, equation (4), or CUBIC's.

@@ -46,6 +46,12 @@ impl Tcb<'_, '_> {
         self.act.cubic.window_est = 0;
     }
 
+    /// Slow start ended without a loss: growth starts where its curve is flat (section 4.10).
+    pub(super) const fn start_cubic_here(&mut self) {
+        self.act.cubic.window_max = self.act.cwnd;
+        self.act.cubic.window_est = 0;
+    }
+
     /// It turned out that nothing was lost.
     pub(super) fn undo_cubic(&mut self) {
         let cubic = &mut self.act.cubic;

@@ -406,11 +406,11 @@ impl Tcb<'_, '_> {
         recovery.sent = recovery.sent.saturating_add(plan.len.into());
     }
 
-    /// I9: what was just sent did not exceed the congestion window, but for what two duplicate
-    /// acknowledgements or a probe for the tail allow; a FIN before it is no text.
-    fn keeps_to_its_window(&self) -> bool {
+    /// I9: `len` bytes more do not exceed the congestion window, but for what two duplicate
+    /// acknowledgements or a probe for the tail allow; a FIN before them is no text.
+    fn keeps_to_its_window(&self, len: u16) -> bool {
         let most = self.act.cwnd.saturating_add(self.limited_transmit()).saturating_add(1);
-        self.act.recovery.has(TAIL_PROBE) || self.pipe() <= most
+        self.act.recovery.has(TAIL_PROBE) || self.pipe().saturating_add(len.into()) <= most
     }
 
     fn note_acknowledged(&mut self, plan: &Plan) {
@@ -453,9 +453,8 @@ impl Tcb<'_, '_> {
         let act = &mut *self.act;
         act.clear(SEND_SYN);
         act.tries = act.tries.saturating_add(1);
-        if act.tries == 1 {
-            act.stalled_since = self.now.as_nanos();
-        } else {
+        act.stalled_since = self.now.as_nanos();
+        if act.tries > 1 {
             self.counters.count(Count::SegmentsRetransmitted);
             self.group.counts.retransmitted += 1;
         }
@@ -467,6 +466,11 @@ impl Tcb<'_, '_> {
 
     fn on_text_sent(&mut self, plan: &Plan) {
         let end = plan.end();
+        // Where there is no room for another flight, nothing is known any more of what was lost.
+        debug_assert!(
+            plan.len == 0 || self.keeps_to_its_window(plan.len),
+            "I9: more is in flight than may be"
+        );
         self.note_flight(plan.seq, end);
         if plan.seq.before(self.act.snd_max) {
             self.counters.count(Count::SegmentsRetransmitted);
@@ -480,10 +484,6 @@ impl Tcb<'_, '_> {
         }
         act.snd_nxt = end;
         act.snd_max = act.snd_max.latest(end);
-        debug_assert!(
-            plan.len == 0 || self.keeps_to_its_window(),
-            "I9: more is in flight than may be"
-        );
         // A probe for the tail goes sooner when there is more than one segment.
         let (mss, flight) = (self.segment_size(), self.flight());
         let more = flight > mss && flight <= mss + u32::from(plan.len);

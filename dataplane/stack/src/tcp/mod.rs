@@ -15,6 +15,7 @@
 //! | `throttle` | | what is done before buffers run out |
 //! | `congestion`, `rtt` | 3.8.1, 3.8.2 | RFC 5681 and 6582, RFC 6298 |
 //! | `cubic` | | CUBIC (RFC 9438) |
+//! | `hystart` | | leaving slow start before the queue is full (RFC 9406) |
 //! | `ecn` | | explicit congestion notification (RFC 3168) |
 //! | `scoreboard` | | what is in flight and what the peer has of it (RFC 2018) |
 //! | `rack` | | losses noticed by time, probes for the tail (RFC 8985) |
@@ -31,6 +32,7 @@ mod congestion;
 pub(crate) mod cubic;
 mod depart;
 mod ecn;
+pub(crate) mod hystart;
 mod keep_alive;
 mod path;
 mod rack;

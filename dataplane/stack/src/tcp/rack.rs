@@ -211,20 +211,19 @@ impl Tcb<'_, '_> {
         let in_episode = self.rec.snd_una.before(self.act.recover);
         if lost_now && !self.act.has(RECOVERING) && !in_episode {
             self.begin_recovery(&News::default());
-        }
-        if lost_now && self.act.has(RECOVERING) {
             self.reduce_proportionally(&News::default(), true);
         }
         self.start_retransmission_timer();
         self.arm_reorder_timer();
     }
 
-    /// The retransmission timer starts anew, or that of the tail loss probe before it.
+    /// The retransmission timer starts anew, or that of the tail loss probe before it: no timeout
+    /// reduces the window to a segment before a probe has asked (RFC 8985 section 7.2).
     pub(super) fn start_retransmission_timer(&mut self) {
         let rto = self.rto();
-        self.act.set_rto(self.now + rto);
-        if let Some(probe) = self.probe_timeout().filter(|probe| *probe < rto) {
-            self.act.set_rto(self.now + probe);
+        let probe = self.probe_timeout();
+        self.act.set_rto(self.now + probe.map_or(rto, |probe| probe.min(rto)));
+        if probe.is_some() {
             self.act.recovery.set(TAIL_TIMER);
         }
     }
@@ -233,8 +232,9 @@ impl Tcb<'_, '_> {
     /// a single segment. `None` while losses are known or a probe is out.
     fn probe_timeout(&self) -> Option<Duration> {
         let recovery = &self.act.recovery;
+        let is_out = recovery.has(TAIL_OUT) && self.rec.snd_una.before(recovery.tail_end);
         let calm = !self.act.has(RECOVERING)
-            && !recovery.has(TAIL_OUT)
+            && !is_out
             && !self.rec.snd_una.before(self.act.recover)
             && recovery.sacked + recovery.lost == 0
             && self.act.backoff == 0;
@@ -248,6 +248,10 @@ impl Tcb<'_, '_> {
 
     /// Nothing was acknowledged for so long that the tail may be lost: one segment asks for it.
     pub(super) fn on_tail_timeout(&mut self) {
+        if self.act.recovery.has(TAIL_OUT) {
+            // The last one came, and nobody has reported that it came twice.
+            self.settle_tail_probe(self.flight());
+        }
         self.act.recovery.set(TAIL_PROBE);
         if !self.wants_to_send() {
             self.act.recovery.clear(TAIL_PROBE);
@@ -283,8 +287,22 @@ impl Tcb<'_, '_> {
             recovery.clear(TAIL_OUT | TAIL_AGAIN);
         }
         if mended {
-            self.act.ssthresh = self.threshold_after_loss(self.flight() + news.acked);
-            self.act.cwnd = self.act.cwnd.min(self.act.ssthresh);
+            self.reduce_for_tail(self.flight() + news.acked);
         }
+    }
+
+    /// A probe is over of which no more is to be learnt.
+    fn settle_tail_probe(&mut self, flight: u32) {
+        let mended = self.act.recovery.has(TAIL_AGAIN);
+        self.act.recovery.clear(TAIL_OUT | TAIL_AGAIN);
+        if mended {
+            self.reduce_for_tail(flight);
+        }
+    }
+
+    fn reduce_for_tail(&mut self, flight: u32) {
+        self.act.ssthresh = self.threshold_after_loss(flight);
+        self.act.cwnd = self.act.cwnd.min(self.act.ssthresh);
+        self.note_reduced();
     }
 }

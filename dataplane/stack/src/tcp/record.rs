@@ -4,6 +4,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::cubic::Cubic;
+use super::hystart::HyStart;
 use super::recovery::Recovery;
 use super::seq::SeqNum;
 use super::state::State;
@@ -291,7 +292,11 @@ pub(crate) struct Active {
     pub(crate) undecided: u32,
     /// Where the last SACK blocks began.
     pub(crate) fingers: [u32; FINGERS],
-    reserved: [u32; 7],
+    pub(crate) hystart: HyStart,
+    /// Without SACK, in recovery: duplicates widen the window up to here, and since when; see
+    /// `congestion`.
+    pub(crate) inflate_to: u32,
+    pub(crate) inflate_since: u32,
 }
 
 const _: () = assert!(size_of::<Active>() == 384);

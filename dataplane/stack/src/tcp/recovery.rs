@@ -161,6 +161,10 @@ impl Tcb<'_, '_> {
         let (pipe, mss) = (self.pipe(), self.segment_size());
         let ssthresh = self.act.ssthresh;
         let recovery = &mut self.act.recovery;
+        if news.delivered == 0 && recovery.sent > 0 {
+            // What nothing arrived for is as it was: what is found lost now may go in its place.
+            return;
+        }
         recovery.delivered = recovery.delivered.saturating_add(news.delivered);
         let may_send = if pipe > ssthresh {
             let share = u64::from(recovery.delivered) * u64::from(ssthresh);

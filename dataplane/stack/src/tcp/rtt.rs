@@ -5,6 +5,8 @@ use core::time::Duration;
 use super::Tcb;
 use super::record::TIMESTAMPS;
 use super::recovery::News;
+use super::seq::SeqNum;
+use crate::time::Instant;
 use crate::wire::tcp::Segment;
 
 /// Clock granularity G of RFC 6298: the timer wheel's.
@@ -39,11 +41,16 @@ impl Tcb<'_, '_> {
     }
 
     /// An acknowledgement of new data: it times the oldest of it, unless some was sent again (Karn);
-    /// then what its timestamp echoes, which is unambiguous even so.
+    /// then what its timestamp echoes, which is unambiguous even so. Not if it reports a duplicate:
+    /// that is what it answers, and the echo is of what came long before.
     pub(super) fn sample_round_trip(&mut self, news: &News, seg: &Segment<'_>) {
         match (news.first_sent, seg.options.timestamps) {
-            (Some(sent), _) if !news.again => self.sample(self.age(sent).into()),
-            (_, Some(stamps)) if self.rec.has(TIMESTAMPS) => {
+            (Some(sent), _) if !news.again => {
+                let us = self.age(sent);
+                self.sample(us.into());
+                self.note_round_trip(us);
+            }
+            (_, Some(stamps)) if self.rec.has(TIMESTAMPS) && news.duplicate.is_none() => {
                 self.sample_echo(stamps.echo);
             }
             _ => {}
@@ -51,13 +58,16 @@ impl Tcb<'_, '_> {
     }
 
     /// The handshake's round trip: if the SYN or SYN-ACK was sent more than once, only a timestamp
-    /// tells which one was answered (Karn).
+    /// tells that it was the last that was answered (Karn). The time to one before says more of
+    /// what was lost than of the path.
     pub(super) fn sample_handshake(&mut self, seg: &Segment<'_>) {
-        if self.act.tries == 1 {
-            let elapsed = self.now.as_nanos().saturating_sub(self.act.stalled_since) / 1_000;
-            self.sample(elapsed);
-        } else if let (true, Some(stamps)) = (self.rec.has(TIMESTAMPS), seg.options.timestamps) {
-            self.sample_echo(stamps.echo);
+        let sent = Instant::from_nanos(self.act.stalled_since);
+        let stamp = SeqNum::new(self.timestamp_at(sent));
+        let answers_the_last = |echo: u32| !SeqNum::new(echo).before(stamp);
+        let is_sure = self.rec.has(TIMESTAMPS)
+            && seg.options.timestamps.is_some_and(|stamps| answers_the_last(stamps.echo));
+        if self.act.tries == 1 || is_sure {
+            self.sample(self.now.as_nanos().saturating_sub(sent.as_nanos()) / 1_000);
         }
     }
 
@@ -85,7 +95,11 @@ impl Tcb<'_, '_> {
 
     /// This connection's timestamp clock: milliseconds from an offset nobody can guess.
     pub(super) fn timestamp(&self) -> u32 {
-        let ms = (self.now.as_millis() & 0xffff_ffff) as u32;
+        self.timestamp_at(self.now)
+    }
+
+    fn timestamp_at(&self, at: Instant) -> u32 {
+        let ms = (at.as_millis() & 0xffff_ffff) as u32;
         ms.wrapping_add(self.act.ts_offset)
     }
 }

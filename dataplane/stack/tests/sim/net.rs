@@ -90,16 +90,21 @@ impl<'m> Net<'m> {
             if over(self) {
                 return;
             }
-            let timeouts = self.hosts.iter().filter_map(|host| host.stack.poll_timeout());
-            let arrivals = self.links.iter().filter_map(Link::next_arrival);
-            let restless = self.apps.iter().any(App::is_restless);
-            let nudge = restless.then(|| self.now + Duration::from_millis(5));
-            let Some(next) = timeouts.chain(arrivals).chain(nudge).min() else { return };
-            assert!(next > self.now, "time goes on");
-            self.now = next;
-            if self.now > end {
+            if !self.wait() || self.now > end {
                 return;
             }
         }
+    }
+
+    /// Lets time pass until something happens. Answers whether anything will.
+    pub(crate) fn wait(&mut self) -> bool {
+        let timeouts = self.hosts.iter().filter_map(|host| host.stack.poll_timeout());
+        let arrivals = self.links.iter().filter_map(Link::next_arrival);
+        let restless = self.apps.iter().any(App::is_restless);
+        let nudge = restless.then(|| self.now + Duration::from_millis(5));
+        let Some(next) = timeouts.chain(arrivals).chain(nudge).min() else { return false };
+        assert!(next > self.now, "time goes on");
+        self.now = next;
+        true
     }
 }

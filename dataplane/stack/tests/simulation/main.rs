@@ -36,6 +36,7 @@ mod live;
 
 mod hostile;
 mod scarce;
+mod silences;
 mod smoltcp;
 mod soak;
 mod stalls;

@@ -38,6 +38,7 @@ fn personality(seed: u64) -> (TcpConfig, Congestion) {
         rack: !is(3),
         tail_loss_probe: !is(3),
         duplicate_threshold: if is(4) { 5 } else { 3 },
+        hystart: !is(3),
         ..patient
     };
     (tcp, congestion)

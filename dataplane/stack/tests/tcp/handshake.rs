@@ -505,3 +505,40 @@ fn a_handshake_ends_with_fin_if_the_client_has_nothing_to_say() {
         peer.host.assert_nothing_held();
     });
 }
+
+/// Seed 427 of the table of silences, and 375: what was lost of the handshake passed for a round trip
+/// of a second, and the first loss after it cost three.
+#[test]
+fn what_was_lost_of_a_handshake_is_no_round_trip() {
+    let srtt_after = |echo_of_the_last: bool| {
+        let mut srtt = 0;
+        ordinary(|peer| {
+            assert_eq!(peer.give(syn_with_sack().stamps(1000, 0)), ["SA 0+0 ack 1"]);
+            let first = peer.last_got().options.timestamps.expect("agreed").value;
+            assert_eq!(peer.wait(Duration::from_millis(1_010)).len(), 1, "again");
+            let last = peer.last_got().options.timestamps.expect("agreed").value;
+            assert!(last > first);
+            peer.now = peer.now + Duration::from_millis(20);
+            let echo = if echo_of_the_last { last } else { first };
+            peer.give(ack(1, 1).stamps(1001, echo));
+            srtt = {
+                assert_eq!(peer.events(), ["opened"]);
+                peer.host.stack.connection(peer.cd()).expect("open").srtt_us
+            };
+        });
+        srtt
+    };
+    assert!((20_000..40_000).contains(&srtt_after(true)), "{}", srtt_after(true));
+    assert_eq!(srtt_after(false), 0, "it is not known");
+}
+
+/// A SYN that is repeated because its answer was lost is answered with its own timestamp.
+#[test]
+fn a_repeated_syn_is_echoed() {
+    ordinary(|peer| {
+        peer.give(syn_with_sack().stamps(1000, 0));
+        peer.now = peer.now + Duration::from_millis(900);
+        assert_eq!(peer.give(syn_with_sack().stamps(1900, 0)), ["SA 0+0 ack 1"]);
+        assert_eq!(peer.last_got().options.timestamps.expect("agreed").echo, 1900);
+    });
+}

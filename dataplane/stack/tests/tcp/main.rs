@@ -13,6 +13,7 @@ mod cubic;
 mod ecn;
 mod handshake;
 mod hostile;
+mod hystart;
 mod limits;
 mod offload;
 mod path;

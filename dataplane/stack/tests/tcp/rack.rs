@@ -459,3 +459,60 @@ fn a_probe_that_could_not_go_does_not_hide_losses() {
         assert_eq!(peer.give(sack(1, &[])), [segment(1), segment(2)]);
     });
 }
+
+/// RFC 8985 section 7.2: of a single segment, too, a probe asks before a timeout takes the window; and
+/// the timer after it runs for as long.
+#[test]
+fn a_single_segment_is_probed_before_a_timeout() {
+    ordinary(|peer| {
+        sending(peer, 1);
+        let before = cwnd(peer);
+        let sent = peer.wait(Duration::from_millis(590));
+        let ms: Vec<u64> =
+            sent.iter().map(|line| line.split(' ').next().unwrap().parse().unwrap()).collect();
+        assert_eq!(ms.len(), 2, "{sent:?}");
+        assert!(ms[0].abs_diff(160) <= 1 && ms[1].abs_diff(360) <= 2, "{sent:?}");
+        let counts = [Count::TailProbes, Count::RetransmissionTimeouts].map(|one| count(peer, one));
+        assert_eq!(counts, [1, 1]);
+        assert!(cwnd(peer) < before);
+    });
+}
+
+/// What is in flight is probed although the answer to the last probe said nothing but that it came:
+/// that loss counts then.
+#[test]
+fn a_probe_that_was_answered_does_not_forbid_the_next() {
+    ordinary(|peer| {
+        sending(peer, 1);
+        let before = cwnd(peer);
+        assert_eq!(peer.wait(Duration::from_millis(165)).len(), 1);
+        peer.send(&[b'x'; 1460]);
+        assert_eq!(peer.turn().len(), 1);
+        pass(peer, RTT);
+        assert_eq!(peer.give(sack(1, &[])), NOTHING);
+        assert_eq!(peer.wait(Duration::from_millis(390)).len(), 1);
+        assert_eq!(count(peer, Count::TailProbes), 2);
+        assert_eq!(count(peer, Count::RetransmissionTimeouts), 0);
+        assert!(cwnd(peer) < before);
+    });
+}
+
+/// Once per loss: after a timeout the probe before it takes nothing more.
+#[test]
+fn a_probe_before_a_timeout_is_forgotten() {
+    ordinary(|peer| {
+        sending(peer, 10);
+        assert_eq!(peer.wait(Duration::from_millis(320)).len(), 2, "a probe and a timeout");
+        assert_eq!(count(peer, Count::RetransmissionTimeouts), 1);
+        for n in 1..10 {
+            pass(peer, RTT);
+            peer.give(sack(n, &[]));
+        }
+        peer.send(&[b'x'; 4 * 1460]);
+        peer.turn();
+        pass(peer, RTT);
+        let before = cwnd(peer);
+        peer.give(sack(11, &[]));
+        assert!(cwnd(peer) >= before, "{before} {}", cwnd(peer));
+    });
+}
