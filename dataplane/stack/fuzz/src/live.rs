@@ -9,6 +9,8 @@
 mod losses;
 #[path = "live/odd.rs"]
 mod odd;
+#[path = "live/succession.rs"]
+mod succession;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -277,6 +279,8 @@ struct World<'m, 'l> {
     /// Calls of our own: of two that open at once none is turned away.
     calls: u32,
     known: HashMap<Cd, Known>,
+    /// What the application's predecessors had committed of connections they knew.
+    left: HashMap<Cd, u64>,
     /// Handles of any time.
     handles: Vec<Cd>,
     /// Frames that have waited for a neighbour.
@@ -311,6 +315,7 @@ impl<'m, 'l> World<'m, 'l> {
             clients: (0..CLIENTS).map(client).collect(),
             calls: 0,
             known: HashMap::new(),
+            left: HashMap::new(),
             handles: Vec::new(),
             parked: 0,
             burst: Vec::new(),
@@ -323,7 +328,7 @@ impl<'m, 'l> World<'m, 'l> {
     }
 
     fn step(&mut self, choices: &mut Choices<'_>) {
-        match choices.below(44) {
+        match choices.below(46) {
             0..=2 => self.handshake(choices),
             3 => self.syn(choices),
             4..=9 => self.text_in_order(choices),
@@ -350,6 +355,8 @@ impl<'m, 'l> World<'m, 'l> {
             36 | 37 => self.ask_and_answer(choices),
             38 => self.mark(choices),
             39..=41 => self.odd(choices),
+            42 if choices.below(4) == 0 => self.succeed(choices),
+            43 | 44 => self.transact(choices),
             _ => drop(self.deliver()),
         }
         if self.burst.len() >= 40 {
@@ -866,7 +873,8 @@ impl<'m, 'l> World<'m, 'l> {
 
     fn meet(&mut self, group: Gd, connection: Cd) {
         self.handles.push(connection);
-        self.known.entry(connection).or_insert(Known { group, given: 0, committed: 0 });
+        let committed = self.left.get(&connection).copied().unwrap_or(0);
+        self.known.entry(connection).or_insert(Known { group, given: committed, committed });
     }
 
     /// I1: pieces follow each other and are what the client sent.
