@@ -126,7 +126,28 @@ impl Stack<'_> {
                 self.check_connection(index)?;
             }
         }
-        counts.iter().enumerate().try_for_each(|(at, count)| self.compare(at, count))
+        let is_there = |(at, count): &(usize, &Count)| {
+            self.pools[*at].is_some() || count.connections + count.actives > 0
+        };
+        counts
+            .iter()
+            .enumerate()
+            .filter(is_there)
+            .try_for_each(|(at, count)| self.compare(at, count))?;
+        (0..POOLS_MAX).try_for_each(|at| self.compare_without_any(at, &counts[at]))
+    }
+
+    /// A pool that is not there has nothing.
+    fn compare_without_any(&self, at: usize, count: &Count) -> Result<(), Discrepancy> {
+        let shares = &self.shares;
+        let quotas = [&shares.connections, &shares.actives, &shares.half_open];
+        let booked =
+            quotas.iter().map(|quota| quota.used(at)).sum::<u32>() + self.chunks.quota().used(at);
+        if booked == 0 || self.pools[at].is_some() || count.connections + count.actives > 0 {
+            return Ok(());
+        }
+        let (pool, booked) = (Self::pool_id(at), booked.into());
+        Err(Discrepancy::Books { what: "records of no connection", pool, counted: 0, booked })
     }
 
     fn count_connection(&self, index: u32, count: &mut Count) {
