@@ -18,7 +18,7 @@ pub(crate) const ROWS: &[Row] = rows![
 ];
 
 /// A SYN's bytes, 40 of them, with a good checksum.
-fn syn(client: &Client) -> Vec<u8> {
+pub(crate) fn syn(client: &Client) -> Vec<u8> {
     let options = [&mss(1460)[..], &[1; 16]].concat();
     let mut body = client.syn().with(&options).bytes();
     seal(client.ip, client.server, 6, &mut body);
@@ -26,7 +26,7 @@ fn syn(client: &Client) -> Vec<u8> {
 }
 
 /// Sends a piece of a packet: its bytes, where they begin, and whether more follow.
-fn piece(lab: &Lab, client: &Client, id: u16, (offset, more): (u16, bool), bytes: &[u8]) {
+pub(crate) fn piece(lab: &Lab, client: &Client, id: u16, (offset, more): (u16, bool), bytes: &[u8]) {
     piece_of(lab, client, 6, id, (offset, more), bytes);
 }
 
@@ -191,11 +191,22 @@ fn row_n31_pieces_of_ipv6_are_whole_alone_or_dropped(lab: &mut Lab, family: Fami
     let client = lab.client(family);
     let whole = syn(&client);
     piece(lab, &client, client.port, (0, true), &whole[..24]);
+    let overlaps = lab.count("fragment-overlap");
     piece(lab, &client, client.port, (16, true), &[0xee; 8]);
+    piece(lab, &client, client.port, (24, false), &whole[24..]);
+    // And all that still comes of it, be it whole: "including those not yet received".
+    piece(lab, &client, client.port, (0, true), &whole[..24]);
     piece(lab, &client, client.port, (24, false), &whole[24..]);
     let answers = lab.answers(&client);
     assert!(answers.is_empty(), "{answers:?}");
-    // Neighbour discovery in pieces (RFC 6980).
+    assert_eq!(lab.count("fragment-overlap"), overlaps + 4);
+    // Another identification is another packet.
+    piece(lab, &client, client.port + 1, (24, false), &whole[24..]);
+    piece(lab, &client, client.port + 1, (0, true), &whole[..24]);
+    let answers = lab.answers(&client);
+    assert!(answers.len() == 1 && answers[0].has(SYN | ACK), "{answers:?}");
+    lab.abort(&Client { nxt: answers[0].ack, ..client.clone() });
+    // Neighbour discovery in pieces (RFC 6980), and whole in an atomic fragment.
     let before = lab.count("ip-fragment");
     let mut solicitation =
         [135, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -206,5 +217,12 @@ fn row_n31_pieces_of_ipv6_are_whole_alone_or_dropped(lab: &mut Lab, family: Fami
     piece_of(lab, &client, 58, 7, (16, false), &solicitation[16..]);
     lab.settle();
     assert_eq!(lab.count("ip-fragment"), before + 2);
+    piece_of(lab, &client, 58, 8, (0, false), &solicitation);
+    let answered = lab.wire.wait_for(std::time::Duration::ZERO, |seen| match &seen.what {
+        crate::lab::packets::What::Icmp { kind: 136, .. } => Some(()),
+        _ => None,
+    });
+    lab.settle();
+    assert!(answered.is_none(), "nor is that answered");
     lab.assert_serves(family);
 }

@@ -9,6 +9,7 @@ use crate::packets::{
     since, stamps, tcp_packet,
 };
 use crate::rig::{Rig, SERVER_V4, SERVER_V6};
+use crate::served::{Served, Sizes};
 use crate::wire::{OUR_MAC, Wire};
 use xtcp_bench::clock::Deadline;
 use xtcp_bench::machine::{Namespace, VethPair};
@@ -23,6 +24,9 @@ pub(crate) const CLOSED: u16 = 9;
 
 /// How long anything may take that has to come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long an application looks at the wire before it looks at its own again.
+const TURN: Duration = Duration::from_millis(2);
 
 /// Who sends the pings that say that all is done which came before them.
 const MARKER: &str = "10.77.0.250";
@@ -40,6 +44,12 @@ pub(crate) enum Setting {
     Tagged,
     /// It asks who else has its addresses before it uses them.
     Cautious,
+    /// On a tap, with mbufs so small that a full frame takes three.
+    Pieces,
+    /// With an application, which is this test.
+    Served,
+    /// As that, with room for more clients than one host has ports.
+    Crowded,
 }
 
 impl Setting {
@@ -48,14 +58,30 @@ impl Setting {
             Self::Usual => "--neighbours 1024",
             Self::Hasty => {
                 "--rto-initial-ms 50 --rto-min-ms 20 --rto-max-ms 1000 --user-timeout-ms 1000 \
-                 --syn-retries 3 --time-wait-ms 1500 --fin-wait-2-ms 500"
+                 --time-wait-ms 1500 --fin-wait-2-ms 500"
             }
             Self::Narrow => {
-                "--connections 64 --active 64 --chunks 256 --half-open-max 16 --syn-cookies never \
+                "--connections 64 --active 64 --chunks 256 --half-open-max 16 \
                  --receive-bytes 1MiB --transmit-bytes 1MiB --send-queue-max 64KiB --neighbours 64"
             }
             Self::Tagged => "--vlan 5",
             Self::Cautious => "--duplicate-probes 3",
+            Self::Pieces => "--mbuf-size 512 --rxd 64 --txd 64 --total-num-mbufs 512 --neighbours 1024",
+            Self::Served | Self::Crowded => "",
+        }
+    }
+
+    /// What the appliance is started with where there is an application.
+    fn sizes(self) -> Option<Sizes> {
+        match self {
+            Self::Served => Some(Sizes {
+                connections: 4096,
+                active: 1024,
+                tcp: "half_open_max = 128\nrto_initial_ms = 50\nrto_min_ms = 20\nrto_max_ms = 1000\n\
+                      user_timeout_ms = 1500\nfin_wait_2_ms = 1500",
+            }),
+            Self::Crowded => Some(Sizes { connections: 66_000, active: 4096, tcp: "" }),
+            _ => None,
         }
     }
 }
@@ -144,51 +170,63 @@ pub(crate) struct Lab {
     pub(crate) wire: Wire,
     pub(crate) dut: Mac,
     pub(crate) setting: Setting,
-    dataplane: Running,
-    /// Lines of the dataplane's that were read.
-    read: usize,
+    dataplane: Dataplane,
     next_port: u16,
     /// Clients begin just before their numbers wrap.
     pub(crate) wraps: bool,
     pings: u16,
-    launch: Launch,
+    /// The clients'.
+    namespace: String,
     /// Gone when the rest is.
-    _veth: VethPair,
+    veth: Option<VethPair>,
+}
+
+/// Who is at the appliance's end.
+#[derive(Debug)]
+enum Dataplane {
+    /// A dataplane with a prompt, of whose lines so many were read, and how to start another.
+    Alone { running: Running, read: usize, launch: Launch },
+    /// The appliance with an application.
+    Served(Box<Served>),
 }
 
 impl Lab {
     pub(crate) fn start(rig: &Rig, setting: Setting) -> Self {
-        let veth = VethPair::create(&rig.interface('v'), "peer", &rig.namespace)
-            .unwrap_or_else(|error| panic!("{error}"));
-        be_silent(&rig.namespace);
-        let eal = format!("--vdev=net_af_packet0,iface={}", veth.near());
-        let name = rig.instance_name('w');
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let cores = if cores > 1 { "0-1" } else { "0" };
-        let program = rig.programs.path("xtcp-dataplane").unwrap_or_else(|error| panic!("{error}"));
-        let launch = Launch::new("xtcp-dataplane", program)
-            .arguments(&format!("-l {cores} --no-huge -m 256 {eal} --"))
-            .arguments(&format!("--name {name} --run-dir {}", rig.directory.display()))
-            .arguments(&format!("--ip {SERVER_V4}/16 --ip {SERVER_V6}/64 --no-nagle -i"))
-            .arguments(&format!("--forward-mode=echo --listen-port {PORT} {}", setting.options()))
-            .log(&rig.directory.join("wire.log"));
+        let (dataplane, veth, dut) = match (setting, setting.sizes()) {
+            (Setting::Pieces, _) => {
+                let (dataplane, dut) = on_tap(rig, setting);
+                (dataplane, None, dut)
+            }
+            (_, sizes) => {
+                let veth = VethPair::create(&rig.interface('v'), "peer", &rig.namespace)
+                    .unwrap_or_else(|error| panic!("{error}"));
+                be_silent(&rig.namespace);
+                let near = veth.near();
+                let dataplane = match sizes {
+                    Some(sizes) => Dataplane::Served(Box::new(Served::start(rig, near, &sizes))),
+                    None => alone(rig, setting, &format!("net_af_packet0,iface={near}")),
+                };
+                let dut = mac_of(near);
+                (dataplane, Some(veth), dut)
+            }
+        };
+        let wire = Wire::open(rig.namespace.name(), "peer");
         let mut lab = Self {
-            wire: Wire::open(rig.namespace.name(), "peer"),
-            dut: mac_of(veth.near()),
+            wire,
+            dut,
             setting,
-            dataplane: launch.start().unwrap_or_else(|error| panic!("{error}")),
-            read: 0,
+            dataplane,
             next_port: 1024,
             wraps: false,
             pings: 0,
-            launch,
-            _veth: veth,
+            namespace: rig.namespace.name().to_owned(),
+            veth,
         };
-        crate::rig::wait_until_up(&mut lab.dataplane);
         if setting == Setting::Tagged {
             lab.wire.vlan = Some(5);
         }
         if setting != Setting::Cautious {
+            lab.await_addresses();
             lab.settle();
             lab.wire.forget();
         }
@@ -197,34 +235,66 @@ impl Lab {
 
     /// Kills the dataplane, and starts another in its place.
     pub(crate) fn restart(&mut self) {
-        self.dataplane.kill().unwrap_or_else(|error| panic!("{error}"));
-        self.dataplane = self.launch.start().unwrap_or_else(|error| panic!("{error}"));
-        self.read = 0;
-        crate::rig::wait_until_up(&mut self.dataplane);
+        let Dataplane::Alone { running, read, launch } = &mut self.dataplane else {
+            panic!("an application would be left behind")
+        };
+        running.kill().unwrap_or_else(|error| panic!("{error}"));
+        *running = launch.start().unwrap_or_else(|error| panic!("{error}"));
+        *read = 0;
+        crate::rig::wait_until_up(running);
         self.settle();
         self.wire.forget();
     }
 
-    /// The process of the dataplane.
+    /// The process of the dataplane, or of who started it.
     pub(crate) fn process(&mut self) -> &mut Running {
-        &mut self.dataplane
+        match &mut self.dataplane {
+            Dataplane::Alone { running, .. } => running,
+            Dataplane::Served(served) => served.supervisor(),
+        }
+    }
+
+    /// The application.
+    pub(crate) fn served(&mut self) -> &mut Served {
+        match &mut self.dataplane {
+            Dataplane::Served(served) => served,
+            Dataplane::Alone { .. } => panic!("{:?} has no application", self.setting),
+        }
+    }
+
+    /// The wire's near end is taken down, or up again.
+    pub(crate) fn set_link(&self, state: &str) {
+        let veth = self.veth.as_ref().expect("a wire of two ends");
+        let line = format!("ip link set {} {state}", veth.near());
+        xtcp_bench::machine::run(&line).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// The wire's end that is the clients' is taken down, or up again.
+    pub(crate) fn set_far_end(&self, state: &str) {
+        let line = format!("ip -n {} link set peer {state}", self.namespace);
+        xtcp_bench::machine::run(&line).unwrap_or_else(|error| panic!("{error}"));
     }
 
     /// A command at the prompt; gives the lines of its answer.
     pub(crate) fn ask(&mut self, command: &str) -> Vec<String> {
-        self.dataplane.tell(command).unwrap_or_else(|error| panic!("{error}"));
-        self.dataplane.tell("show status").unwrap_or_else(|error| panic!("{error}"));
-        let begin = self.read;
-        let (_, read) = self
-            .dataplane
+        let Dataplane::Alone { running, read, .. } = &mut self.dataplane else {
+            panic!("{:?} has no prompt", self.setting)
+        };
+        running.tell(command).unwrap_or_else(|error| panic!("{error}"));
+        running.tell("show status").unwrap_or_else(|error| panic!("{error}"));
+        let begin = *read;
+        let (_, end) = running
             .wait_for_line(begin, "its status", PATIENCE, |line| line.contains("workers at work"))
             .unwrap_or_else(|error| panic!("{error}"));
-        self.read = read;
-        self.dataplane.said()[begin..read].to_vec()
+        *read = end;
+        running.said()[begin..end].to_vec()
     }
 
     /// All counters, by name.
     pub(crate) fn counts(&mut self) -> Counts {
+        if let Dataplane::Served(served) = &self.dataplane {
+            return served.counts();
+        }
         let lines = self.ask("show counters all");
         let pairs = lines.iter().filter_map(|line| {
             let line = line.trim_start_matches("xtcp> ");
@@ -244,7 +314,11 @@ impl Lab {
 
     /// Resident memory of the dataplane in bytes.
     pub(crate) fn resident(&self) -> u64 {
-        xtcp_bench::process::resident_bytes(self.dataplane.pid()).expect("it runs")
+        let pid = match &self.dataplane {
+            Dataplane::Alone { running, .. } => running.pid(),
+            Dataplane::Served(served) => served.appliance.dataplanes()[0],
+        };
+        xtcp_bench::process::resident_bytes(pid).expect("it runs")
     }
 
     pub(crate) fn port(&mut self) -> u16 {
@@ -289,10 +363,14 @@ impl Lab {
 
     /// Returns when all that was sent is dealt with and what it led to has come. Three pings: the
     /// answer to the first says that what came before is read, and each further one that another
-    /// turn of the worker is over, in which the echo and the stack had their say.
+    /// turn of the worker is over, in which the echo and the stack had their say. An application
+    /// has its own between them.
     pub(crate) fn settle(&mut self) {
         for _ in 0..3 {
             self.ping();
+            if let Dataplane::Served(served) = &mut self.dataplane {
+                served.turn();
+            }
         }
     }
 
@@ -369,8 +447,20 @@ impl Lab {
 
     /// The next segment for a client, by a timer if need be.
     pub(crate) fn next(&mut self, client: &Client) -> Tcp {
-        let next = self.wire.wait_for(PATIENCE, |seen| for_client(client, seen));
-        next.expect("a segment in time")
+        let deadline = Deadline::within(PATIENCE);
+        loop {
+            let within = match &mut self.dataplane {
+                Dataplane::Alone { .. } => PATIENCE,
+                Dataplane::Served(served) => {
+                    served.turn();
+                    TURN
+                }
+            };
+            if let Some(next) = self.wire.wait_for(within, |seen| for_client(client, seen)) {
+                return next;
+            }
+            assert!(!deadline.is_over(), "a segment in time");
+        }
     }
 
     /// This frame is answered by nothing, and counted under this name.
@@ -503,6 +593,10 @@ pub(crate) fn for_client(client: &Client, seen: &Seen) -> Option<Tcp> {
 pub(crate) struct Counts(Vec<(String, u64)>);
 
 impl Counts {
+    pub(crate) fn new(pairs: Vec<(String, u64)>) -> Self {
+        Self(pairs)
+    }
+
     pub(crate) fn of(&self, name: &str) -> u64 {
         let found = self.0.iter().find(|(found, _)| found == name);
         found.unwrap_or_else(|| panic!("no counter {name} in {:?}", self.0)).1
@@ -526,6 +620,38 @@ fn mac_of(interface: &str) -> Mac {
     let text = std::fs::read_to_string(path).expect("an interface has an address");
     let mut bytes = text.trim().split(':').map(|hex| u8::from_str_radix(hex, 16).expect("hex"));
     std::array::from_fn(|_| bytes.next().expect("six"))
+}
+
+/// A dataplane with its TCP echo and its prompt on a device.
+fn alone(rig: &Rig, setting: Setting, device: &str) -> Dataplane {
+    let name = rig.instance_name('w');
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = if cores > 1 { "0-1" } else { "0" };
+    let program = rig.programs.path("xtcp-dataplane").unwrap_or_else(|error| panic!("{error}"));
+    let launch = Launch::new("xtcp-dataplane", program)
+        .arguments(&format!("-l {cores} --no-huge -m 256 --vdev={device} --"))
+        .arguments(&format!("--name {name} --run-dir {}", rig.directory.display()))
+        .arguments(&format!("--ip {SERVER_V4}/16 --ip {SERVER_V6}/64 --no-nagle -i"))
+        .arguments(&format!("--forward-mode=echo --listen-port {PORT} {}", setting.options()))
+        .log(&rig.directory.join("wire.log"));
+    let mut running = launch.start().unwrap_or_else(|error| panic!("{error}"));
+    crate::rig::wait_until_up(&mut running);
+    Dataplane::Alone { running, read: 0, launch }
+}
+
+/// A dataplane on a tap, whose other end is the clients'; and its station. A tap may change its
+/// namespace while it is open.
+fn on_tap(rig: &Rig, setting: Setting) -> (Dataplane, Mac) {
+    let (tap, inside) = (rig.interface('t'), rig.namespace.name());
+    let dataplane = alone(rig, setting, &format!("net_tap0,iface={tap}"));
+    // The kernel's end has the device's address; the dataplane's is one bit further, and local.
+    let mut dut = mac_of(&tap);
+    (dut[0], dut[5]) = (dut[0] | 2, dut[5] ^ 1);
+    let run = |line: &str| xtcp_bench::machine::run(line).unwrap_or_else(|error| panic!("{error}"));
+    run(&format!("ip link set {tap} netns {inside} name peer"));
+    be_silent(&rig.namespace);
+    run(&format!("ip -n {inside} link set peer up"));
+    (dataplane, dut)
 }
 
 /// The kernel at the clients' end has no address there and answers nothing.

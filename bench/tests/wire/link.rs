@@ -205,20 +205,32 @@ fn row_n32_an_address_somebody_else_has_is_not_used(lab: &mut Lab, family: Famil
 fn row_n33_a_sweep_of_neighbours_displaces_nobody(lab: &mut Lab, family: Family) {
     let mut client = lab.open(family);
     lab.echo(&mut client, b"before");
-    // Clients nobody knows, each of whom has to be looked for. None is there.
-    for n in 0..20_000_u32 {
+    let before = lab.counts();
+    // Clients nobody knows, each of whom has to be looked for. Of IPv4 they are all that the link
+    // can have, and half of them are there; of IPv6 none is.
+    for n in 1..65_000_u32 {
         let ip = match family {
-            Family::V4 => Ipv4Addr::from(0x0a4d_8000 + n % 0x7ffe + 1).into(),
+            Family::V4 => Ipv4Addr::from(0x0a4d_0000 + n).into(),
             Family::V6 => Ipv6Addr::from(0xfd77 << 112 | 0xdead_u128 << 48 | u128::from(n)).into(),
         };
+        if ip == client.ip || ip == family.server() {
+            continue;
+        }
         let stranger = crate::lab::Client { ip, ..client.clone() };
-        let mut syn = stranger.syn();
-        syn.to = crate::lab::PORT;
-        lab.send(&stranger, &syn);
+        lab.send(&stranger, &stranger.syn());
         lab.pace(n as usize);
+        if n % 1000 == 0 {
+            lab.wire.forget();
+        }
     }
     lab.settle();
     lab.wire.forget();
+    // Those that are known are 1,024 at most, and the client who is there is one of them still:
+    // nobody is asked for it.
+    let after = lab.counts();
+    let made = after.of("neighbours-learned") - before.of("neighbours-learned");
+    let gone = after.of("neighbours-evicted") - before.of("neighbours-evicted");
+    assert!(made <= gone + 1024, "{made} neighbours were learned, and {gone} let go of");
     lab.echo(&mut client, b"after");
     lab.assert_serves(family);
     lab.assert_alive(client);

@@ -17,6 +17,7 @@ mod rig;
 
 mod addresses;
 mod control;
+mod closing;
 mod crowds;
 mod established;
 mod fragments;
@@ -25,9 +26,12 @@ mod lasting;
 mod link;
 mod listening;
 mod malformed;
+mod odd;
 mod opening;
 mod packets;
+mod pieces;
 mod rows;
+mod served;
 mod wire;
 
 use std::process::ExitCode;
@@ -49,6 +53,9 @@ const ROWS: &[&[Row]] = &[
     link::ROWS,
     lasting::ROWS,
     crowds::ROWS,
+    closing::ROWS,
+    pieces::ROWS,
+    odd::ROWS,
 ];
 
 /// The machine, and the dataplane that runs on it at present.

@@ -24,7 +24,7 @@ pub struct TcpOptions {
     #[arg(long, value_name = "MS",
           value_parser = clap::value_parser!(u64).range(1000..=86_400_000))]
     pub user_timeout_ms: Option<u64>,
-    /// Retransmissions of SYN or SYN-ACK before the handshake is given up [default: 5]
+    /// Retransmissions of SYN or SYN-ACK before the handshake is given up [default: 4]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=15))]
     pub syn_retries: Option<u8>,
     /// Time in TIME-WAIT [default: 60000]

@@ -354,7 +354,7 @@ fn an_unanswered_handshake_is_given_up() {
     dut(|peer| {
         let mut sent = peer.give(syn()).len();
         sent += peer.wait(Duration::from_secs(200)).len();
-        assert!((2..=7).contains(&sent), "{sent}");
+        assert_eq!(sent, 5, "whoever's address was lent gets so many");
         assert_eq!(stopped(peer, Stop::HandshakeTimedOut), 1);
         peer.host.assert_nothing_held();
     });
