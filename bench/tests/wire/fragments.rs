@@ -6,13 +6,19 @@ use crate::lab::packets::{ACK, IPV4, IPV6, SYN, ipv4_with, ipv6, mss, seal};
 use crate::lab::{Client, Family, Lab};
 use crate::rows::{Row, rows};
 
+/// `net_af_packet` asks the kernel to put the pieces of IPv4 packets together before it sees them
+/// (`PACKET_FANOUT_FLAG_DEFRAG`), so that those of IPv4 come by a tap.
 pub(crate) const ROWS: &[Row] = rows![
-    Usual BOTH:
+    Pieces V4:
         row_90_a_syn_in_two_pieces_is_answered,
         row_91_overlapping_pieces_and_giants_do_no_harm,
         row_92_a_tiny_first_piece_is_met_by_silence,
         row_93_pieces_without_end_are_bounded;
     Usual V6:
+        row_90_a_syn_in_two_pieces_is_answered,
+        row_91_overlapping_pieces_and_giants_do_no_harm,
+        row_92_a_tiny_first_piece_is_met_by_silence,
+        row_93_pieces_without_end_are_bounded,
         row_n30_extension_headers_are_bounded_and_treated_as_their_bits_say,
         row_n31_pieces_of_ipv6_are_whole_alone_or_dropped;
 ];
@@ -26,7 +32,13 @@ pub(crate) fn syn(client: &Client) -> Vec<u8> {
 }
 
 /// Sends a piece of a packet: its bytes, where they begin, and whether more follow.
-pub(crate) fn piece(lab: &Lab, client: &Client, id: u16, (offset, more): (u16, bool), bytes: &[u8]) {
+pub(crate) fn piece(
+    lab: &Lab,
+    client: &Client,
+    id: u16,
+    (offset, more): (u16, bool),
+    bytes: &[u8],
+) {
     piece_of(lab, client, 6, id, (offset, more), bytes);
 }
 

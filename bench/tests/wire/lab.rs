@@ -66,7 +66,9 @@ impl Setting {
             }
             Self::Tagged => "--vlan 5",
             Self::Cautious => "--duplicate-probes 3",
-            Self::Pieces => "--mbuf-size 512 --rxd 64 --txd 64 --total-num-mbufs 512 --neighbours 1024",
+            Self::Pieces => {
+                "--mbuf-size 512 --rxd 64 --txd 64 --total-num-mbufs 512 --neighbours 1024"
+            }
             Self::Served | Self::Crowded => "",
         }
     }
@@ -273,6 +275,7 @@ impl Lab {
     pub(crate) fn set_far_end(&self, state: &str) {
         let line = format!("ip -n {} link set peer {state}", self.namespace);
         xtcp_bench::machine::run(&line).unwrap_or_else(|error| panic!("{error}"));
+        self.wire.forget_error();
     }
 
     /// A command at the prompt; gives the lines of its answer.
@@ -281,10 +284,12 @@ impl Lab {
             panic!("{:?} has no prompt", self.setting)
         };
         running.tell(command).unwrap_or_else(|error| panic!("{error}"));
-        running.tell("show status").unwrap_or_else(|error| panic!("{error}"));
+        if command != "show status" {
+            running.tell("show status").unwrap_or_else(|error| panic!("{error}"));
+        }
         let begin = *read;
         let (_, end) = running
-            .wait_for_line(begin, "its status", PATIENCE, |line| line.contains("workers at work"))
+            .wait_for_line(begin, "its status", PATIENCE, |line| line.contains(" s ago, "))
             .unwrap_or_else(|error| panic!("{error}"));
         *read = end;
         running.said()[begin..end].to_vec()
@@ -379,6 +384,9 @@ impl Lab {
     pub(crate) fn pace(&mut self, sent: usize) {
         if sent % 128 == 0 {
             self.ping();
+            if let Dataplane::Served(served) = &mut self.dataplane {
+                served.turn();
+            }
         }
     }
 
@@ -529,7 +537,7 @@ impl Lab {
             assert!(!tcp.has(RST), "{tcp:?}");
             acknowledged |= tcp.ack == client.nxt;
             if let (true, Some((value, _))) = (tcp.seq == client.rcv, tcp.stamps()) {
-                client.clock = client.clock.map(|(ours, _)| (ours + 1, value));
+                client.clock = client.clock.map(|(ours, _)| (ours.wrapping_add(1), value));
             }
             let skip = since(client.rcv, tcp.seq);
             if let Some(new) = usize::try_from(skip).ok().and_then(|skip| tcp.text.get(skip..)) {

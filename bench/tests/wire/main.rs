@@ -5,19 +5,17 @@
 //! Needs root and a release build (`make test` makes it). The rows of one setting share a dataplane,
 //! one after the other, so that what one leaves behind would be noticed by the next.
 //!
-//! What a frame on the wire cannot bring about is tested elsewhere: applications that close (N12,
-//! N13), TIME-WAIT (N14, N15) and full queues (N19) in `dataplane/stack/tests/hostile`, as are
-//! checksums a device lies about (N41); chains of buffers (N36) in the engine; exhaustion (N37) in
-//! `dataplane/stack/tests/sharing`; replays (N42) in `dataplane/stack/tests/simulation.rs`; a bad wire
-//! (N43) in `bench/tests/kernel/loss.rs`.
+//! `docs/hostile.md` says which row is where. What no frame and no application can bring about is
+//! tested elsewhere, and named there: a clock that jumps, checksums a device lies about (N41), seeds
+//! that are tried again (N42), a thousand connections on a bad wire (N43).
 
 #[expect(dead_code, reason = "the tests against the kernel need more of it")]
 #[path = "../kernel/rig.rs"]
 mod rig;
 
 mod addresses;
-mod control;
 mod closing;
+mod control;
 mod crowds;
 mod established;
 mod fragments;
@@ -34,10 +32,10 @@ mod rows;
 mod served;
 mod wire;
 
+use std::cell::RefCell;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
 
-use lab::{Lab, Setting};
+use lab::{Family, Lab, Setting};
 use libtest_mimic::{Arguments, Trial};
 use rig::Rig;
 use rows::Row;
@@ -63,6 +61,8 @@ const ROWS: &[&[Row]] = &[
 struct Bench {
     lab: Option<Lab>,
     rig: Option<Rig>,
+    /// A row is being run, or has failed.
+    at_work: bool,
 }
 
 impl Bench {
@@ -76,31 +76,39 @@ impl Bench {
     }
 }
 
+thread_local! {
+    /// An application of XTCP stays with its thread, and all rows run in the first.
+    static BENCH: RefCell<Bench> = RefCell::default();
+}
+
+/// Runs a row on the dataplane of its setting.
+fn run(row: &Row, family: Family) {
+    BENCH.with_borrow_mut(|bench| {
+        // A row that failed leaves nothing that the next would like to have.
+        if std::mem::replace(&mut bench.at_work, true) {
+            bench.lab = None;
+        }
+        (row.run)(bench.lab(row.setting), family);
+        bench.at_work = false;
+    });
+}
+
 fn main() -> ExitCode {
     // The wire is one, and so are its counters.
     let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
-    let bench = Arc::new(Mutex::new(Bench::default()));
     let mut rows: Vec<&'static Row> = ROWS.iter().copied().flatten().collect();
     rows.sort_by_key(|row| row.setting as u8);
     let mut trials = Vec::new();
     for row in rows {
-        for family in row.families {
-            let bench = Arc::clone(&bench);
+        for &family in row.families {
             let name = format!("{}::{family:?}", row.name).to_lowercase();
             trials.push(Trial::test(name, move || {
-                // A row that failed leaves nothing that the next would like to have.
-                let failed = bench.is_poisoned();
-                bench.clear_poison();
-                let mut bench = bench.lock().unwrap_or_else(PoisonError::into_inner);
-                if failed {
-                    bench.lab = None;
-                }
-                (row.run)(bench.lab(row.setting), *family);
+                run(row, family);
                 Ok(())
             }));
         }
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
-    drop(bench);
+    drop(BENCH.take());
     conclusion.exit_code()
 }

@@ -1,7 +1,7 @@
 //! Rows N36 and N37: frames in several mbufs, and next to no mbufs at all.
 
 use crate::lab::packets::{ACK, moved, mss};
-use crate::lab::{Client, Family, Lab};
+use crate::lab::{Client, Family, Lab, Setting};
 use crate::rows::{Row, rows};
 use crate::{addresses, established, fragments, malformed, opening};
 use xtcp_bench::clock::now;
@@ -13,23 +13,20 @@ pub(crate) const ROWS: &[Row] = rows![
 ];
 
 /// Rows that would be another flood.
-const FLOODS: [&str; 2] =
-    ["row_85_a_flood_of_syns_keeps_nobody_out", "row_86_clients_with_closed_windows_keep_nobody_out"];
+const FLOODS: [&str; 2] = [
+    "row_85_a_flood_of_syns_keeps_nobody_out",
+    "row_86_clients_with_closed_windows_keep_nobody_out",
+];
 
 /// Whatever is in one mbuf elsewhere is in three here. A header that two mbufs share, and mbufs of
 /// one byte each, are the engine's and DPDK's own tests: no device makes them.
 fn row_n36_frames_in_several_mbufs_are_dealt_with_as_in_one(lab: &mut Lab, family: Family) {
     let before = lab.counts();
-    let lists = [
-        malformed::ROWS,
-        established::ROWS,
-        opening::ROWS,
-        fragments::ROWS,
-        addresses::ROWS,
-    ];
-    let usual = crate::lab::Setting::Usual;
+    let lists =
+        [malformed::ROWS, established::ROWS, opening::ROWS, fragments::ROWS, addresses::ROWS];
     for row in lists.into_iter().flatten() {
-        if row.setting == usual && row.families.contains(&family) && !FLOODS.contains(&row.name) {
+        let fits = matches!(row.setting, Setting::Usual | Setting::Pieces);
+        if fits && row.families.contains(&family) && !FLOODS.contains(&row.name) {
             (row.run)(lab, family);
         }
     }
@@ -78,7 +75,7 @@ fn row_n37_a_device_that_takes_nothing_for_a_while_loses_nothing(lab: &mut Lab, 
     // What was lost with the frames that could not come is sent again, as by any client.
     for client in &mut clients {
         let start = client.clone();
-        let mut stream = Vec::new();
+        let mut stream: Vec<u8> = Vec::new();
         while stream.len() < 1200 {
             lab.settle();
             for tcp in lab.heard(client) {

@@ -119,6 +119,11 @@ impl Wire {
         self.seen.clear();
     }
 
+    /// The socket's interface was down, which is told once, whenever that is.
+    pub(crate) fn forget_error(&self) {
+        let _ = rustix::net::sockopt::socket_error(&self.socket);
+    }
+
     /// Takes in what has come; waits so long for the first of it. Says whether anything came.
     fn receive(&mut self, within: Duration) -> bool {
         let timeout = Timespec::try_from(within).expect("seconds");

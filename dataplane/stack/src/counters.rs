@@ -106,6 +106,7 @@ named! {
         NotForListener, "not-for-listener", "Neither SYN, ACK nor RST to a port we listen on.";
         HalfOpenFull, "half-open-full", "A SYN beyond the handshakes that may be under way.";
         HandshakeEvicted, "handshake-evicted", "A handshake under way that made way for a newer one.";
+        OrphanEvicted, "orphan-evicted", "A connection the application had closed and its peer not, that made way for a client.";
         CookieForged, "cookie-forged", "An ACK with a SYN cookie that is none of ours, answered by RST.";
         ConnectionsFull, "connections-full", "A SYN beyond the connection table.";
         ActiveFull, "active-full", "A segment or command for which no active record was free.";

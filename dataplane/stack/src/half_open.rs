@@ -1,4 +1,5 @@
-//! Handshakes under way: how many there may be, and who makes way when there are too many.
+//! Handshakes under way: how many there may be, and who makes way when there are too many; and who
+//! does when those whom the application has closed leave no room.
 
 use core::time::Duration;
 
@@ -7,12 +8,16 @@ use crate::counters::Stop;
 use crate::event::Reason;
 use crate::stack::Stack;
 use crate::table::slots::NONE;
-use crate::tcp::record::HALF_OPEN;
+use crate::tcp::record::{Connection, HALF_OPEN};
+use crate::tcp::state::State;
 
 /// A handshake younger than this does not make way: its client may be answering just now.
 const AGE_MIN: Duration = Duration::from_secs(1);
 
-/// Records drawn by lot to find a handshake that can make way.
+/// A peer that was heard of more recently may be about to end its connection in order.
+const ORPHAN_SILENCE_MIN: Duration = Duration::from_secs(1);
+
+/// Records drawn by lot to find a connection that can make way.
 const DRAWS: u64 = 8;
 
 /// What can be done for a client that calls.
@@ -64,8 +69,40 @@ impl Stack<'_> {
     /// to be drawn.
     #[cold]
     fn evict_handshake(&mut self, pool: u16) -> Result<(), Stop> {
+        let oldest = self.draw_most_silent(pool, AGE_MIN, |rec| rec.has(HALF_OPEN));
+        let index = oldest.ok_or(Stop::HalfOpenFull)?;
+        self.counters.stop(Stop::HandshakeEvicted);
+        self.with_connection(index, |tcb| tcb.gone(Reason::Refused))?;
+        if self.may_shake_hands(pool) { Ok(()) } else { Err(Stop::HalfOpenFull) }
+    }
+
+    /// For a client that finds no active record, the most silent of some of the pool's connections
+    /// drawn by lot that the application has closed and whose peers leave unfinished, is reset. The
+    /// record is free when that has left, for the client's next SYN: whoever lets many connections
+    /// be closed and then says nothing keeps nobody out until they time out.
+    #[cold]
+    pub(crate) fn evict_orphan(&mut self, pool: u16) {
+        let is_orphan = |rec: &Connection| {
+            use State::{Closing, FinWait1, FinWait2, LastAck};
+            matches!(rec.state(), FinWait1 | FinWait2 | Closing | LastAck)
+        };
+        let silent = self.draw_most_silent(pool, ORPHAN_SILENCE_MIN, is_orphan);
+        let Some(index) = silent else { return };
+        self.counters.stop(Stop::OrphanEvicted);
+        // It has an active record.
+        let _ = self.with_connection(index, |tcb| tcb.abort(Reason::TimedOut));
+    }
+
+    /// Of some of a pool's active connections drawn by lot, the one that is wanted and was heard of
+    /// last the longest ago, but not less long than that.
+    fn draw_most_silent(
+        &mut self,
+        pool: u16,
+        at_least: Duration,
+        is_wanted: impl Fn(&Connection) -> bool,
+    ) -> Option<u32> {
         let now_ms = (self.now.as_millis() & 0xffff_ffff) as u32;
-        let mut oldest: Option<(u32, u32)> = None;
+        let mut most: Option<(u32, u32)> = None;
         for draw in 0..DRAWS {
             let records = u64::from(self.actives_free.high_water()).max(2) - 1;
             self.draws = self.draws.wrapping_add(1);
@@ -73,18 +110,15 @@ impl Stack<'_> {
             let index = self.actives[active as usize].connection;
             let rec = &self.connections[index as usize];
             let of_pool = self.actives[active as usize].pool == pool;
-            if index == NONE || rec.active() != Some(active) || !rec.has(HALF_OPEN) || !of_pool {
+            if index == NONE || rec.active() != Some(active) || !of_pool || !is_wanted(rec) {
                 continue;
             }
-            let age_ms = now_ms.wrapping_sub(rec.heard_ms);
-            if oldest.is_none_or(|(other, _)| age_ms > other) {
-                oldest = Some((age_ms, index));
+            let silence_ms = now_ms.wrapping_sub(rec.heard_ms);
+            if most.is_none_or(|(other, _)| silence_ms > other) {
+                most = Some((silence_ms, index));
             }
         }
-        let old_enough = oldest.filter(|(age, _)| u128::from(*age) >= AGE_MIN.as_millis());
-        let (_, index) = old_enough.ok_or(Stop::HalfOpenFull)?;
-        self.counters.stop(Stop::HandshakeEvicted);
-        self.with_connection(index, |tcb| tcb.gone(Reason::Refused))?;
-        if self.may_shake_hands(pool) { Ok(()) } else { Err(Stop::HalfOpenFull) }
+        let long_enough = most.filter(|(ms, _)| u128::from(*ms) >= at_least.as_millis());
+        long_enough.map(|(_, index)| index)
     }
 }

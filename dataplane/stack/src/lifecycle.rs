@@ -61,7 +61,13 @@ impl<'m> Stack<'m> {
         {
             return Err(Stop::ConnectionsFull);
         }
-        let active = self.take_active(owner)?;
+        let active = match self.take_active(owner) {
+            Ok(active) => active,
+            Err(stop) => {
+                self.evict_orphan(pool);
+                return Err(stop);
+            }
+        };
         let Some(index) = self.take_connection() else {
             self.give_back_new_active(active, owner);
             return Err(Stop::ConnectionsFull);

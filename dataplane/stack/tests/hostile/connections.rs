@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use xtcp_stack::wire::tcp::{Flags, SackBlock};
-use xtcp_stack::{Count, State, Stop};
+use xtcp_stack::{Config, Count, State, Stop};
 
-use super::{NOTHING, assert_alive, assert_answer, assert_serves, assert_silence, dut};
+use super::{NOTHING, assert_alive, assert_answer, assert_serves, assert_silence, dut, dut_with};
+use crate::sim::config;
 use crate::sim::peer::{ISN, Peer, ack, data, fin, rst, syn};
 
 /// An open connection.
@@ -547,6 +548,40 @@ fn a_peer_that_vanishes_while_closing_leaves_nothing() {
             peer.host.assert_nothing_held();
             assert_eq!(peer.host.stack.usage().connections, 0);
             assert_serves(peer);
+        });
+    }
+}
+
+/// N11: peers that leave what the application has closed unfinished keep nobody out, not even until
+/// they time out; and those that do finish are left to it.
+#[test]
+fn closed_connections_that_are_left_unfinished_make_way() {
+    const ACTIVE: u16 = 16;
+    let config = Config { active_max: ACTIVE.into(), ..config(0, 2) };
+    for acknowledged in [false, true] {
+        dut_with(&config, |peer| {
+            for port in 2000..2000 + ACTIVE {
+                peer.use_port(port);
+                peer.open();
+                peer.close();
+                assert_eq!(peer.turn().len(), 1, "its FIN");
+                if acknowledged {
+                    peer.give(ack(1, 2));
+                }
+            }
+            peer.use_port(4000);
+            assert_eq!(peer.give(syn()), NOTHING, "they may be about to finish");
+            assert_eq!(stopped(peer, Stop::OrphanEvicted), 0);
+            peer.now = peer.now + Duration::from_secs(1);
+            peer.turn();
+            let lines = peer.give(syn());
+            let one_is_told = lines.len() == 1 && lines[0].ends_with(": RA 2+0 ack 1");
+            assert!(one_is_told, "and nobody else is answered: {lines:?}");
+            assert_eq!(stopped(peer, Stop::OrphanEvicted), 1);
+            assert_eq!(peer.events(), ["closed TimedOut held 0"]);
+            assert_eq!(peer.give(syn()), ["SA 0+0 ack 1"], "sent again, it finds room");
+            assert_eq!(peer.give(ack(1, 1)), NOTHING);
+            assert_eq!(peer.events(), ["opened"]);
         });
     }
 }

@@ -34,7 +34,9 @@ mod sim;
 #[path = "../../fuzz/src/live.rs"]
 mod live;
 
+mod crowd;
 mod hostile;
+mod kept;
 mod scarce;
 mod silences;
 mod smoltcp;

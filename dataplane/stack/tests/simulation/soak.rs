@@ -11,12 +11,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::sim::variable;
-use crate::{hostile, scarce, smoltcp, weather};
+use crate::{crowd, hostile, scarce, smoltcp, weather};
 
 /// The name of a test that goes by seeds, and what one seed does.
-type Simulation = (&'static str, fn(u64));
+pub(crate) type Simulation = (&'static str, fn(u64));
 
-const SIMULATIONS: [Simulation; 8] = [
+pub(crate) const SIMULATIONS: [Simulation; 9] = [
     ("weather::streams_are_equal_in_any_weather", weather::any),
     ("weather::a_sloppy_application_loses_nothing", weather::sloppy),
     ("scarce::streams_are_equal_with_next_to_no_memory", |seed| {
@@ -29,6 +29,7 @@ const SIMULATIONS: [Simulation; 8] = [
     ("smoltcp::smoltcp_is_a_client_of_an_ordinary_group", smoltcp::client_of_an_ordinary_group),
     ("smoltcp::smoltcp_is_the_server", smoltcp::server),
     ("hostile::nothing_the_network_or_the_application_does_breaks_the_stack", hostile::hostile),
+    ("crowd::a_thousand_connections_in_bad_weather", crowd::crowd),
 ];
 
 /// Failures after which no more are looked for.
