@@ -25,11 +25,13 @@ mod link;
 mod listening;
 mod malformed;
 mod odd;
+mod odd_packets;
 mod opening;
 mod packets;
 mod pieces;
 mod rows;
 mod served;
+mod settings;
 mod wire;
 
 use std::cell::RefCell;
@@ -54,6 +56,7 @@ const ROWS: &[&[Row]] = &[
     closing::ROWS,
     pieces::ROWS,
     odd::ROWS,
+    odd_packets::ROWS,
 ];
 
 /// The machine, and the dataplane that runs on it at present.

@@ -18,8 +18,8 @@ const FLOODS: [&str; 2] = [
     "row_86_clients_with_closed_windows_keep_nobody_out",
 ];
 
-/// Whatever is in one mbuf elsewhere is in three here. A header that two mbufs share, and mbufs of
-/// one byte each, are the engine's and DPDK's own tests: no device makes them.
+/// Whatever is in one mbuf elsewhere is in three here. Mbufs of a byte each, and with them a header
+/// that many share, no device makes: they are `ffi/dpdk/tests/pieces.rs`.
 fn row_n36_frames_in_several_mbufs_are_dealt_with_as_in_one(lab: &mut Lab, family: Family) {
     let before = lab.counts();
     let lists =

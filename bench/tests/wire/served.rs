@@ -139,7 +139,6 @@ impl Served {
                 _ => {}
             }
         }
-        drop(batch);
         self.application.flush();
     }
 

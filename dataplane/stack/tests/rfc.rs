@@ -1,4 +1,5 @@
-//! The ledger of RFC 9293's requirements, `docs/rfc.md`, is whole, and what it names exists.
+//! The ledger of RFC 9293's requirements, `docs/rfc.md`, is whole, and what it names exists; so does
+//! what the page of hostile input, `docs/hostile.md`, names.
 
 use std::fs;
 use std::path::Path;
@@ -107,4 +108,39 @@ fn what_is_done_names_who_does_it_and_who_would_miss_it() {
         assert!(files(test).any(|file| read_ours(file).contains("#[test]")), "{id}: no test file");
         assert!(tests(test).next().is_some(), "{id}: no test is named");
     }
+}
+
+/// As of the ledger, so of its companions, where they name tests.
+#[test]
+fn what_the_companions_name_exists() {
+    let page = read_ours("../../docs/rfc.md");
+    let (_, companions) = page.split_once("## Companions").expect("they are there");
+    for line in companions.lines().filter(|line| line.contains(" · ")) {
+        let contents: Vec<String> = files(line).map(read_ours).collect();
+        for test in tests(line) {
+            let head = format!("fn {test}(");
+            assert!(contents.iter().any(|text| text.contains(&head)), "no {test}: {line}");
+        }
+    }
+}
+
+/// Each file in a table's last cell is followed by the tests in it.
+#[test]
+fn what_the_page_of_hostile_input_names_exists() {
+    let page = read_ours("../../docs/hostile.md");
+    let mut tests = 0;
+    for line in page.lines().filter(|line| line.starts_with('|') && line.contains(".rs`")) {
+        let cell = line.trim_matches('|').rsplit('|').next().unwrap_or_default();
+        let mut text = None;
+        for name in quoted(cell) {
+            if name.ends_with(".rs") {
+                text = Some(read_ours(&format!("../../{name}")));
+                continue;
+            }
+            let text = text.as_ref().unwrap_or_else(|| panic!("{name} is in no file: {line}"));
+            assert!(text.contains(&format!("fn {name}(")), "no {name} where it is said to be");
+            tests += 1;
+        }
+    }
+    assert!(tests > 70, "only {tests} tests are named");
 }

@@ -9,7 +9,12 @@ fn frames_in_pieces_are_whole_and_come_home() {
     let line: Vec<&str> = line.split(' ').collect();
     let eal = Eal::init(&EalArgs::parse(&line).unwrap()).unwrap();
     let pool = Pool::create(&eal, "pieces", 1_023, 32, Pool::DATA_ROOM).unwrap();
-    written_and_read(&pool);
+    written_and_read(&pool, &[1, 60, 2_047, 2_048, 2_049, 9_014, BURST * 2_048]);
+    // A byte in each, and seven: every header lies in several, and so does every field.
+    for room in [1, 7] {
+        let crumbs = Pool::create(&eal, &format!("crumbs-{room}"), 2_047, 32, room).unwrap();
+        written_and_read(&crumbs, &[1, 7, 8, 54, 60, 1_514]);
+    }
     sent_and_received(&eal, &pool);
     a_device_is_told_where_to_send_what(&eal, &pool);
     assert_eq!(pool.in_use(), 0);
@@ -21,9 +26,9 @@ fn bytes(len: usize) -> Vec<u8> {
     (0..len).map(|at| (at * 31 + at / 251) as u8).collect()
 }
 
-fn written_and_read(pool: &Pool) {
-    let room = usize::from(Pool::DATA_ROOM);
-    for len in [1, 60, room - 1, room, room + 1, 9_014, BURST * room] {
+fn written_and_read(pool: &Pool, lengths: &[usize]) {
+    let room = usize::from(pool.data_room());
+    for &len in lengths {
         let mut mbuf = pool.alloc_frame(len).unwrap();
         assert_eq!((mbuf.len(), mbuf.is_linear()), (len, len <= room));
         assert_eq!(pool.in_use(), len.div_ceil(room) as u32);

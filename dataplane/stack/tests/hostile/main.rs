@@ -7,6 +7,7 @@ mod sim;
 mod arp;
 mod connections;
 mod ethernet;
+mod families;
 mod icmp;
 mod ipv4;
 mod ipv6;
