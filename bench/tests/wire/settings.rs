@@ -33,7 +33,7 @@ impl Setting {
         match self {
             Self::Usual => "--neighbours 1024",
             Self::Hasty => {
-                "--rto-initial-ms 50 --rto-min-ms 20 --rto-max-ms 1000 --user-timeout-ms 1000 \
+                "--rto-initial-ms 50 --rto-min-ms 20 --rto-max-ms 1000 --user-timeout-ms 2000 \
                  --time-wait-ms 1500 --fin-wait-2-ms 500"
             }
             Self::Narrow => {
@@ -55,7 +55,7 @@ impl Setting {
             Self::Served => Some(Sizes {
                 connections: 4096,
                 active: 1024,
-                tcp: "half_open_max = 128\nrto_initial_ms = 50\nrto_min_ms = 20\nrto_max_ms = 1000\n\
+                tcp: "half_open_max = 128\nrto_initial_ms = 100\nrto_min_ms = 50\nrto_max_ms = 1000\n\
                       user_timeout_ms = 1500\nfin_wait_2_ms = 1500",
             }),
             Self::Crowded => Some(Sizes { connections: 66_000, active: 4096, tcp: "" }),
