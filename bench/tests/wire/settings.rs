@@ -12,6 +12,8 @@ use xtcp_bench::process::{Launch, Running};
 pub(crate) enum Setting {
     /// Everything as it is unless somebody says otherwise.
     Usual,
+    /// Long times, so that who looks closely at what is under way is not taken for lost.
+    Patient,
     /// Short times, so that what takes a minute takes a second.
     Hasty,
     /// Tables so small that they are full at once.
@@ -32,6 +34,7 @@ impl Setting {
     fn options(self) -> &'static str {
         match self {
             Self::Usual => "--neighbours 1024",
+            Self::Patient => "--rto-initial-ms 4000 --rto-min-ms 4000 --no-tail-loss-probe",
             Self::Hasty => {
                 "--rto-initial-ms 50 --rto-min-ms 20 --rto-max-ms 1000 --user-timeout-ms 2000 \
                  --time-wait-ms 1500 --fin-wait-2-ms 500"
