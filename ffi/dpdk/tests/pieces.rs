@@ -10,10 +10,13 @@ fn frames_in_pieces_are_whole_and_come_home() {
     let eal = Eal::init(&EalArgs::parse(&line).unwrap()).unwrap();
     let pool = Pool::create(&eal, "pieces", 1_023, 32, Pool::DATA_ROOM).unwrap();
     written_and_read(&pool, &[1, 60, 2_047, 2_048, 2_049, 9_014, BURST * 2_048]);
-    // A byte in each, and seven: every header lies in several, and so does every field.
-    for room in [1, 7] {
+    brought_together(&pool);
+    // A byte in each, and two, and seven: every header lies in several, and so do its fields.
+    for room in [1, 2, 7] {
         let crumbs = Pool::create(&eal, &format!("crumbs-{room}"), 2_047, 32, room).unwrap();
-        written_and_read(&crumbs, &[1, 7, 8, 54, 60, 1_514]);
+        let most = BURST * usize::from(room);
+        let lengths = [1, 7, 8, 20, 54, 60, most].into_iter().filter(|len| *len <= most);
+        written_and_read(&crumbs, &lengths.collect::<Vec<_>>());
     }
     sent_and_received(&eal, &pool);
     a_device_is_told_where_to_send_what(&eal, &pool);
@@ -44,6 +47,10 @@ fn written_and_read(pool: &Pool, lengths: &[usize]) {
         assert_eq!(pool.in_use(), 0);
     }
     assert!(pool.alloc_frame(BURST * room + 1).is_none(), "more pieces than a burst has");
+}
+
+fn brought_together(pool: &Pool) {
+    let room = usize::from(pool.data_room());
     // What fits the first piece can be brought there; what does not stays as it is.
     let mut short = pool.alloc_frame(60).unwrap();
     assert!(short.copy_from(&bytes(60)));
