@@ -3,13 +3,13 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo run bench quick test soak check clean
+.PHONY: help setup build demo run bench quick impairments test soak check clean
 
 PACKAGES := $(shell sed -e 's/\#.*//' docker/packages.txt)
 export CARGO_TERM_PROGRESS_WHEN ?= auto
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s  %s\n", $$1, $$2 }' Makefile
 
 setup: ## install the Debian packages that are missing (docker/packages.txt)
 	@missing=(); \
@@ -40,6 +40,10 @@ bench: build ## measure everything beside the Linux kernel, 10 to 20 minutes; ta
 
 quick: build ## the same in two minutes with fewer connections; table and charts only in bench/out
 	target/release/xtcp-bench table --quick --out bench/out
+
+impairments: build ## transfers over bad wires beside Linux, half an hour; tables in bench/README.md
+	target/release/xtcp-bench impairments --repeat 3 --out bench/out --readme bench/README.md
+	target/release/xtcp-bench impairments --simulated --repeat 3 --out bench/out --readme bench/README.md
 
 test: build ## run every test; the kernel's part needs root
 	bench/run-tests

@@ -15,8 +15,9 @@ const TRANSFERS: [&str; 4] = ["down, newreno", "down, cubic", "up", "exchange"];
 #[test]
 fn every_byte_survives_every_impairment_and_tshark_finds_nothing_odd() {
     let rig = Rig::new();
-    // It ends with a failure when a byte is not what it was, a segment is malformed, has a wrong
-    // checksum or lies outside its window, or when the expert remarks what it does not of Linux.
+    // It ends with a failure when a byte is not what it was, when a segment is malformed, has a wrong
+    // checksum, lies outside its window or resets before the end, or when the expert warns of ours each
+    // time and never of Linux's.
     let said = Launch::new("xtcp-bench", rig.programs.path("xtcp-bench").unwrap())
         .arguments("impairments --quick --out")
         .argument(rig.directory.display().to_string())

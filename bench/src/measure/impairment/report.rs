@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::cases::{Impairment, Kind};
 use super::stage::Side;
-use super::verdict::odd;
+use super::transfer::Control;
 use super::{Measured, Options};
 
 /// A case's runs, one side's.
@@ -125,6 +125,58 @@ pub(super) fn text(options: &Options, all: &[Measured]) -> String {
     text
 }
 
+/// Of a row of the simulator's wires: what its own server gets, of the table that is kept beside it.
+fn kept(row: &str, kind: Kind) -> Option<&'static str> {
+    const TABLE: &str = include_str!("../../../../dataplane/stack/tests/goodput.txt");
+    let (loss, rtt) = row.strip_suffix(" ms")?.split_once(" %, ")?;
+    let column = match kind {
+        Kind::Down(Control::NewReno) => 4,
+        Kind::Down(Control::Cubic) => 5,
+        Kind::Up | Kind::Exchange => return None,
+    };
+    let lines = TABLE.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let found = lines.take_while(|cells| cells.first() != Some(&"queue"));
+    let cells = found.into_iter().find(|cells| cells.starts_with(&[loss, rtt]))?;
+    cells.get(column).copied()
+}
+
+/// The table as a README has it: how it was made, and a column for the simulator where there is one.
+pub(super) fn for_readme(options: &Options, all: &[Measured], machine: &str) -> String {
+    let what = if options.simulated { "--simulated " } else { "" };
+    let mut text = format!(
+        "`xtcp-bench impairments {what}--repeat {} --seed {}`, {machine}.\n\n",
+        options.repeat, options.seed
+    );
+    let mut lines = lines(all).into_iter().map(|(row, kind, ..)| kept(row.name, kind));
+    for (number, line) in markdown(all).lines().enumerate() {
+        let cell = match number {
+            _ if !options.simulated => String::new(),
+            0 => " simulator Mbit/s |".to_owned(),
+            1 => "--:|".to_owned(),
+            _ => format!(" {} |", lines.next().flatten().unwrap_or_default()),
+        };
+        text += &format!("{line}{cell}\n");
+    }
+    text
+}
+
+/// Where the table of a run goes in a README.
+fn marks(options: &Options) -> [&'static str; 2] {
+    if options.simulated {
+        ["<!-- impairments: simulated -->", "<!-- end of impairments: simulated -->"]
+    } else {
+        ["<!-- impairments: matrix -->", "<!-- end of impairments: matrix -->"]
+    }
+}
+
+/// `readme` with the table between its marks; `None` when it lacks them.
+pub(super) fn put(options: &Options, readme: &str, table: &str) -> Option<String> {
+    let [begin, end] = marks(options);
+    let (head, rest) = readme.split_once(begin)?;
+    let (_, tail) = rest.split_once(end)?;
+    Some(format!("{head}{begin}\n{table}{end}{tail}"))
+}
+
 pub(super) fn markdown(all: &[Measured]) -> String {
     let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
     let mut text = line(&HEADINGS.map(str::to_owned));
@@ -162,7 +214,20 @@ fn remarks(all: &[Measured]) -> String {
     text
 }
 
-/// What must not be: faults of our segments, and remarks on them that Linux's do not get.
+/// Warnings on our segments that Linux's never got, whatever the case, and the first case of each.
+pub(super) fn warnings(all: &[Measured]) -> BTreeMap<String, (Impairment, Kind)> {
+    let of_linux = remarks_of(all, Side::Linux);
+    let mut odd = BTreeMap::new();
+    // A frame that the capture lacks makes the expert remark on the next.
+    for one in all.iter().filter(|one| one.side == Side::Xtcp && one.missed == 0) {
+        for warning in one.verdict.warnings.iter().filter(|name| !of_linux.contains_key(*name)) {
+            odd.entry(warning.clone()).or_insert((one.row, one.kind));
+        }
+    }
+    odd
+}
+
+/// What must not be, whatever the other side's segments get.
 pub(super) fn faults(all: &[Measured]) -> Vec<String> {
     let mut faults = Vec::new();
     // Linux sends 0xffff where a checksum comes to 0; that is its own affair.
@@ -172,8 +237,43 @@ pub(super) fn faults(all: &[Measured]) -> Vec<String> {
             faults.push(format!("{row}, {kind}: {fault}"));
         }
     }
-    for (remark, count) in odd(&remarks_of(all, Side::Xtcp), &remarks_of(all, Side::Linux)) {
-        faults.push(format!("{count} times of XTCP, and never of Linux: {remark}"));
-    }
     faults
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cases::{KINDS, SIMULATED};
+    use super::*;
+    use clap::Parser as _;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    #[test]
+    fn every_row_of_the_simulators_wires_is_in_its_table() {
+        for row in SIMULATED {
+            for kind in [Kind::Down(Control::NewReno), Kind::Down(Control::Cubic)] {
+                let kept = kept(row.name, kind).and_then(|cell| cell.parse::<f64>().ok());
+                assert!(kept.is_some_and(|rate| rate > 0.0 && rate < 20.0), "{row:?}");
+            }
+            assert_eq!(kept(row.name, KINDS[2]), None);
+        }
+    }
+
+    #[test]
+    fn a_table_goes_between_the_marks_that_are_there() {
+        let readme = include_str!("../../../README.md");
+        for (words, other) in [(&["x"][..], "simulated"), (&["x", "--simulated"], "matrix")] {
+            let options = Line::parse_from(words).options;
+            let written = put(&options, readme, "TABLE\n").expect("the marks are there");
+            let again = put(&options, &written, "TABLE\n").expect("the marks are still there");
+            assert_eq!(again, written);
+            assert!(written.contains("-->\nTABLE\n<!-- end of impairments"), "{other}");
+            assert!(written.contains(&format!("<!-- impairments: {other} -->")));
+            assert_eq!(put(&options, "no marks", "TABLE"), None);
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! What `tshark` says of the segments a server sent: checksums, retransmissions, its expert's
 //! remarks; and whether any lies outside the window its peer had offered.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::time::Duration;
 
@@ -20,16 +20,18 @@ pub(super) struct Verdict {
     pub(super) again: u64,
     /// Of these, after they had been acknowledged.
     pub(super) spurious: u64,
-    /// What must not be: malformed, a wrong checksum, outside the window.
+    /// What must not be: malformed, a wrong checksum, outside the window, a reset before the end.
     pub(super) faults: Vec<String>,
     /// The expert's remarks, numbers left out, and how often.
     pub(super) remarks: BTreeMap<String, u64>,
+    /// Those of them that are warnings or errors, and say more than what the wire did.
+    pub(super) warnings: BTreeSet<String>,
 }
 
 /// Most faults that are told.
 const FAULTS_MAX: usize = 5;
 
-const FIELDS: [&str; 15] = [
+const FIELDS: [&str; 16] = [
     "tcp.stream",
     "ip.src",
     "tcp.seq_raw",
@@ -44,6 +46,7 @@ const FIELDS: [&str; 15] = [
     "tcp.checksum.status",
     "ip.checksum.status",
     "_ws.expert.message",
+    "_ws.expert.severity",
     // Never empty: what ends in blanks may be cut.
     "frame.number",
 ];
@@ -93,7 +96,7 @@ fn count(lines: &[String], server: &str) -> Verdict {
     for line in lines {
         let fields: Vec<&str> = line.split('\t').collect();
         // Anything else is what tshark says beside its answers.
-        let Ok(fields) = <[&str; 15]>::try_from(fields) else { continue };
+        let Ok(fields) = <[&str; 16]>::try_from(fields) else { continue };
         let Some(segment) = Segment::read(&fields) else { continue };
         let window = windows.entry(segment.stream).or_default();
         if segment.from == server {
@@ -105,6 +108,9 @@ fn count(lines: &[String], server: &str) -> Verdict {
             window.offer(&segment);
         }
         window.finished[usize::from(segment.from == server)] |= segment.flags & FIN != 0;
+        if segment.flags & RST != 0 {
+            window.finished = [true; 2];
+        }
     }
     verdict
 }
@@ -124,6 +130,8 @@ struct Segment<'t> {
     spurious: bool,
     fault: Option<&'static str>,
     remarks: &'t str,
+    /// Of each remark.
+    severities: &'t str,
 }
 
 const FIN: u32 = 1;
@@ -135,9 +143,9 @@ const ACK: u32 = 16;
 const BAD: &str = "0";
 
 impl<'t> Segment<'t> {
-    fn read(fields: &[&'t str; 15]) -> Option<Self> {
+    fn read(fields: &[&'t str; 16]) -> Option<Self> {
         let [stream, from, seq, ack, window, shift, flags, len, rest @ ..] = *fields;
-        let [again, spurious, malformed, tcp_sum, ip_sum, remarks, number] = rest;
+        let [again, spurious, malformed, tcp_sum, ip_sum, remarks, severities, number] = rest;
         let faults = [
             (!malformed.is_empty(), "does not parse"),
             (tcp_sum == BAD, "has a wrong TCP checksum"),
@@ -157,6 +165,7 @@ impl<'t> Segment<'t> {
             spurious: !spurious.is_empty(),
             fault: faults.iter().find(|(is_so, _)| *is_so).map(|(_, fault)| *fault),
             remarks,
+            severities,
         })
     }
 }
@@ -202,16 +211,24 @@ impl Verdict {
                 fault = fault.or(Some("is outside the window its peer has offered"));
             }
         }
+        if segment.flags & RST != 0 && window.finished != [true; 2] {
+            fault = fault.or(Some("is a reset before both have ended"));
+        }
         if let Some(fault) = fault
             && self.faults.len() < FAULTS_MAX
         {
             self.faults.push(format!("frame {} {fault}", segment.number));
         }
-        for remark in segment.remarks.split('|').filter(|remark| !remark.is_empty()) {
-            let mut plain: String = remark.chars().filter(|c| !c.is_ascii_digit()).collect();
-            if segment.flags & RST != 0 {
-                let over = window.finished == [true; 2];
-                plain += if over { OVER } else { " (in a reset)" };
+        let severities = segment.severities.split('|').chain(std::iter::repeat(""));
+        for (remark, severity) in segment.remarks.split('|').zip(severities) {
+            if remark.is_empty() {
+                continue;
+            }
+            let plain: String = remark.chars().filter(|c| !c.is_ascii_digit()).collect();
+            // What is not known to be less counts as a warning.
+            let is_warning = severity.parse().unwrap_or(WARNING) >= WARNING;
+            if is_warning && !OF_THE_WIRE.iter().any(|one| plain.contains(one)) {
+                self.warnings.insert(plain.clone());
             }
             *self.remarks.entry(plain).or_default() += 1;
         }
@@ -224,36 +241,27 @@ fn is_after(a: u32, b: u32) -> bool {
     ahead != 0 && ahead < 1 << 31
 }
 
-/// Of a reset when both sides have ended: the wire brought once more, or late, what the closed
-/// connection no longer knows (RFC 9293 section 3.10.7.1).
-const OVER: &str = " (in a reset after both have ended)";
+/// tshark's number for a warning; errors are above it, notes and chat below.
+const WARNING: u32 = 0x60_0000;
 
-/// Remarks that only say which segments the wire had lost, or held back: one run has some, another
-/// run others.
-const OF_THE_WIRE: [&str; 10] = [
+/// Warnings that only say which segments the wire had lost, held back or brought twice, or that the
+/// other side is slow or resets: one run has some, another run others.
+const OF_THE_WIRE: [&str; 8] = [
     "suspected) retransmission",
-    "suspected) fast retransmission",
-    "suspected) spurious retransmission",
     "suspected) out-of-order",
-    "Duplicate ACK",
     "Previous segment(s) not captured",
+    "ACKed segment that wasn't captured",
     "TCP window specified by the receiver is now completely full",
-    // A client's single byte, or none, sent again; what is asked for and what opens a window.
-    "ACK to a TCP keep-alive segment",
-    "TCP window update",
-    OVER,
+    "D-SACK Sequence",
+    "TCP Zero Window segment",
+    // A reset before the end is a fault; after it, it answers what came late.
+    "Connection reset (RST)",
 ];
 
-/// Remarks on `ours` that are not made of `theirs`, and say more than what the wire did.
-pub(super) fn odd(
-    ours: &BTreeMap<String, u64>,
-    theirs: &BTreeMap<String, u64>,
-) -> Vec<(String, u64)> {
-    let of_the_wire = |remark: &str| OF_THE_WIRE.iter().any(|one| remark.contains(one));
-    ours.iter()
-        .filter(|(remark, _)| !theirs.contains_key(*remark) && !of_the_wire(remark))
-        .map(|(remark, count)| (remark.clone(), *count))
-        .collect()
+/// Whether a warning on our segments is ours and not chance's: every further run under the same
+/// impairment has it again, and of Linux's runs none.
+pub(super) fn is_ours(again: &[bool], of_linux: &[bool]) -> bool {
+    again.iter().all(|shown| *shown) && !of_linux.iter().any(|shown| *shown)
 }
 
 #[cfg(test)]
@@ -266,67 +274,78 @@ mod tests {
         format!("0\t{from}\t{}\t7", rest.replace(' ', "\t").replace('_', ""))
     }
 
-    /// seq ack window shift flags len again spurious malformed tcp ip remarks.
+    /// seq ack window shift flags len again spurious malformed tcp ip remarks severities.
     fn judged(lines: &[(&str, &str)]) -> Verdict {
         let lines: Vec<String> = lines.iter().map(|(from, rest)| line(from, rest)).collect();
         count(&lines, SERVER)
     }
 
     const OPENED: [(&str, &str); 2] = [
-        ("10.0.0.1", "4294967290 0 1000 3 0x0002 0 _ _ _ 1 1 _"),
-        ("10.0.0.1", "4294967291 100 500 _ 0x0010 0 _ _ _ 1 1 _"),
+        ("10.0.0.1", "4294967290 0 1000 3 0x0002 0 _ _ _ 1 1 _ _"),
+        ("10.0.0.1", "4294967291 100 500 _ 0x0010 0 _ _ _ 1 1 _ _"),
     ];
 
     #[test]
     fn windows_are_scaled_and_followed() {
         let mut lines = OPENED.to_vec();
-        lines.push((SERVER, "3100 1 9 _ 0x0010 1000 _ _ _ 1 1 _"));
+        lines.push((SERVER, "3100 1 9 _ 0x0010 1000 _ _ _ 1 1 _ _"));
         assert_eq!(judged(&lines).faults, [""; 0]);
-        lines.push((SERVER, "3101 1 9 _ 0x0010 1000 _ _ _ 1 1 _"));
+        lines.push((SERVER, "3101 1 9 _ 0x0010 1000 _ _ _ 1 1 _ _"));
         let fault = ["frame 7 is outside the window its peer has offered"];
         assert_eq!(judged(&lines).faults, fault);
         // A window that shrinks takes nothing back, and one that moves allows more.
-        let later = ("10.0.0.1", "4294967291 200 500 _ 0x0010 0 _ _ _ 1 1 _");
-        let shrunk = ("10.0.0.1", "4294967291 300 1 _ 0x0010 0 _ _ _ 1 1 _");
+        let later = ("10.0.0.1", "4294967291 200 500 _ 0x0010 0 _ _ _ 1 1 _ _");
+        let shrunk = ("10.0.0.1", "4294967291 300 1 _ 0x0010 0 _ _ _ 1 1 _ _");
         lines.splice(2..2, [later, shrunk]);
         assert_eq!(judged(&lines).faults, [""; 0]);
-        lines.push((SERVER, "4200 1 9 _ 0x0010 1 _ _ _ 1 1 _"));
+        lines.push((SERVER, "4200 1 9 _ 0x0010 1 _ _ _ 1 1 _ _"));
         assert_eq!(judged(&lines).faults, [""; 0], "a probe");
     }
 
     /// What is late comes to nobody; a reset before the end is a fault of ours.
     #[test]
-    fn a_reset_is_odd_unless_both_have_ended() {
+    fn a_reset_is_a_fault_unless_both_have_ended() {
         let mut lines = OPENED.to_vec();
-        let reset = (SERVER, "100 0 0 _ 0x0004 0 _ _ _ 1 1 reset");
-        lines.push((SERVER, "100 1 9 _ 0x0011 0 _ _ _ 1 1 _"));
+        let reset = (SERVER, "100 0 0 _ 0x0004 0 _ _ _ 1 1 reset 6291456");
+        lines.push((SERVER, "100 1 9 _ 0x0011 0 _ _ _ 1 1 _ _"));
         lines.push(reset);
-        let of_none = BTreeMap::new();
-        assert_eq!(odd(&judged(&lines).remarks, &of_none).len(), 1);
-        lines.insert(3, ("10.0.0.1", "4294967291 101 500 _ 0x0011 0 _ _ _ 1 1 _"));
-        assert_eq!(odd(&judged(&lines).remarks, &of_none), []);
+        assert_eq!(judged(&lines).faults, ["frame 7 is a reset before both have ended"]);
+        lines.insert(3, ("10.0.0.1", "4294967291 101 500 _ 0x0011 0 _ _ _ 1 1 _ _"));
+        assert_eq!(judged(&lines).faults, [""; 0]);
     }
 
     #[test]
     fn what_is_wrong_is_said_of_the_server_only() {
         let mut lines = OPENED.to_vec();
-        lines.push(("10.0.0.1", "1 1 1 _ 0x0010 0 _ _ _ 0 0 _"));
+        lines.push(("10.0.0.1", "1 1 1 _ 0x0010 0 _ _ _ 0 0 _ _"));
         assert_eq!(judged(&lines).faults, [""; 0]);
-        lines.push((SERVER, "100 1 9 _ 0x0010 10 _ _ _ 0 1 _"));
-        lines.push((SERVER, "100 1 9 _ 0x0010 10 _ _ _ 1 0 _"));
-        lines.push((SERVER, "100 1 9 _ 0x0010 10 1 1 Malformed 1 1 _"));
+        lines.push((SERVER, "100 1 9 _ 0x0010 10 _ _ _ 0 1 _ _"));
+        lines.push((SERVER, "100 1 9 _ 0x0010 10 _ _ _ 1 0 _ _"));
+        lines.push((SERVER, "100 1 9 _ 0x0010 10 1 1 Malformed 1 1 _ _"));
         let verdict = judged(&lines);
         let faults = ["has a wrong TCP checksum", "has a wrong IPv4 checksum", "does not parse"];
         assert_eq!(verdict.faults, faults.map(|fault| format!("frame 7 {fault}")));
         assert_eq!((verdict.texts, verdict.again, verdict.spurious), (3, 1, 1));
     }
 
+    /// Notes say what is, warnings what should not be; of those, some are the wire's.
     #[test]
-    fn odd_is_what_the_other_side_does_not_show() {
-        let remarks = |all: &[&str]| all.iter().map(|one| ((*one).to_owned(), 2)).collect();
-        let ours = remarks(&["Duplicate ACK (#)", "Illegal", "Connection finish (FIN)"]);
-        let theirs = remarks(&["Connection finish (FIN)"]);
-        assert_eq!(odd(&ours, &theirs), [("Illegal".to_owned(), 2)]);
-        assert!(odd(&ours, &remarks(&["Illegal", "Connection finish (FIN)"])).is_empty());
+    fn warnings_are_kept_that_are_not_of_the_wire() {
+        let remarks = "Duplicate|D-SACK:Sequence|Window:1:too:small|Odd";
+        let severities = "4194304|6291456|6291456|8388608";
+        let texts = format!("100 1 9 _ 0x0010 10 _ _ _ 1 1 {remarks} {severities}");
+        let mut lines: Vec<String> = OPENED.iter().map(|(from, rest)| line(from, rest)).collect();
+        lines.push(line(SERVER, &texts).replace(':', " "));
+        let verdict = count(&lines, SERVER);
+        assert_eq!(verdict.remarks.len(), 4);
+        let warnings: Vec<&str> = verdict.warnings.iter().map(String::as_str).collect();
+        assert_eq!(warnings, ["Odd", "Window  too small"]);
+    }
+
+    #[test]
+    fn a_warning_is_ours_when_it_always_is_and_never_of_linux() {
+        assert!(is_ours(&[true, true], &[false; 4]));
+        assert!(!is_ours(&[true, false], &[false; 4]), "chance");
+        assert!(!is_ours(&[true, true], &[false, false, true, false]), "Linux has it, too");
     }
 }
