@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use xtcp_stack::{GroupConfig, Stop};
+use xtcp_stack::{Event, GroupConfig, Stop};
 
 use super::{NOTHING, PORT, client, ordinary, xtcp};
-use crate::sim::peer::{ack, data, fin, rst, syn};
-use crate::sim::{config, xtcp_group};
+use crate::sim::peer::{ack, data, fin, rst, syn, syn_with_sack};
+use crate::sim::rng::{Rng, pattern};
+use crate::sim::{QUEUE, config, for_each_seed, xtcp_group};
 
 /// Bad input 53 and 54, RFC 5961 section 4.
 #[test]
@@ -151,5 +152,51 @@ fn no_reset_is_answered() {
                 assert_eq!(peer.give(rst(seq).acking(1)), NOTHING, "step {step}");
             }
         }
+    });
+}
+
+/// What comes as if it were after a FIN is held by nobody once the FIN is reached.
+#[test]
+fn text_after_a_fin_is_not_held() {
+    ordinary(|peer| {
+        peer.open_with(syn_with_sack());
+        peer.give(data(12, 1, b"after the end"));
+        peer.give(fin(11, 1));
+        peer.give(data(1, 1, b"0123456789"));
+        assert_eq!(peer.events(), ["data 0+10 0123456789", "finished 10"]);
+        peer.host.stack.audit().expect("nothing lies beyond the FIN");
+        peer.commit(10);
+        assert_eq!(peer.host.stack.usage().chunks, 0);
+    });
+}
+
+/// Pieces of any length in any order, over each other and again: every byte once, every record where
+/// it belongs, at every step.
+#[test]
+fn pieces_in_any_order_make_the_stream() {
+    for_each_seed(100, |seed| {
+        ordinary(|peer| {
+            peer.open_with(syn_with_sack());
+            let mut rng = Rng::new(seed);
+            let text: Vec<u8> = (0..2000).map(|at| pattern(seed, at)).collect();
+            let mut stream: Vec<u8> = Vec::new();
+            while stream.len() < text.len() {
+                let from = usize::try_from(rng.below(2000)).expect("small");
+                let longest = if rng.chance(100_000) { 1400 } else { 30 };
+                let len = usize::try_from(1 + rng.below(longest)).expect("small");
+                // Now and then the first hole, so that it comes to an end.
+                let from = if rng.chance(20_000) { stream.len() } else { from };
+                let to = (from + len).min(text.len());
+                let seq = i64::try_from(from).expect("small") + 1;
+                peer.give(data(seq, 1, &text[from..to]));
+                peer.host.stack.audit().expect("every record is where it belongs");
+                while let Some(event) = peer.host.stack.poll_event(QUEUE) {
+                    if let Event::Data { at, len, .. } = event {
+                        stream.extend(peer.host.stack.received(peer.host.pool, at, len));
+                    }
+                }
+            }
+            assert_eq!(stream, text);
+        });
     });
 }
