@@ -122,10 +122,8 @@ fn serve(server: &mut Server, frames: &[RxFrame<'_>], now: Instant, out: &mut Fr
         if let Event::Data { group, connection, at, len, offset } = event {
             let copy = &mut copy[..usize::from(len)];
             copy.copy_from_slice(stack.received(*pool, at, len));
-            stack
-                .commit(group, connection, offset + u64::from(len), false, now)
-                .expect("it was given");
-            stack.send(group, connection, &*copy, now).expect("there is room");
+            let up_to = offset + u64::from(len);
+            stack.answer(group, connection, up_to, &*copy, now).expect("there is room");
         }
     }
     stack.on_timeout(now);

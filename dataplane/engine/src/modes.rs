@@ -127,8 +127,6 @@ impl Builtin {
             }
         }
         let (answered, refused) = self.answer(group, connection, (at, len, offset), stack, now);
-        // A stale handle only says that the connection has gone meanwhile.
-        let _ = stack.commit(group, connection, answered, false, now);
         match refused {
             None => {
                 if let Some(place) = place {
@@ -148,8 +146,8 @@ impl Builtin {
         }
     }
 
-    /// Sends what the bytes deserve. Says up to where the stream is then answered, and why no
-    /// further.
+    /// Sends what the bytes deserve, and commits what is answered. Says up to where that is, and why
+    /// no further.
     fn answer(
         &mut self,
         group: Gd,
@@ -163,7 +161,7 @@ impl Builtin {
             Behaviour::Echo => {
                 let copy = &mut self.copy[..usize::from(len)];
                 copy.copy_from_slice(stack.received(self.pool, at, len));
-                match stack.send(group, connection, &*copy, now) {
+                match stack.answer(group, connection, given_up_to, &*copy, now) {
                     Ok(()) => (given_up_to, None),
                     Err(misuse) => (offset, Some(misuse)),
                 }
@@ -172,7 +170,8 @@ impl Builtin {
                 let request = u64::from(request);
                 let pattern = Pattern { bytes: answer as usize };
                 for number in offset / request..given_up_to / request {
-                    if let Err(misuse) = stack.send(group, connection, &pattern, now) {
+                    let up_to = (number + 1) * request;
+                    if let Err(misuse) = stack.answer(group, connection, up_to, &pattern, now) {
                         return (number * request, Some(misuse));
                     }
                 }

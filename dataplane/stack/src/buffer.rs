@@ -20,6 +20,9 @@ use crate::table::slots::NONE;
 pub const PAGE: usize = 2048;
 /// Bytes of the smallest block, and the unit of a block's address.
 const UNIT: usize = 128;
+/// Units of a page, one bit each.
+const UNITS: u32 = (PAGE / UNIT) as u32;
+const _: () = assert!(UNITS == u16::BITS);
 /// Block sizes: 128, 256, 512, 1024, 2048.
 const CLASSES: usize = 5;
 /// Not cut into blocks.
@@ -55,7 +58,7 @@ impl Block {
     }
 
     const fn page(self) -> u32 {
-        self.0 / (PAGE / UNIT) as u32
+        self.0 / UNITS
     }
 }
 
@@ -111,6 +114,7 @@ impl<'m, const OWNERS: usize> Buffer<'m, OWNERS> {
     }
 
     /// See [`Quota::has_plenty`].
+    #[inline]
     pub(crate) fn has_plenty(&self, owner: usize) -> bool {
         self.quota.has_plenty(slot(owner, OWNERS))
     }
@@ -136,6 +140,7 @@ impl<'m, const OWNERS: usize> Buffer<'m, OWNERS> {
     }
 
     /// How many blocks an owner has.
+    #[inline]
     pub(crate) fn blocks(&self, owner: usize) -> u32 {
         self.holdings[slot(owner, OWNERS)].blocks
     }
@@ -162,44 +167,52 @@ impl<'m, const OWNERS: usize> Buffer<'m, OWNERS> {
 
     /// A block of an owner's for `len` bytes, 1 to [`PAGE`], or `None` when the buffer or his share
     /// is full.
+    #[inline]
     pub(crate) fn take(&mut self, owner: usize, len: usize) -> Option<Block> {
         let owner = slot(owner, OWNERS);
         let class = class_for(len);
         let mut index = self.holdings[owner].partial[usize::from(class)];
         if index == NONE {
-            index = self.take_page(owner)?;
-            let owner = u8::try_from(owner).unwrap_or(u8::MAX);
-            *self.page(index) = Page { used: 0, class, owner, next: NONE, prev: NONE, reserved: 0 };
-            self.link(index);
+            index = self.cut_page(owner, class)?;
         }
         let page = self.page(index);
         let place = page.used.trailing_ones();
         page.used |= 1 << place;
-        if page.used.count_ones() == blocks_of(class) {
+        if page.used == FULL[usize::from(class)] {
             self.unlink(index);
         }
         let holding = &mut self.holdings[owner];
         holding.blocks += 1;
         holding.bytes += size_of_class(class);
         holding.payload += len;
-        let units_per_page = (PAGE / UNIT) as u32;
-        Some(Block(index * units_per_page + place * (size_of_class(class) / UNIT) as u32))
+        Some(Block(index * UNITS + (place << class)))
+    }
+
+    /// A page cut into blocks of a class.
+    fn cut_page(&mut self, owner: usize, class: u8) -> Option<u32> {
+        let index = self.take_page(owner)?;
+        let owner = u8::try_from(owner).unwrap_or(u8::MAX);
+        *self.page(index) = Page { used: 0, class, owner, next: NONE, prev: NONE, reserved: 0 };
+        self.link(index);
+        Some(index)
     }
 
     /// So many bytes more are put into a block that has room for them.
+    #[inline]
     pub(crate) fn extend(&mut self, block: Block, more: usize) {
         let owner = self.page_of(block).owner;
         self.holdings[usize::from(owner)].payload += more;
     }
 
     /// Gives back a block with so many bytes of payload in it.
+    #[inline]
     pub(crate) fn give_back(&mut self, block: Block, payload: usize) {
         let index = block.page();
         let page = self.page(index);
         let (class, owner) = (page.class, usize::from(page.owner));
-        let place = block.at() % PAGE / size_of_class(class);
+        let place = (block.0 % UNITS) >> class;
         debug_assert!(page.used >> place & 1 == 1, "a block is given back that is not in use");
-        let was_full = page.used.count_ones() == blocks_of(class);
+        let was_full = page.used == FULL[usize::from(class)];
         page.used &= !(1 << place);
         let now_empty = page.used == 0;
         let holding = &mut self.holdings[owner];
@@ -218,14 +231,17 @@ impl<'m, const OWNERS: usize> Buffer<'m, OWNERS> {
     }
 
     /// Bytes of the block.
+    #[inline]
     pub(crate) fn size(&mut self, block: Block) -> usize {
         size_of_class(self.page_of(block).class)
     }
 
+    #[inline]
     pub(crate) fn bytes(&self, block: Block, range: core::ops::Range<usize>) -> &[u8] {
         &self.memory[block.at() + range.start..block.at() + range.end]
     }
 
+    #[inline]
     pub(crate) fn bytes_mut(&mut self, block: Block, at: usize, len: usize) -> &mut [u8] {
         let start = block.at() + at;
         &mut self.memory[start..start + len]
@@ -292,6 +308,7 @@ impl<'m, const OWNERS: usize> Buffer<'m, OWNERS> {
         self.page(block.page())
     }
 
+    #[inline]
     fn page(&mut self, index: u32) -> &mut Page {
         let at = index as usize * size_of::<Page>();
         let bytes = &mut self.memory[at..at + size_of::<Page>()];
@@ -317,9 +334,8 @@ const fn size_of_class(class: u8) -> usize {
     UNIT << class
 }
 
-const fn blocks_of(class: u8) -> u32 {
-    (PAGE / UNIT) as u32 >> class
-}
+/// By class, one bit per block of a page whose blocks are all in use.
+const FULL: [u16; CLASSES] = [0xffff, 0xff, 0xf, 3, 1];
 
 #[cfg(test)]
 mod tests {

@@ -166,11 +166,30 @@ impl<'m> Stack<'m> {
         now: Instant,
     ) -> Result<(), Misuse> {
         let index = self.commanded(group, connection, now)?;
-        if !self.may_unfold_for_text(index) {
-            self.counters.stop(Stop::ActiveFull);
-            return Err(Misuse::TableFull);
-        }
-        self.command_index(index, |tcb| tcb.send(payload))
+        let active = self.unfold_for_text(index);
+        self.command_active(index, active, |tcb| tcb.send(payload))
+    }
+
+    /// [`Self::send`], and then [`Self::commit`] without `again`: what a server does with a request.
+    /// Both, or nothing and the reason.
+    ///
+    /// # Errors
+    /// As those of the two.
+    pub fn answer(
+        &mut self,
+        group: Gd,
+        connection: Cd,
+        up_to: u64,
+        payload: &(impl Payload + ?Sized),
+        now: Instant,
+    ) -> Result<(), Misuse> {
+        let index = self.commanded(group, connection, now)?;
+        let active = self.unfold_for_text(index);
+        self.command_active(index, active, |tcb| {
+            tcb.check_commit(up_to)?;
+            tcb.send(payload)?;
+            tcb.commit(up_to, false)
+        })
     }
 
     /// Everything queued is still sent, then FIN.
@@ -254,7 +273,8 @@ impl<'m> Stack<'m> {
         f: impl FnOnce(&mut Tcb<'_, 'm>) -> Result<(), Misuse>,
     ) -> Result<(), Misuse> {
         let index = self.commanded(group, connection, now)?;
-        self.command_index(index, f)
+        let active = self.unfold(index);
+        self.command_active(index, active, f)
     }
 
     /// The connection a command is for, if it is of that group.
@@ -269,14 +289,16 @@ impl<'m> Stack<'m> {
         Ok(index)
     }
 
+    /// Runs a command, if the connection could be unfolded for it.
     #[inline]
-    fn command_index(
+    fn command_active(
         &mut self,
         index: u32,
+        active: Result<u32, Stop>,
         f: impl FnOnce(&mut Tcb<'_, 'm>) -> Result<(), Misuse>,
     ) -> Result<(), Misuse> {
-        match self.with_connection(index, f) {
-            Ok(result) => result,
+        match active {
+            Ok(active) => self.with_active(index, active, f),
             Err(stop) => {
                 self.counters.stop(stop);
                 Err(Misuse::TableFull)

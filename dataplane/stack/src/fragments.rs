@@ -1,6 +1,7 @@
 //! Segments that come in pieces: put together, then taken as if they had come whole.
 
 use crate::counters::{Outcome, Stop};
+use crate::frames_in::Carried;
 use crate::net::MacClass;
 use crate::net::reassembly::{Part, Whole};
 use crate::stack::Stack;
@@ -56,8 +57,10 @@ impl Stack<'_> {
         }
         let ends = (part.src, part.dst);
         // A device sees the parts and knows nothing of the whole's checksum.
-        let arrival = self.segment((from, MacClass::Ours), ends, bytes, Checksum::Unknown)?;
-        let arrival = arrival.marked(whole.ecn);
-        self.on_arrival(&arrival, out)
+        let (from, checksum) = ((from, MacClass::Ours), Checksum::Unknown);
+        let carried = Carried { from, ends, ecn: whole.ecn, bytes, checksum };
+        let mut arrival = None;
+        self.arrive(&carried, &mut arrival)?;
+        arrival.map_or(Ok(()), |arrival| self.on_arrival(&arrival, out))
     }
 }

@@ -41,11 +41,18 @@ pub(crate) struct Arrival<'f> {
     candidate: u32,
 }
 
-impl Arrival<'_> {
-    /// With the ECN bits of its packet.
-    pub(crate) const fn marked(self, ecn: u8) -> Self {
-        Self { congested: ecn == CONGESTION_EXPERIENCED, ..self }
-    }
+/// A TCP segment as the packet around it tells of it.
+pub(crate) struct Carried<'f> {
+    /// Who sent the frame, and whom it was for.
+    pub(crate) from: (MacAddr, MacClass),
+    /// Both ends of the packet, the sender's first.
+    pub(crate) ends: (IpAddr, IpAddr),
+    /// Its ECN bits.
+    pub(crate) ecn: u8,
+    /// The whole segment.
+    pub(crate) bytes: &'f [u8],
+    /// What the device says of its checksum.
+    pub(crate) checksum: Checksum,
 }
 
 /// RFC 3168 section 5.
@@ -86,11 +93,10 @@ impl Stack<'_> {
         for batch in frames.chunks(BATCH) {
             let mut arrivals = [const { None }; BATCH];
             for (frame, arrival) in batch.iter().zip(&mut arrivals) {
-                match self.classify(frame, out) {
-                    Ok(segment) => *arrival = segment,
-                    Err(stop) => self.counters.stop(stop),
-                }
+                let outcome = self.classify(frame, arrival, out);
+                self.counters.outcome(outcome);
             }
+            let arrivals = &mut arrivals[..batch.len()];
             for arrival in arrivals.iter_mut().flatten() {
                 arrival.candidate = self.flows.candidate(arrival.hash).unwrap_or(NONE);
                 xtcp_cpu::prefetch_write(&self.connections[arrival.candidate as usize]);
@@ -116,13 +122,14 @@ impl Stack<'_> {
         }
     }
 
-    /// What a frame is. All but TCP is dealt with here.
+    /// What a frame is. All but TCP is dealt with here; a segment arrives in `arrival`.
     #[inline]
     fn classify<'f>(
         &mut self,
         frame: &RxFrame<'f>,
+        arrival: &mut Option<Arrival<'f>>,
         out: &mut impl Transmit,
-    ) -> Result<Option<Arrival<'f>>, Stop> {
+    ) -> Outcome {
         self.counters.count(Count::FramesIn);
         self.counters.add(Count::BytesIn, frame.bytes.len() as u64);
         let ethernet = Frame::parse(frame.bytes)?;
@@ -134,12 +141,11 @@ impl Stack<'_> {
             return Err(Stop::FrameVlan);
         }
         match ethernet.ethertype {
-            EtherType::IPV4 => self.classify_ipv4(&ethernet, class, frame.checksum, out),
-            EtherType::IPV6 => self.classify_ipv6(&ethernet, class, frame.checksum, out),
+            EtherType::IPV4 => self.classify_ipv4(&ethernet, class, frame.checksum, arrival, out),
+            EtherType::IPV6 => self.classify_ipv6(&ethernet, class, frame.checksum, arrival, out),
             EtherType::ARP => {
                 let counters = &mut self.counters;
-                self.interface.on_arp(ethernet.payload, out, counters, self.now)?;
-                Ok(None)
+                self.interface.on_arp(ethernet.payload, out, counters, self.now)
             }
             _ => Err(Stop::FrameEtherType),
         }
@@ -151,8 +157,9 @@ impl Stack<'_> {
         frame: &Frame<'f>,
         class: MacClass,
         checksum: Checksum,
+        arrival: &mut Option<Arrival<'f>>,
         out: &mut impl Transmit,
-    ) -> Result<Option<Arrival<'f>>, Stop> {
+    ) -> Outcome {
         let packet = ipv4::Packet::parse(frame.payload)?;
         if packet.source_routed {
             return Err(Stop::Ipv4SourceRoute);
@@ -172,21 +179,21 @@ impl Stack<'_> {
                 ecn: packet.ecn,
                 bytes: packet.payload,
             };
-            return self.on_fragment(&part, (frame.src, class), out).map(|()| None);
+            return self.on_fragment(&part, (frame.src, class), out);
         }
         match packet.protocol {
             tcp::PROTOCOL => {
-                let from = (frame.src, class);
-                let arrival = self.segment(from, (src, dst), packet.payload, checksum)?;
-                Ok(Some(arrival.marked(packet.ecn)))
+                let (from, ends, ecn) = ((frame.src, class), (src, dst), packet.ecn);
+                let carried = Carried { from, ends, ecn, bytes: packet.payload, checksum };
+                self.arrive(&carried, arrival)
             }
             // RFC 1122 section 3.2.2: nothing sent to a group's station is about one of us.
             icmpv4::PROTOCOL if class != MacClass::Ours => Err(Stop::IpGroup),
             icmpv4::PROTOCOL => {
                 let counters = &mut self.counters;
                 match self.interface.on_icmpv4(&packet, frame.src, out, counters)? {
-                    Some(error) => self.on_icmp_error(&error).map(|()| None),
-                    None => Ok(None),
+                    Some(error) => self.on_icmp_error(&error),
+                    None => Ok(()),
                 }
             }
             _ => Err(Stop::IpProtocol),
@@ -198,8 +205,9 @@ impl Stack<'_> {
         frame: &Frame<'f>,
         class: MacClass,
         checksum: Checksum,
+        arrival: &mut Option<Arrival<'f>>,
         out: &mut impl Transmit,
-    ) -> Result<Option<Arrival<'f>>, Stop> {
+    ) -> Outcome {
         let packet = ipv6::Packet::parse(frame.payload)?;
         let (src, dst) = (IpAddr::V6(packet.src), IpAddr::V6(packet.dst));
         if let Fragment::Part { identification, offset, more } = packet.fragment {
@@ -209,13 +217,13 @@ impl Stack<'_> {
             }
             let (protocol, ecn, bytes) = (packet.protocol, packet.ecn, packet.payload);
             let part = Part { src, dst, identification, protocol, offset, more, ecn, bytes };
-            return self.on_fragment(&part, (frame.src, class), out).map(|()| None);
+            return self.on_fragment(&part, (frame.src, class), out);
         }
         match packet.protocol {
             tcp::PROTOCOL => {
-                let from = (frame.src, class);
-                let arrival = self.segment(from, (src, dst), packet.payload, checksum)?;
-                Ok(Some(arrival.marked(packet.ecn)))
+                let (from, ends, ecn) = ((frame.src, class), (src, dst), packet.ecn);
+                let carried = Carried { from, ends, ecn, bytes: packet.payload, checksum };
+                self.arrive(&carried, arrival)
             }
             icmpv6::PROTOCOL if class != MacClass::Ours && !packet.dst.is_multicast() => {
                 Err(Stop::IpGroup)
@@ -223,23 +231,22 @@ impl Stack<'_> {
             icmpv6::PROTOCOL => {
                 let counters = &mut self.counters;
                 match self.interface.on_icmpv6(&packet, frame.src, out, counters, self.now)? {
-                    Some(error) => self.on_icmp_error(&error).map(|()| None),
-                    None => Ok(None),
+                    Some(error) => self.on_icmp_error(&error),
+                    None => Ok(()),
                 }
             }
             _ => Err(Stop::IpProtocol),
         }
     }
 
-    /// A TCP segment for us, from an address a host can have, with a good checksum.
-    #[inline]
-    pub(crate) fn segment<'f>(
+    /// A TCP segment for us, from an address a host can have, with a good checksum: it arrives.
+    #[inline(always)]
+    pub(crate) fn arrive<'f>(
         &mut self,
-        (from, class): (MacAddr, MacClass),
-        (src, dst): (IpAddr, IpAddr),
-        bytes: &'f [u8],
-        checksum: Checksum,
-    ) -> Result<Arrival<'f>, Stop> {
+        carried: &Carried<'f>,
+        place: &mut Option<Arrival<'f>>,
+    ) -> Outcome {
+        let &Carried { from: (from, class), ends: (remote, dst), ecn, bytes, checksum } = carried;
         if class != MacClass::Ours {
             // RFC 1122 section 3.3.6: a broadcast frame carries no TCP.
             return Err(Stop::IpGroup);
@@ -249,19 +256,40 @@ impl Stack<'_> {
             return Err(Stop::FrameSource);
         }
         let local = self.interface.local(dst).ok_or(Stop::IpForeign)?;
-        if !self.interface.is_valid_source(src) {
+        if !self.interface.is_valid_source(remote) {
             return Err(Stop::IpSource);
         }
-        let segment = Segment::parse(bytes)?;
-        let pseudo = PseudoHeader::new(src, dst, tcp::PROTOCOL);
-        if checksum != Checksum::Good && !segment.checksum_ok(pseudo) {
+        let congested = ecn == CONGESTION_EXPERIENCED;
+        let (segment, hash, candidate) = (Segment::NOTHING, 0, NONE);
+        let arrival =
+            place.insert(Arrival { segment, remote, local, from, congested, hash, candidate });
+        let outcome = self.read_segment(arrival, dst, bytes, checksum);
+        if outcome.is_err() {
+            *place = None;
+        }
+        outcome
+    }
+
+    #[inline(always)]
+    fn read_segment<'f>(
+        &mut self,
+        arrival: &mut Arrival<'f>,
+        dst: IpAddr,
+        bytes: &'f [u8],
+        checksum: Checksum,
+    ) -> Outcome {
+        arrival.segment.read(bytes)?;
+        let Segment { src_port, dst_port, .. } = arrival.segment;
+        let ports = u32::from(src_port) << 16 | u32::from(dst_port);
+        arrival.hash = self.secret.flow_hash(arrival.remote, ports, arrival.local);
+        // Its bucket is fetched while the sum is made.
+        self.flows.prefetch(arrival.hash);
+        let pseudo = PseudoHeader::new(arrival.remote, dst, tcp::PROTOCOL);
+        if checksum != Checksum::Good && !tcp::checksum_ok(bytes, pseudo) {
             return Err(Stop::TcpChecksum);
         }
         self.counters.count(Count::SegmentsIn);
-        let ports = u32::from(segment.src_port) << 16 | u32::from(segment.dst_port);
-        let hash = self.secret.flow_hash(src, ports, local);
-        self.flows.prefetch(hash);
-        Ok(Arrival { segment, remote: src, local, from, congested: false, hash, candidate: NONE })
+        Ok(())
     }
 
     /// SEGMENT ARRIVES: whose is it?
@@ -281,12 +309,15 @@ impl Stack<'_> {
             return self.on_segment_in_time_wait(index, arrival, out);
         }
         let segment = &arrival.segment;
-        if !segment.payload.is_empty() && !self.may_unfold_for_text(index) {
-            // Its ACK field says nothing: whoever is folded has nothing unacknowledged.
-            return Err(Stop::ActiveFull);
-        }
-        let outcome =
-            self.with_connection(index, |tcb| tcb.on_segment(segment, arrival.congested))?;
+        let active = if segment.payload.is_empty() {
+            self.unfold(index)?
+        } else {
+            // Its ACK field says nothing if there is no room: whoever is folded has nothing
+            // unacknowledged.
+            self.unfold_for_text(index)?
+        };
+        let congested = arrival.congested;
+        let outcome = self.with_active(index, active, |tcb| tcb.on_segment(segment, congested));
         if outcome == Err(Stop::AckNotOfSyn) {
             self.send_reset(arrival, out);
         }

@@ -3,10 +3,9 @@
 use core::net::IpAddr;
 
 use crate::counters::{Count, Stop};
-use crate::net::Resolved;
-use crate::stack::Stack;
-use crate::tcp::Plan;
-use crate::tcp::record::Connection;
+use crate::net::{Interface, Resolved};
+use crate::stack::{AddressV6, Stack, remote_in};
+use crate::tcp::{Plan, Tcb};
 use crate::time::Instant;
 use crate::wire::checksum::PseudoHeader;
 use crate::wire::ethernet::{self, EtherType, MacAddr};
@@ -50,6 +49,14 @@ impl Path {
     }
 }
 
+/// What the segments of one connection leave by.
+pub(crate) struct Egress<'t, 'm> {
+    pub(crate) interface: &'t mut Interface<'m>,
+    pub(crate) addresses_v6: &'t [AddressV6],
+    /// Where a frame is written that must wait for its neighbour.
+    pub(crate) scratch: &'t mut [u8],
+}
+
 impl Stack<'_> {
     /// Sends what connections have to send, each its turn, until all have had one or there is no
     /// room for more frames.
@@ -69,93 +76,24 @@ impl Stack<'_> {
 
     /// Sends what a connection has to send, as far as its turn and the room for frames go, and does
     /// what its records ask for then.
+    #[inline]
     fn send_turn(&mut self, index: u32, active: u32, out: &mut impl Transmit) -> Emitted {
-        let mut emitted = Emitted::Yes;
-        let mut next = self.tcb(index, active).plan();
+        let (mut tcb, mut egress) = self.tcb_and_egress(index, active);
         for _ in 0..TURN {
-            let Some(plan) = next else { break };
-            emitted = self.emit(index, active, &plan, out);
-            if emitted == Emitted::NoRoom {
-                self.counters.stop(Stop::TransmitFull);
-                break;
-            }
-            let mut tcb = self.tcb(index, active);
-            tcb.on_sent(&plan);
-            next = tcb.plan();
-            if next.is_none() {
+            let Some(plan) = tcb.plan() else {
                 let outlook = tcb.outlook_when_sent();
                 self.settle_as(index, active, &outlook);
-                return emitted;
+                return Emitted::Yes;
+            };
+            if egress.emit(&mut tcb, &plan, out) == Emitted::NoRoom {
+                tcb.counters.stop(Stop::TransmitFull);
+                self.settle(index);
+                return Emitted::NoRoom;
             }
+            tcb.on_sent(&plan);
         }
         self.settle(index);
-        emitted
-    }
-
-    fn emit(&mut self, index: u32, active: u32, plan: &Plan, out: &mut impl Transmit) -> Emitted {
-        let rec = self.connections[index as usize];
-        let dst = self.remote_of(&rec);
-        let resolved = self.interface.resolve(dst, out, &mut self.counters, self.now);
-        let group = &self.groups[usize::from(rec.group)];
-        let mut path = Path {
-            src_mac: self.interface.mac(),
-            vlan: self.interface.vlan(),
-            dst_mac: MacAddr::BROADCAST,
-            src: self.local_address(rec.local),
-            dst,
-            dscp: group.dscp(),
-            ecn: plan.ecn,
-            hop_limit: group.hop_limit,
-        };
-        let sack = if plan.sacks {
-            self.tcb(index, active).sack_blocks(plan.ack)
-        } else {
-            tcp::SackBlocks::NONE
-        };
-        let header = header_of(&rec, plan, sack);
-        let len = frame_len(&path, &header, usize::from(plan.len));
-        match resolved {
-            Resolved::Mac(mac) => {
-                path.dst_mac = mac;
-                let Some((frame, completion)) = out.segment(len, path.below()) else {
-                    return Emitted::NoRoom;
-                };
-                self.write(frame, &path, &header, completion, |text, stack| {
-                    stack.tcb(index, active).copy_text(plan, text);
-                });
-                self.counters.count(Count::FramesOut);
-                self.counters.add(Count::BytesOut, len as u64);
-            }
-            Resolved::Pending => self.park(index, active, plan, &path, &header, len),
-            // Counted where it was found.
-            Resolved::NoRoute => {}
-        }
-        if plan.flags.contains(Flags::RST) {
-            self.counters.count(Count::ResetsOut);
-        }
         Emitted::Yes
-    }
-
-    /// The frame is written all the same, whole, and waits for its neighbour.
-    fn park(
-        &mut self,
-        index: u32,
-        active: u32,
-        plan: &Plan,
-        path: &Path,
-        header: &tcp::Header,
-        len: usize,
-    ) {
-        let scratch = core::mem::take(&mut self.scratch);
-        if let Some(frame) = scratch.get_mut(..len) {
-            self.write(frame, path, header, Completion::Here, |text, stack| {
-                stack.tcb(index, active).copy_text(plan, text);
-            });
-            if let Some(place) = self.interface.park(path.dst, len, &mut self.counters) {
-                place.copy_from_slice(frame);
-            }
-        }
-        self.scratch = scratch;
     }
 
     /// A segment that belongs to no connection's queue, straight back where it came from.
@@ -175,35 +113,93 @@ impl Stack<'_> {
             self.counters.stop(Stop::TransmitFull);
             return;
         };
-        self.write(frame, &path, header, completion, |_, _| {});
+        write(frame, &path, header, completion, |_| {});
         self.counters.count(Count::FramesOut);
         self.counters.count(Count::SegmentsOut);
         self.counters.add(Count::BytesOut, len as u64);
     }
+}
 
-    /// Ethernet, IP and TCP header, the text, and the checksum over it, or the device's part of it.
-    fn write(
-        &mut self,
-        frame: &mut [u8],
-        path: &Path,
-        header: &tcp::Header,
-        completion: Completion,
-        text: impl FnOnce(&mut [u8], &mut Self),
-    ) {
-        let Some(segment) = write_lower_layers(frame, path) else { return };
-        if let Some(into) = header.emit(segment) {
-            text(into, self);
+impl Egress<'_, '_> {
+    #[inline(always)]
+    fn emit(&mut self, tcb: &mut Tcb<'_, '_>, plan: &Plan, out: &mut impl Transmit) -> Emitted {
+        let dst = remote_in(self.addresses_v6, tcb.rec);
+        match self.interface.resolve(dst, out, tcb.counters, tcb.now) {
+            Resolved::Mac(mac) => {
+                let path = self.path_to(mac, tcb, plan);
+                let header = header_of(tcb, plan);
+                let len = frame_len(&path, &header, usize::from(plan.len));
+                let Some((frame, completion)) = out.segment(len, path.below()) else {
+                    return Emitted::NoRoom;
+                };
+                write(frame, &path, &header, completion, |text| tcb.copy_text(plan, text));
+                tcb.counters.count(Count::FramesOut);
+                tcb.counters.add(Count::BytesOut, len as u64);
+            }
+            Resolved::Pending => self.park(tcb, plan),
+            // Counted where it was found.
+            Resolved::NoRoute => {}
         }
-        let pseudo = PseudoHeader::new(path.src, path.dst, tcp::PROTOCOL);
-        match completion {
-            Completion::Here => tcp::set_checksum(segment, pseudo),
-            Completion::Device => tcp::set_pseudo_sum(segment, pseudo),
+        if plan.flags.contains(Flags::RST) {
+            tcb.counters.count(Count::ResetsOut);
+        }
+        Emitted::Yes
+    }
+
+    #[inline(always)]
+    fn path_to(&self, mac: MacAddr, tcb: &Tcb<'_, '_>, plan: &Plan) -> Path {
+        Path {
+            vlan: self.interface.vlan(),
+            src_mac: self.interface.mac(),
+            dst_mac: mac,
+            src: self.interface.source(tcb.rec.local),
+            dst: remote_in(self.addresses_v6, tcb.rec),
+            dscp: tcb.group.dscp(),
+            ecn: plan.ecn,
+            hop_limit: tcb.group.hop_limit,
+        }
+    }
+
+    /// The frame is written all the same, whole, and waits for its neighbour.
+    #[cold]
+    fn park(&mut self, tcb: &mut Tcb<'_, '_>, plan: &Plan) {
+        let path = self.path_to(MacAddr::BROADCAST, tcb, plan);
+        let header = header_of(tcb, plan);
+        let len = frame_len(&path, &header, usize::from(plan.len));
+        let Some(frame) = self.scratch.get_mut(..len) else { return };
+        write(frame, &path, &header, Completion::Here, |text| tcb.copy_text(plan, text));
+        if let Some(place) = self.interface.park(path.dst, len, tcb.counters) {
+            place.copy_from_slice(frame);
         }
     }
 }
 
-/// Writes the Ethernet and IP headers and returns what is left for the segment.
-fn write_lower_layers<'b>(frame: &'b mut [u8], path: &Path) -> Option<&'b mut [u8]> {
+/// Ethernet, IP and TCP header, the text, and the checksum over it, or the device's part of it.
+#[inline(always)]
+fn write(
+    frame: &mut [u8],
+    path: &Path,
+    header: &tcp::Header,
+    completion: Completion,
+    text: impl FnOnce(&mut [u8]),
+) {
+    let Some((segment, pseudo)) = write_lower_layers(frame, path) else { return };
+    if let Some(into) = header.emit(segment) {
+        text(into);
+    }
+    match completion {
+        Completion::Here => tcp::set_checksum(segment, pseudo),
+        Completion::Device => tcp::set_pseudo_sum(segment, pseudo),
+    }
+}
+
+/// Writes the Ethernet and IP headers and returns what is left for the segment, and what its
+/// checksum takes from them.
+#[inline(always)]
+fn write_lower_layers<'b>(
+    frame: &'b mut [u8],
+    path: &Path,
+) -> Option<(&'b mut [u8], PseudoHeader)> {
     match (path.src, path.dst) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
             let (to, from) = (&path.dst_mac, &path.src_mac);
@@ -219,7 +215,7 @@ fn write_lower_layers<'b>(frame: &'b mut [u8], path: &Path) -> Option<&'b mut [u
                 identification: 0,
                 payload_len,
             };
-            header.emit(packet)
+            Some((header.emit(packet)?, PseudoHeader::v4(src, dst, tcp::PROTOCOL)))
         }
         (IpAddr::V6(src), IpAddr::V6(dst)) => {
             let (to, from) = (&path.dst_mac, &path.src_mac);
@@ -235,16 +231,18 @@ fn write_lower_layers<'b>(frame: &'b mut [u8], path: &Path) -> Option<&'b mut [u
                 flow_label: 0,
                 payload_len,
             };
-            header.emit(packet)
+            Some((header.emit(packet)?, PseudoHeader::v6(src, dst, tcp::PROTOCOL)))
         }
         _ => None,
     }
 }
 
-fn header_of(rec: &Connection, plan: &Plan, sack: tcp::SackBlocks) -> tcp::Header {
+#[inline(always)]
+fn header_of(tcb: &Tcb<'_, '_>, plan: &Plan) -> tcp::Header {
+    let sack = if plan.sacks { tcb.sack_blocks(plan.ack) } else { tcp::SackBlocks::NONE };
     tcp::Header {
-        src_port: rec.local_port,
-        dst_port: rec.remote_port,
+        src_port: tcb.rec.local_port,
+        dst_port: tcb.rec.remote_port,
         seq: plan.seq.to_u32(),
         ack: plan.ack.to_u32(),
         flags: plan.flags,
@@ -260,6 +258,7 @@ fn header_of(rec: &Connection, plan: &Plan, sack: tcp::SackBlocks) -> tcp::Heade
     }
 }
 
+#[inline(always)]
 fn frame_len(path: &Path, header: &tcp::Header, text: usize) -> usize {
     let ip = if path.dst.is_ipv6() { ipv6::HEADER } else { ipv4::HEADER };
     ethernet::header_len(path.vlan) + ip + header.header_len() + text

@@ -10,8 +10,8 @@ use crate::stack::{AddressV6, POOLS_MAX, Stack, link_mss};
 use crate::table::slots::NONE;
 use crate::tcp::Tcb;
 use crate::tcp::record::{
-    Active, Connection, FIN_QUEUED, HALF_OPEN, LISTED, ON_A_LIST, ON_EVENT_LIST, ON_OUT_LIST,
-    SEND_RST, TELL, TEXTED, TIMESTAMPS, UNFINDABLE, V6,
+    ACK_NOW, Active, Connection, FIN_QUEUED, HALF_OPEN, LISTED, ON_A_LIST, ON_EVENT_LIST,
+    ON_OUT_LIST, ON_WAIT_LIST, SEND_RST, TELL, TEXTED, TIMESTAMPS, UNFINDABLE, V6,
 };
 use crate::tcp::state::State;
 use crate::time::Instant;
@@ -25,13 +25,15 @@ const NOBODY: u16 = u16::MAX;
 /// TIME-WAIT entries given up for one IPv6 client that finds no place for its address.
 const ADDRESS_TRIES: u32 = 64;
 
-/// What a connection's records ask for.
+/// What a connection's records ask for, and what was not seen to yet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outlook {
     sends: bool,
     tells: bool,
-    /// Whether it waits for room; `None`: that is seen to when it has sent.
+    /// Whether it waits for room, if that is new.
     waits: Option<bool>,
+    /// It is counted wrongly among the handshakes.
+    turns_half_open: bool,
     state: State,
     next: Next,
     deadline: Instant,
@@ -44,6 +46,17 @@ enum Next {
     Fold,
     TimeWait,
     Free,
+}
+
+impl Outlook {
+    /// Whether there is nothing but to send, to tell and to be woken.
+    #[inline]
+    const fn stays_as_it_is(&self) -> bool {
+        self.waits.is_none()
+            && !self.turns_half_open
+            && !matches!(self.state, State::Closed)
+            && matches!(self.next, Next::Stay)
+    }
 }
 
 impl<'m> Stack<'m> {
@@ -152,14 +165,26 @@ impl<'m> Stack<'m> {
         f: impl FnOnce(&mut Tcb<'_, 'm>) -> R,
     ) -> Result<R, Stop> {
         let active = self.unfold(index)?;
+        Ok(self.with_active(index, active, f))
+    }
+
+    /// As [`Self::with_connection`], of one that is unfolded.
+    #[inline]
+    pub(crate) fn with_active<R>(
+        &mut self,
+        index: u32,
+        active: u32,
+        f: impl FnOnce(&mut Tcb<'_, 'm>) -> R,
+    ) -> R {
         let mut tcb = self.tcb(index, active);
         let result = f(&mut tcb);
         if tcb.is_seen_to() {
-            return Ok(result);
+            self.put_on_out_list(active);
+            return result;
         }
         let outlook = tcb.outlook();
         self.settle_as(index, active, &outlook);
-        Ok(result)
+        result
     }
 
     #[inline]
@@ -167,6 +192,16 @@ impl<'m> Stack<'m> {
         match self.connections[index as usize].active() {
             Some(active) => Ok(active),
             None => self.unfold_idle(index),
+        }
+    }
+
+    /// As [`Self::unfold`], for text in either direction.
+    #[inline]
+    pub(crate) fn unfold_for_text(&mut self, index: u32) -> Result<u32, Stop> {
+        match self.connections[index as usize].active() {
+            Some(active) => Ok(active),
+            None if self.may_unfold_for_text(index) => self.unfold_idle(index),
+            None => Err(Stop::ActiveFull),
         }
     }
 
@@ -195,6 +230,7 @@ impl<'m> Stack<'m> {
     }
 
     /// As [`Self::settle`], by one who has looked already.
+    #[inline(always)]
     pub(crate) fn settle_as(&mut self, index: u32, active: u32, outlook: &Outlook) {
         if outlook.sends {
             self.put_on_out_list(active);
@@ -202,10 +238,20 @@ impl<'m> Stack<'m> {
         if outlook.tells {
             self.put_on_event_list(index, active);
         }
+        if !outlook.stays_as_it_is() {
+            self.settle_changes(index, active, outlook);
+        } else if outlook.deadline != Instant::NEVER {
+            self.timers.arm(self.actives, active, outlook.deadline);
+        }
+    }
+
+    fn settle_changes(&mut self, index: u32, active: u32, outlook: &Outlook) {
         if let Some(waits) = outlook.waits {
             self.wait_or_not(active, waits);
         }
-        self.count_half_open(index);
+        if outlook.turns_half_open {
+            self.turn_half_open(index);
+        }
         if outlook.state == State::Closed {
             // It waits for its RST to leave or its end to be told. To segments it is gone.
             self.make_unfindable(index);
@@ -222,6 +268,7 @@ impl<'m> Stack<'m> {
         }
     }
 
+    #[inline]
     fn put_on_out_list(&mut self, active: u32) {
         let act = &mut self.actives[active as usize];
         if act.has(ON_OUT_LIST) {
@@ -238,6 +285,7 @@ impl<'m> Stack<'m> {
     }
 
     /// The connection that waited longest to send, taken off the list.
+    #[inline]
     pub(crate) fn take_from_out_list(&mut self) -> Option<u32> {
         let active = self.out.head;
         if active == NONE {
@@ -252,19 +300,11 @@ impl<'m> Stack<'m> {
         Some(active)
     }
 
-    #[inline]
-    fn count_half_open(&mut self, index: u32) {
-        let rec = &self.connections[index as usize];
-        let is_half_open = rec.state() == State::SynReceived;
-        if is_half_open != rec.has(HALF_OPEN) {
-            self.turn_half_open(index, is_half_open);
-        }
-    }
-
     #[cold]
-    fn turn_half_open(&mut self, index: u32, is_half_open: bool) {
+    fn turn_half_open(&mut self, index: u32) {
         let rec = &mut self.connections[index as usize];
         rec.options ^= HALF_OPEN;
+        let is_half_open = rec.has(HALF_OPEN);
         let owner = usize::from(self.groups[usize::from(rec.group)].pool);
         if is_half_open {
             self.half_open += 1;
@@ -493,6 +533,7 @@ impl Tcb<'_, '_> {
     /// What the records ask for now. Of a connection that stands in the list of those with something
     /// to send, `poll_frames` will ask again: until then nothing is looked at that could only put
     /// it there.
+    #[inline(always)]
     pub(crate) fn outlook(&mut self) -> Outlook {
         if self.act.has(ON_OUT_LIST) {
             return self.outlook_of(false, None);
@@ -504,6 +545,7 @@ impl Tcb<'_, '_> {
     }
 
     /// As [`Self::outlook`] of one that stands in no list to send, and has nothing to send.
+    #[inline(always)]
     pub(crate) fn outlook_when_sent(&mut self) -> Outlook {
         self.persist_if_stuck();
         let waits = self.waits_for_room();
@@ -511,13 +553,22 @@ impl Tcb<'_, '_> {
         self.outlook_of(false, Some(waits))
     }
 
-    /// Whether `poll_frames` will do all that the records ask for.
+    /// Whether the list to send is all that an open connection asks for now: `poll_frames` then does
+    /// the rest.
+    #[inline]
     fn is_seen_to(&self) -> bool {
-        self.act.has(ON_OUT_LIST) && self.rec.state() == State::Established && !self.has_event()
+        let seen_to = self.act.has(ON_OUT_LIST | ACK_NOW)
+            && self.rec.state() == State::Established
+            && !self.rec.has(HALF_OPEN)
+            && !self.has_event();
+        debug_assert!(!seen_to || self.act.has(ON_OUT_LIST) || self.wants_to_send());
+        seen_to
     }
 
+    #[inline(always)]
     fn outlook_of(&self, sends: bool, waits: Option<bool>) -> Outlook {
         let tells = self.has_event();
+        let waits = waits.filter(|waits| *waits != self.act.has(ON_WAIT_LIST));
         let state = self.rec.state();
         let next = match state {
             _ if sends || tells || self.act.has(ON_OUT_LIST | ON_EVENT_LIST) => Next::Stay,
@@ -526,10 +577,20 @@ impl Tcb<'_, '_> {
             State::Established if self.is_idle() => Next::Fold,
             _ => Next::Stay,
         };
-        Outlook { sends, tells, waits, state, next, deadline: self.act.deadline() }
+        let turns_half_open = (state == State::SynReceived) != self.rec.has(HALF_OPEN);
+        Outlook {
+            sends,
+            tells: tells && !self.act.has(ON_EVENT_LIST),
+            waits,
+            turns_half_open,
+            state,
+            next,
+            deadline: self.act.deadline(),
+        }
     }
 
     /// Whether there is something to tell the application.
+    #[inline]
     pub(crate) fn has_event(&self) -> bool {
         self.act.flags & TELL != 0 || self.has_unread() && self.rec.state() != State::Closed
     }

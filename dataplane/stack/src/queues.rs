@@ -14,7 +14,7 @@ use crate::handle::QueueId;
 use crate::stack::{List, Stack};
 use crate::table::slots::NONE;
 use crate::tcp::record::{
-    KNOWN, ON_EVENT_LIST, TELL_ACCEPTABLE, TELL_CLOSED, TELL_FINISHED, TELL_OPENED,
+    KNOWN, ON_EVENT_LIST, TELL_ACCEPTABLE, TELL_CLOSED, TELL_FINISHED, TELL_OPENED, UNTOLD,
 };
 use crate::tcp::state::State;
 
@@ -101,14 +101,16 @@ impl Stack<'_> {
     }
 
     /// The next event of a connection, and whether it was its last text and nothing else is to tell.
+    #[inline]
     fn next_event(&mut self, index: u32, active: u32) -> Option<(Event, bool)> {
         let connection = self.cd(index);
         let at = self.connections[index as usize].group;
         let group = self.groups[usize::from(at)].gd(at);
-        let tcb = &mut self.tcb(index, active);
-        if tcb.is_introduced_first() {
+        let is_untold = self.connections[index as usize].has(UNTOLD);
+        if is_untold && self.tcb(index, active).is_introduced_first() {
             return Some((Event::Opened { group, connection }, false));
         }
+        let tcb = &mut self.tcb(index, active);
         if tcb.act.has(TELL_ACCEPTABLE) {
             tcb.act.clear(TELL_ACCEPTABLE);
             tcb.act.set(KNOWN);

@@ -80,6 +80,7 @@ impl Secret {
     }
 
     /// Where a connection stands in the flow table. Keyed, so that nobody can aim at one bucket.
+    #[inline]
     pub(crate) fn flow_hash(&self, remote: IpAddr, ports: u32, local: u8) -> u64 {
         let low = u64::from(ports) << 8 | u64::from(local);
         let folded = match remote {
@@ -117,6 +118,7 @@ fn low32(x: u64) -> u32 {
 }
 
 /// Multiplies to 128 bits and folds the halves together.
+#[inline]
 fn fold(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);
     (product >> 64) as u64 ^ (product & u128::from(u64::MAX)) as u64

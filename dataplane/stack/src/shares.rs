@@ -79,14 +79,9 @@ impl Stack<'_> {
     }
 
     /// Puts a connection on its pool's list of those that wait, or takes it off.
-    #[inline]
+    #[cold]
     pub(crate) fn wait_or_not(&mut self, active: u32, waits: bool) {
-        let act = &self.actives[active as usize];
-        match (waits, act.has(ON_WAIT_LIST)) {
-            (true, false) => self.start_waiting(active),
-            (false, true) => self.stop_waiting(active),
-            _ => {}
-        }
+        if waits { self.start_waiting(active) } else { self.stop_waiting(active) }
     }
 
     fn start_waiting(&mut self, active: u32) {

@@ -5,6 +5,7 @@ use core::net::IpAddr;
 use crate::buffer::Buffer;
 use crate::config::{Config, TcpConfig, Throttle};
 use crate::counters::Counters;
+use crate::frames_out::Egress;
 use crate::group::{Figures, Group, Pool};
 use crate::memory::{Carver, MemoryTooSmall, bytes_of};
 use crate::net::reassembly::{Datagram, Reassembly};
@@ -274,15 +275,25 @@ impl<'m> Stack<'m> {
     }
 
     /// One connection at work: its records and the tables it may touch.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn tcb(&mut self, index: u32, active: u32) -> Tcb<'_, 'm> {
+        self.tcb_and_egress(index, active).0
+    }
+
+    /// As [`Self::tcb`], and what its segments leave by.
+    #[inline(always)]
+    pub(crate) fn tcb_and_egress(
+        &mut self,
+        index: u32,
+        active: u32,
+    ) -> (Tcb<'_, 'm>, Egress<'_, 'm>) {
         let rec = &mut self.connections[index as usize];
         let group = &mut self.groups[usize::from(rec.group)];
         let (receive, figures) = match self.pools.get_mut(usize::from(group.pool)) {
             Some(Some(pool)) if group.is_open() => (&mut pool.receive, &mut pool.figures),
             _ => (&mut self.nowhere, &mut self.nobodys_figures),
         };
-        Tcb {
+        let tcb = Tcb {
             mtu: self.mtu,
             rec,
             act: &mut self.actives[active as usize],
@@ -296,13 +307,18 @@ impl<'m> Stack<'m> {
             tcp: &self.tcp,
             throttle: &self.throttle,
             now: self.now,
-        }
+        };
+        let egress = Egress {
+            interface: &mut self.interface,
+            addresses_v6: self.addresses_v6,
+            scratch: self.scratch,
+        };
+        (tcb, egress)
     }
 
     /// An own address by its place.
     pub(crate) fn local_address(&self, local: u8) -> IpAddr {
-        let unspecified = IpAddr::V4(core::net::Ipv4Addr::UNSPECIFIED);
-        self.interface.address(local).unwrap_or(unspecified)
+        self.interface.source(local)
     }
 
     /// Tells the link where our addresses are: after a start, or when the link came up.
@@ -311,12 +327,9 @@ impl<'m> Stack<'m> {
     }
 
     /// The address of a connection's peer.
+    #[inline]
     pub(crate) fn remote_of(&self, rec: &Connection) -> IpAddr {
-        if rec.has(V6) {
-            IpAddr::V6(self.addresses_v6[rec.remote as usize].ip())
-        } else {
-            IpAddr::V4(core::net::Ipv4Addr::from_bits(rec.remote))
-        }
+        remote_in(self.addresses_v6, rec)
     }
 
     /// Where a connection stands in the flow table.
@@ -338,6 +351,16 @@ impl core::fmt::Debug for Stack<'_> {
 impl List {
     pub(crate) const fn is_empty(self) -> bool {
         self.head == NONE
+    }
+}
+
+/// The address of a connection's peer.
+#[inline]
+pub(crate) fn remote_in(addresses_v6: &[AddressV6], rec: &Connection) -> IpAddr {
+    if rec.has(V6) {
+        IpAddr::V6(addresses_v6[rec.remote as usize].ip())
+    } else {
+        IpAddr::V4(core::net::Ipv4Addr::from_bits(rec.remote))
     }
 }
 

@@ -138,6 +138,7 @@ impl Tcb<'_, '_> {
 
     /// Whether `Opened` comes before all other events of this connection. Says so once. One that
     /// cannot be told any more has no events.
+    #[cold]
     pub(crate) fn is_introduced_first(&mut self) -> bool {
         if !self.rec.has(UNTOLD) {
             return false;

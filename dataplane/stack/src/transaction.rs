@@ -84,8 +84,8 @@ impl Stack<'_> {
             let tcb = self.tcb(index, active);
             let pool = usize::from(tcb.group.pool);
             let received = tcb.receive.blocks(pool);
-            if part.commit.is_some_and(|up_to| up_to > tcb.offset_of(tcb.act.rcv_given)) {
-                return Err(refused(Misuse::BeyondGiven));
+            if let Some(up_to) = part.commit {
+                tcb.check_commit(up_to).map_err(refused)?;
             }
             if part.payload.is_empty() {
                 continue;

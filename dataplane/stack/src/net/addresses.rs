@@ -82,6 +82,8 @@ pub(super) struct Addresses {
     /// Place in [`Config::addresses`] of each.
     index: [u8; ADDRESSES_MAX],
     count: usize,
+    /// The own addresses once more, by that place.
+    places: [Option<IpAddr>; ADDRESSES_MAX],
     /// Bit n: the nth is somebody else's.
     given_up: u16,
     /// The longest prefix first.
@@ -99,6 +101,8 @@ pub(super) struct Addresses {
 struct LinkV4 {
     ip: u32,
     mask: u32,
+    /// Its place among the own.
+    place: u8,
 }
 
 impl LinkV4 {
@@ -124,6 +128,7 @@ impl Addresses {
             own: [nobody; ADDRESSES_MAX],
             index: [0; ADDRESSES_MAX],
             count: 0,
+            places: [None; ADDRESSES_MAX],
             given_up: 0,
             routes: [Way { key: Key::NONE, mask: 0, via: Key::NONE }; ROUTES_MAX],
             routes_count: 0,
@@ -137,14 +142,16 @@ impl Addresses {
                 continue;
             };
             let mask = mask_of(address.ip, address.prefix_len);
-            addresses.own[addresses.count] = Own { key: Key::of(address.ip), mask };
-            addresses.index[addresses.count] = place as u8;
-            addresses.count += 1;
             if let IpAddr::V4(ip) = address.ip {
-                let link = LinkV4 { ip: ip.to_bits(), mask: (mask & Key::V4_BITS) as u32 };
+                let (ip, mask) = (ip.to_bits(), (mask & Key::V4_BITS) as u32);
+                let link = LinkV4 { ip, mask, place: addresses.count as u8 };
                 addresses.links_v4[addresses.links_v4_count] = link;
                 addresses.links_v4_count += 1;
             }
+            addresses.own[addresses.count] = Own { key: Key::of(address.ip), mask };
+            addresses.index[addresses.count] = place as u8;
+            addresses.count += 1;
+            addresses.places[place] = Some(Key::of(address.ip).ip());
         }
         for route in config.net.routes.iter().flatten() {
             let (key, via) = (Key::of(route.prefix), Key::of(route.via));
@@ -171,9 +178,18 @@ impl Addresses {
     }
 
     /// The place in [`Config::addresses`] of an own address.
-    #[inline]
-    pub(super) fn local(&self, key: Key) -> Option<u8> {
-        let place = self.iter().position(|own| own.key == key)?;
+    #[inline(always)]
+    pub(super) fn local(&self, ip: IpAddr) -> Option<u8> {
+        let place = match ip {
+            IpAddr::V4(ip) => {
+                let ip = ip.to_bits();
+                usize::from(self.links_v4().find(|link| link.ip == ip)?.place)
+            }
+            IpAddr::V6(_) => {
+                let key = Key::of(ip);
+                self.iter().position(|own| own.key == key)?
+            }
+        };
         if self.given_up >> place & 1 == 1 {
             return None;
         }
@@ -181,10 +197,9 @@ impl Addresses {
     }
 
     /// The own address at this place in [`Config::addresses`].
+    #[inline]
     pub(super) fn at(&self, index: u8) -> Option<IpAddr> {
-        let places = self.index.get(..self.count)?;
-        let place = places.iter().position(|at| *at == index)?;
-        self.own.get(place).map(|own| own.key.ip())
+        self.places.get(usize::from(index)).copied().flatten()
     }
 
     /// Every own address that nobody else has.
@@ -210,7 +225,7 @@ impl Addresses {
     }
 
     /// Whether somebody else can have sent from this address (RFC 9293 section 3.9.2.3, MUST-63).
-    #[inline]
+    #[inline(always)]
     pub(super) fn is_valid_source(&self, ip: IpAddr) -> bool {
         match ip {
             // RFC 1122 section 3.2.1.3: this network, loopback, multicast, broadcast.
@@ -310,11 +325,11 @@ mod tests {
     fn own_addresses_keep_their_place_in_the_configuration() {
         let addresses = Addresses::new(&config());
         for (place, text) in [(0, "10.77.0.2"), (2, "fd77::2"), (3, "192.0.2.8")] {
-            assert_eq!(addresses.local(Key::of(ip(text))), Some(place), "{text}");
+            assert_eq!(addresses.local(ip(text)), Some(place), "{text}");
             assert_eq!(addresses.at(place), Some(ip(text)));
         }
         for text in ["10.77.0.1", "fd77::1", "::", "0.0.0.0", "::ffff:10.77.0.2"] {
-            assert_eq!(addresses.local(Key::of(ip(text))), None, "{text}");
+            assert_eq!(addresses.local(ip(text)), None, "{text}");
         }
         assert_eq!((addresses.at(1), addresses.at(200)), (None, None));
     }

@@ -124,13 +124,19 @@ impl<'m> Interface<'m> {
     #[inline]
     #[must_use]
     pub fn local(&self, ip: IpAddr) -> Option<u8> {
-        self.addresses.local(Key::of(ip))
+        self.addresses.local(ip)
     }
 
     /// The own address at this place in [`Config::addresses`].
     #[must_use]
     pub fn address(&self, index: u8) -> Option<IpAddr> {
         self.addresses.at(index)
+    }
+
+    /// As [`Self::address`], as the source of a packet; unspecified if there is none.
+    #[inline]
+    pub(crate) fn source(&self, index: u8) -> IpAddr {
+        self.addresses.at(index).unwrap_or(IpAddr::V4(core::net::Ipv4Addr::UNSPECIFIED))
     }
 
     /// Whether somebody else can have sent from `ip` (MUST-63): it is not unspecified, loopback,

@@ -134,6 +134,8 @@ pub(super) struct Neighbours<'m> {
     pending: [Option<u32>; PENDING_MAX],
     bucket_mask: u64,
     keys: [u64; 3],
+    /// Where the last one was found that something was sent to: often a router, and the next one, too.
+    last: usize,
     /// No pending neighbour's deadline is before this.
     due: Instant,
     questions_tick: u32,
@@ -159,6 +161,7 @@ impl<'m> Neighbours<'m> {
             pending: [None; PENDING_MAX],
             bucket_mask,
             keys: [word(0), word(8), word(24) | 1],
+            last: 0,
             due: Instant::NEVER,
             questions_tick: 0,
             questions_left: 0,
@@ -174,9 +177,13 @@ impl<'m> Neighbours<'m> {
     /// there is none.
     #[inline]
     pub(super) fn resolve(&mut self, key: Key, counters: &mut Counters, now: Instant) -> Known {
-        let Some(place) = self.find(key) else {
-            return self.begin(key, counters, now);
-        };
+        if !self.is_at(self.last, key) {
+            let Some(place) = self.find(key) else {
+                return self.begin(key, counters, now);
+            };
+            self.last = place;
+        }
+        let place = self.last;
         let Some(record) = self.records.get_mut(place) else { return Known::Full };
         record.used = tick(now);
         let mac = MacAddr(record.mac);
@@ -419,7 +426,14 @@ impl<'m> Neighbours<'m> {
         }
     }
 
+    /// Whether a neighbour's record is in this place.
     #[inline]
+    fn is_at(&self, place: usize, key: Key) -> bool {
+        let address = key.0.to_be_bytes();
+        let is_it = |r: &NeighbourRecord| r.address == address && r.state != state::EMPTY;
+        self.records.get(place).is_some_and(is_it)
+    }
+
     fn find(&self, key: Key) -> Option<usize> {
         let address = key.0.to_be_bytes();
         let [first, second] = self.buckets(key);

@@ -151,6 +151,7 @@ impl<'m> Chunks<'m> {
     }
 
     /// The chunks a pool has or could have, and how many of them are free.
+    #[inline]
     pub(crate) fn part(&self, pool: usize) -> Part {
         self.quota.part(pool)
     }
@@ -158,6 +159,7 @@ impl<'m> Chunks<'m> {
     /// How many more a pool may take for sending, when it has so many for received text. An eighth it
     /// may have whatever was received. Beyond that it leaves a quarter, half of which is for what is
     /// in flight: what of it has arrived must be noted, or all would be sent again.
+    #[inline]
     pub(crate) fn room_to_send(&self, pool: usize, received: u32) -> usize {
         let Part { free, of } = self.part(pool);
         let sent = (of - free).saturating_sub(received);
@@ -171,11 +173,13 @@ impl<'m> Chunks<'m> {
         free > of / 8
     }
 
+    #[inline]
     pub(crate) fn get(&self, index: u32) -> &Chunk {
         self.step();
         &self.table[index as usize]
     }
 
+    #[inline]
     pub(crate) fn get_mut(&mut self, index: u32) -> &mut Chunk {
         self.step();
         &mut self.table[index as usize]
@@ -183,6 +187,7 @@ impl<'m> Chunks<'m> {
 
     /// A chunk of a pool's with room for `len` bytes in `buffer`, on no list yet. `None` when the
     /// buffer or the table is full, or the pool's share of either.
+    #[inline]
     pub(crate) fn take<const OWNERS: usize>(
         &mut self,
         buffer: &mut Buffer<'_, OWNERS>,
@@ -191,7 +196,7 @@ impl<'m> Chunks<'m> {
         len: u16,
     ) -> Option<u32> {
         let owner = usize::from(pool);
-        if self.quota.room(owner) == 0 {
+        if !self.quota.may_take(owner) {
             return None;
         }
         let block = buffer.take(owner, usize::from(len))?;
@@ -236,11 +241,13 @@ impl<'m> Chunks<'m> {
     }
 
     /// What was sent together, as a record of this table.
+    #[inline]
     pub(crate) fn flight(&self, index: u32) -> Flight {
         self.step();
         zerocopy::transmute!(self.table[index as usize])
     }
 
+    #[inline]
     pub(crate) fn set_flight(&mut self, index: u32, flight: Flight) {
         self.table[index as usize] = zerocopy::transmute!(flight);
     }
@@ -261,9 +268,10 @@ impl<'m> Chunks<'m> {
 
     /// A record of the table for something else than a chunk. `None` when the table is full, or the
     /// pool's share of it, or the pool is nobody's.
+    #[inline]
     pub(super) fn take_record(&mut self, pool: u16) -> Option<u32> {
         let owner = usize::from(pool);
-        if owner >= POOLS_MAX || self.quota.room(owner) == 0 {
+        if owner >= POOLS_MAX || !self.quota.may_take(owner) {
             return None;
         }
         let index = self.free.take(self.table)?;
@@ -295,6 +303,7 @@ impl<'m> Chunks<'m> {
         self.table[index as usize] = zerocopy::transmute!(run);
     }
 
+    #[inline]
     pub(crate) fn append(&mut self, list: &mut ChunkList, index: u32) {
         if list.is_empty() {
             list.head = index;
@@ -305,6 +314,7 @@ impl<'m> Chunks<'m> {
     }
 
     /// `cursor`, unless its chunk ends at or before `seq`.
+    #[inline]
     pub(crate) fn kept(&self, cursor: u32, seq: SeqNum) -> u32 {
         let gone = cursor != NONE && self.get(cursor).end().at_or_before(seq);
         if gone { NONE } else { cursor }

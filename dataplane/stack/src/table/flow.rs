@@ -39,11 +39,13 @@ impl<'m> FlowTable<'m> {
     }
 
     /// The bucket a hash starts at, for the processor to fetch before it is needed.
+    #[inline]
     pub(crate) fn prefetch(&self, hash: u64) {
         xtcp_cpu::prefetch_read(&self.buckets[self.home(hash)]);
     }
 
     /// The first index with this tag: the likely connection, whose record may be fetched.
+    #[inline]
     pub(crate) fn candidate(&self, hash: u64) -> Option<u32> {
         let bucket = &self.buckets[self.home(hash)];
         bucket.matching(tag(hash)).next().map(|slot| bucket.slots[slot])

@@ -34,7 +34,8 @@ pub(crate) struct Quota<const OWNERS: usize> {
     kept: u32,
     /// What is kept for owners who have not taken it.
     reserved: u32,
-    /// Who has no more than this has so much left that nothing is scarce, whatever others do.
+    /// Who has less than this has so much left that nothing is scarce, and more than a quarter,
+    /// whatever others do.
     plenty: u32,
     used: [u32; OWNERS],
 }
@@ -53,10 +54,13 @@ impl<const OWNERS: usize> Quota<OWNERS> {
         (self.most, self.kept, self.reserved) = (self.total, 0, 0);
         let plenty_of = |sure: u32| {
             let plenty = u64::from(sure) * u64::from(100 - scarce.min(100)) / 100;
-            u32::try_from(plenty).unwrap_or(0)
+            u32::try_from(plenty).unwrap_or(0).min(sure - sure / 4)
         };
         if others == 0 || percent == 0 {
-            self.plenty = if others == 0 { plenty_of(self.total) } else { 0 };
+            // Who has gone may not have given everything back yet.
+            let gone = |(used, there): (&u32, &bool)| if *there { 0 } else { *used };
+            let held: u32 = self.used.iter().zip(present).map(gone).sum();
+            self.plenty = if others == 0 { plenty_of(self.total - held) } else { 0 };
             return;
         }
         let most = u64::from(self.total) * u64::from(percent.min(100)) / 100;
@@ -69,17 +73,20 @@ impl<const OWNERS: usize> Quota<OWNERS> {
     }
 
     /// What an owner has, and could have more.
+    #[inline]
     pub(crate) fn part(&self, owner: usize) -> Part {
         let (used, free) = (self.used(owner), self.room(owner));
         Part { free, of: used + free }
     }
 
     /// Whether it takes no more than a look to see that nothing is scarce for an owner.
+    #[inline]
     pub(crate) fn has_plenty(&self, owner: usize) -> bool {
-        self.used(owner) <= self.plenty
+        self.used(owner) < self.plenty
     }
 
     /// How many more an owner may take.
+    #[inline]
     pub(crate) fn room(&self, owner: usize) -> u32 {
         let used = self.used(owner);
         let free = self.total.saturating_sub(self.in_use);
@@ -88,7 +95,15 @@ impl<const OWNERS: usize> Quota<OWNERS> {
         (kept + open).min(free).min(self.most.saturating_sub(used))
     }
 
+    /// Whether an owner may take one more. He who has little may, whatever others have; that
+    /// none is left at all the table itself knows.
+    #[inline]
+    pub(crate) fn may_take(&self, owner: usize) -> bool {
+        self.has_plenty(owner) || self.room(owner) > 0
+    }
+
     /// How many an owner has.
+    #[inline]
     pub(crate) fn used(&self, owner: usize) -> u32 {
         self.used.get(owner).copied().unwrap_or(self.most)
     }
@@ -109,6 +124,7 @@ impl<const OWNERS: usize> Quota<OWNERS> {
     }
 
     /// An owner takes one; he had room for it, or it is the stack's own decision.
+    #[inline]
     pub(crate) fn take(&mut self, owner: usize) {
         if self.used[owner] < self.kept {
             self.reserved -= 1;
@@ -117,6 +133,7 @@ impl<const OWNERS: usize> Quota<OWNERS> {
         self.in_use += 1;
     }
 
+    #[inline]
     pub(crate) fn give_back(&mut self, owner: usize) {
         debug_assert!(self.used[owner] > 0, "an owner gives back more than he took");
         self.used[owner] -= 1;
@@ -167,8 +184,12 @@ mod tests {
                 for owner in 0..owners {
                     let promised = quota.kept.saturating_sub(quota.used(owner));
                     prop_assert!(quota.room(owner) >= promised, "{:?} of {}", quota, owner);
-                    let scarce = quota.part(owner).is_below(50);
+                    let part = quota.part(owner);
+                    let scarce = part.is_below(50);
                     prop_assert!(!scarce || !quota.has_plenty(owner), "{:?} of {}", quota, owner);
+                    prop_assert_eq!(quota.may_take(owner), quota.room(owner) > 0);
+                    let leaves_a_quarter = part.free > part.of / 4;
+                    prop_assert!(leaves_a_quarter || !quota.has_plenty(owner), "{:?}", quota);
                 }
             }
         }

@@ -25,6 +25,7 @@ impl FreeList {
     }
 
     /// A free record's index, or `None` when all are in use. What it holds is left from before.
+    #[inline]
     pub(crate) fn take<T: Linked>(&mut self, table: &mut [T]) -> Option<u32> {
         let index = if self.head != NONE {
             let index = self.head;
@@ -44,6 +45,7 @@ impl FreeList {
         Some(index)
     }
 
+    #[inline]
     pub(crate) fn give_back<T: Linked>(&mut self, table: &mut [T], index: u32) {
         debug_assert!(index != NONE && self.in_use > 0);
         *table[index as usize].link() = self.head;

@@ -54,12 +54,16 @@ impl<'m> Wheel<'m> {
     /// Sees that `index` fires at `deadline` or, when it already fires earlier, then: whoever is
     /// woken too early arms again. So moving a deadline back, as every acknowledgement does,
     /// costs nothing.
+    #[inline]
     pub(crate) fn arm<T: Timed>(&mut self, table: &mut [T], index: u32, deadline: Instant) {
         let tick = (deadline.as_nanos() >> TICK_SHIFT).saturating_add(1).max(self.served + 1);
-        let place = *table[index as usize].place();
-        if place.tick != 0 && place.tick <= tick {
-            return;
+        let armed = table[index as usize].place().tick;
+        if armed == 0 || armed > tick {
+            self.arm_at(table, index, tick);
         }
+    }
+
+    fn arm_at<T: Timed>(&mut self, table: &mut [T], index: u32, tick: u64) {
         self.disarm(table, index);
         let slot = slot_of(tick);
         let next = self.slots[slot];

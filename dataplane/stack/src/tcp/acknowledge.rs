@@ -53,6 +53,7 @@ impl Tcb<'_, '_> {
 
     /// An ACK of what was never sent is answered and ignored; so is one older than any window
     /// could explain (RFC 5961 section 5.2).
+    #[inline]
     fn check_ack_range(&mut self, ack: SeqNum) -> Outcome {
         if ack.after(self.act.snd_max) {
             self.challenge();
@@ -106,6 +107,7 @@ impl Tcb<'_, '_> {
     //= https://www.rfc-editor.org/rfc/rfc9293#section-3.10.7.4
     //# If SND.UNA =< SEG.ACK =< SND.NXT, the send window should be updated.  If (SND.WL1 <
     //# SEG.SEQ or (SND.WL1 = SEG.SEQ and SND.WL2 =< SEG.ACK)), set SND.WND <- SEG.WND
+    #[inline]
     fn update_window(&mut self, seg: &Segment<'_>, ack: SeqNum) {
         let seq = SeqNum::new(seg.seq);
         let newer = self.act.snd_wl1.before(seq)
@@ -116,6 +118,7 @@ impl Tcb<'_, '_> {
     }
 
     /// The peer's window is now `window` bytes.
+    #[inline]
     pub(super) fn take_window(&mut self, seg: &Segment<'_>, window: u32) {
         let act = &mut *self.act;
         self.rec.snd_wnd = window;
@@ -141,21 +144,25 @@ impl Tcb<'_, '_> {
         act.set_rto(Instant::NEVER);
     }
 
+    #[inline]
     fn window_of(&self, seg: &Segment<'_>) -> u32 {
         u32::from(seg.window) << self.rec.snd_scale()
     }
 
+    #[inline]
     fn is_fin_acknowledged(&self) -> bool {
         self.act.has(FIN_QUEUED) && self.rec.snd_una == self.act.snd_end + 1
     }
 
     /// The acknowledgement number to send: in XTCP what the application has committed, in an
     /// ordinary group what has arrived.
+    #[inline]
     pub(super) fn ack_number(&self) -> SeqNum {
         if self.act.rcv_ack == self.text_end() { self.rec.rcv_nxt } else { self.act.rcv_ack }
     }
 
     /// The sequence number after the last byte of in-order text.
+    #[inline]
     pub(crate) fn text_end(&self) -> SeqNum {
         if self.act.has(FIN_TAKEN) { self.rec.rcv_nxt - 1 } else { self.rec.rcv_nxt }
     }

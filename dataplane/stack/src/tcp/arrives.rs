@@ -273,6 +273,7 @@ impl Tcb<'_, '_> {
     }
 
     /// Eighth, check the FIN bit. The seventh, the segment text, is in `receive`.
+    #[inline]
     fn check_fin(&mut self, seg: &Segment<'_>) {
         if seg.flags.contains(Flags::FIN) && !self.act.has(FIN_SEEN) {
             self.act.set(FIN_SEEN);
@@ -359,6 +360,7 @@ impl Tcb<'_, '_> {
         self.rec.heard_ms = self.now_ms();
     }
 
+    #[inline]
     fn note_heard(&mut self) {
         if self.rec.state() != State::TimeWait {
             if self.tcp.quick_acks != 0 {
@@ -371,6 +373,7 @@ impl Tcb<'_, '_> {
 
     /// At the start, and after a silence, the peer's window is small: the sooner it hears of what
     /// has arrived, the sooner that grows.
+    #[cold]
     fn allow_quick_acknowledgements(&mut self) {
         let starts = self.rec.rcv_nxt == self.rec.irs + 1 && self.rec.rcv_turns == 0;
         if starts || self.silence_exceeds_rto() {

@@ -39,11 +39,8 @@ impl Tcb<'_, '_> {
     /// The application has done with everything before the stream offset `up_to`: it is
     /// acknowledged and its buffers are free. With `again`, what stays is given once more.
     pub(crate) fn commit(&mut self, up_to: u64, again: bool) -> Result<(), Misuse> {
-        let given = self.offset_of(self.act.rcv_given);
+        self.check_commit(up_to)?;
         let committed = self.offset_of(self.act.rcv_committed);
-        if up_to > given {
-            return Err(Misuse::BeyondGiven);
-        }
         // Committed before: a repetition changes nothing.
         let bytes = u32::try_from(up_to.saturating_sub(committed)).unwrap_or(u32::MAX);
         if bytes > 0 {
@@ -68,6 +65,13 @@ impl Tcb<'_, '_> {
             self.release_read();
         }
         Ok(())
+    }
+
+    /// Whether so much was given.
+    #[inline]
+    pub(crate) fn check_commit(&self, up_to: u64) -> Result<(), Misuse> {
+        let given = self.offset_of(self.act.rcv_given);
+        if up_to > given { Err(Misuse::BeyondGiven) } else { Ok(()) }
     }
 
     /// In the XTCP way the commit is the acknowledgement; an ordinary group has acknowledged, unless
@@ -117,7 +121,10 @@ impl Tcb<'_, '_> {
         let mut list = ChunkList::default();
         let pool = self.group.pool;
         let received = self.receive.blocks(pool.into());
-        if (payload.len() - at).div_ceil(PAGE) > self.chunks.room_to_send(pool.into(), received) {
+        let count = (payload.len() - at).div_ceil(PAGE);
+        // Who leaves a quarter has room for one.
+        let has_room = count <= 1 && self.chunks.quota().has_plenty(pool.into());
+        if !has_room && count > self.chunks.room_to_send(pool.into(), received) {
             return None;
         }
         while at < payload.len() {
@@ -135,6 +142,7 @@ impl Tcb<'_, '_> {
         Some(list)
     }
 
+    #[inline]
     fn room_in_last_block(&mut self) -> usize {
         let tail = self.act.snd_list.tail;
         if tail == NONE {

@@ -87,6 +87,7 @@ pub(super) enum What {
 
 impl Tcb<'_, '_> {
     /// The segment that should go now, if any.
+    #[inline(always)]
     pub(crate) fn plan(&self) -> Option<Plan> {
         if self.act.has(SEND_RST) {
             return Some(self.plan_reset());
@@ -97,10 +98,12 @@ impl Tcb<'_, '_> {
         if !self.rec.state().is_synchronized() {
             return self.plan_syn();
         }
-        self.next_step().map(|step| self.segment_of(step))
+        let step = self.next_step()?;
+        Some(self.segment_of(step))
     }
 
     /// Whether [`Self::plan`] has a segment, at a fraction of its price.
+    #[inline(always)]
     pub(crate) fn wants_to_send(&self) -> bool {
         if self.act.has(SEND_RST) {
             return true;
@@ -117,10 +120,19 @@ impl Tcb<'_, '_> {
         self.next_step().is_some()
     }
 
+    #[inline(always)]
     fn next_step(&self) -> Option<Step> {
-        if self.nothing_is_urgent() {
-            return self.next_text().or_else(|| self.next_acknowledgement());
+        if !self.nothing_is_urgent() {
+            return self.next_urgent_step();
         }
+        if let Some(text) = self.next_text() {
+            return Some(text);
+        }
+        self.next_acknowledgement()
+    }
+
+    #[cold]
+    fn next_urgent_step(&self) -> Option<Step> {
         self.next_again()
             .or_else(|| self.next_lost())
             .or_else(|| self.next_tail())
@@ -222,6 +234,7 @@ impl Tcb<'_, '_> {
         if self.has_text_left() { self.next_text_left() } else { None }
     }
 
+    #[inline(always)]
     fn next_text_left(&self) -> Option<Step> {
         let nxt = self.act.snd_nxt;
         let sent = nxt.since(self.rec.snd_una);
@@ -238,14 +251,15 @@ impl Tcb<'_, '_> {
     }
 
     /// Sender's silly window avoidance and Nagle (RFC 9293 sections 3.8.6.2.1 and 3.7.4).
+    #[inline]
     fn is_worth_sending(&self, len: u32, queued: u32, sent: u32) -> bool {
-        let full = len == self.text_room();
-        let nagle = self.tcp.nagle && self.group.nagle();
-        let last = len == queued && (sent == 0 || !nagle || self.act.has(FIN_QUEUED));
-        let again = self.act.snd_nxt.before(self.act.snd_max);
+        let nagle = || self.tcp.nagle && self.group.nagle();
+        let last = len == queued && (sent == 0 || !nagle() || self.act.has(FIN_QUEUED));
+        let full = || len == self.text_room();
+        let again = || self.act.snd_nxt.before(self.act.snd_max);
         // The override timeout: a window too small to be worth it is used in the end.
-        let overdue = self.act.has(PROBE);
-        full || last || again || overdue || len >= (self.act.snd_wnd_max / 2).max(1)
+        let overdue = || self.act.has(PROBE);
+        last || full() || again() || overdue() || len >= (self.act.snd_wnd_max / 2).max(1)
     }
 
     /// A zero-window probe carries one byte (RFC 9293 section 3.8.6.1).
@@ -274,6 +288,7 @@ impl Tcb<'_, '_> {
         self.act.snd_max.earliest(self.rec.snd_una + self.rec.snd_wnd)
     }
 
+    #[inline]
     fn segment_of(&self, Step { what, seq, len, fin }: Step) -> Plan {
         let mut flags = Flags::ACK;
         if fin {
@@ -320,11 +335,13 @@ impl Tcb<'_, '_> {
         self.window_to_offer(ack).0
     }
 
+    #[inline]
     fn fin_at(&self, seq: SeqNum) -> bool {
         self.act.has(FIN_QUEUED) && seq == self.act.snd_end
     }
 
     /// The text of a planned segment.
+    #[inline]
     pub(crate) fn copy_text(&mut self, plan: &Plan, into: &mut [u8]) {
         let new = plan.what == What::Text;
         let cursor =
@@ -501,16 +518,16 @@ impl Tcb<'_, '_> {
     /// change that, and it may have tried and been lost. So the persist timer runs.
     #[inline]
     pub(crate) fn persist_if_stuck(&mut self) {
-        if self.act.rto_at() == Instant::NEVER {
+        let una = self.rec.snd_una;
+        let in_flight = una != self.act.snd_max;
+        let waits = in_flight || self.act.snd_end.after(una) || self.fin_at(una);
+        if waits && self.act.rto_at() == Instant::NEVER {
             self.persist_if_stuck_without_timer();
         }
     }
 
     fn persist_if_stuck_without_timer(&mut self) {
-        let una = self.rec.snd_una;
-        let in_flight = una != self.act.snd_max;
-        let waits = in_flight || self.act.snd_end.after(una) || self.fin_at(una);
-        let stuck = waits && self.rec.state().is_synchronized() && self.next_text().is_none();
+        let stuck = self.rec.state().is_synchronized() && self.next_text().is_none();
         if stuck && !self.act.has(PROBE) {
             self.act.set(PERSISTING);
             self.act.stalled_since = self.now.as_nanos();

@@ -33,6 +33,7 @@ impl Tcb<'_, '_> {
     }
 
     /// The peer was heard, or the connection is being closed.
+    #[inline]
     pub(super) fn stop_asking(&mut self) {
         if self.act.has(ASKING) {
             self.act.clear(ASKING | ASK);

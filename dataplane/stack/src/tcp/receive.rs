@@ -64,6 +64,7 @@ impl Tcb<'_, '_> {
     }
 
     /// Cuts off what was received before and what lies beyond the window or the peer's FIN.
+    #[inline]
     fn trim<'s>(&self, seg: &Segment<'s>) -> (SeqNum, &'s [u8]) {
         let seq = SeqNum::new(seg.seq);
         let known = self.rec.rcv_nxt.since(seq).min(payload_length(seg));
@@ -76,6 +77,7 @@ impl Tcb<'_, '_> {
         (start, &payload[..payload.len().min(end.since(start) as usize)])
     }
 
+    #[inline]
     fn take_in_order(&mut self, payload: &[u8]) -> Outcome {
         let had_hole = self.act.ooo_top != NONE;
         self.act.duplicates_owed = 0;
@@ -102,6 +104,7 @@ impl Tcb<'_, '_> {
 
     /// Appends to the in-order text, into the last block while it has room. Answers how many
     /// bytes found room.
+    #[inline]
     pub(super) fn append(&mut self, mut payload: &[u8]) -> u32 {
         let mut taken = 0;
         let tail = self.act.rcv_list.tail;
@@ -124,9 +127,12 @@ impl Tcb<'_, '_> {
     }
 
     /// A chunk of the pool's receive buffer with these bytes.
+    #[inline]
     pub(super) fn store(&mut self, seq: SeqNum, piece: &[u8]) -> Option<u32> {
         let pool = self.group.pool;
-        if !self.chunks.part(pool.into()).leaves_an_eighth(self.receive.blocks(pool.into())) {
+        let has_room = self.chunks.quota().has_plenty(pool.into())
+            || self.chunks.part(pool.into()).leaves_an_eighth(self.receive.blocks(pool.into()));
+        if !has_room {
             return None;
         }
         let index = self.chunks.take(self.receive, pool, seq, length16(piece.len()))?;
@@ -196,6 +202,7 @@ impl Tcb<'_, '_> {
     }
 
     /// The next piece for the application, or `None` when it has everything.
+    #[inline]
     pub(crate) fn give(&mut self) -> Option<Given> {
         let given = self.act.rcv_given;
         if !given.before(self.text_end()) || self.act.rcv_list.is_empty() {
@@ -220,11 +227,13 @@ impl Tcb<'_, '_> {
     }
 
     /// Whether there is text the application was not given.
+    #[inline]
     pub(crate) fn has_unread(&self) -> bool {
         self.act.rcv_given.before(self.text_end())
     }
 
     /// The 64-bit stream offset of a sequence number at or before the end of the text.
+    #[inline]
     pub(crate) fn offset_of(&self, seq: SeqNum) -> u64 {
         let end = self.text_end();
         let low = end.since_wrapping(self.rec.irs + 1);
@@ -255,17 +264,20 @@ impl Tcb<'_, '_> {
     }
 
     /// Bytes that may come beyond `rcv.nxt`: what the group and the pool allow.
+    #[inline]
     fn window_space(&self) -> u32 {
         self.group_window().min(self.pool_window())
     }
 
     /// What the group allows, less what is unread.
+    #[inline]
     pub(super) fn group_window(&self) -> u32 {
         let unread = self.rec.rcv_nxt.since(self.act.rcv_committed);
         self.window_max().saturating_sub(unread)
     }
 
     /// What the group allows, but not so little that a scaled window could not say it.
+    #[inline]
     pub(super) fn window_max(&self) -> u32 {
         self.group.window_max.max(2 << self.rec.rcv_scale())
     }
@@ -273,17 +285,20 @@ impl Tcb<'_, '_> {
     /// The window field to send beside `ack`, and the right edge it tells (RFC 9293 section
     /// 3.8.6.2.2): that never moves back, and moves on only by a segment or a good part of the
     /// window.
+    #[inline]
     pub(super) fn window_to_offer(&self, ack: SeqNum) -> (u16, SeqNum) {
         let scale = self.rec.rcv_scale();
-        let wanted = (self.rec.rcv_nxt + self.window_space()).since(ack) >> scale;
-        let wanted = wanted.min(u16::MAX.into());
         let told = self.rec.rcv_adv.since(ack);
-        let field = if wanted << scale >= told + self.window_step() {
-            wanted
-        } else {
-            // Rounded down, an edge already offered would seem to move back.
-            told.div_ceil(1 << scale)
+        let worth = told + self.window_step();
+        let wanted = |space: u32| {
+            let field = (self.rec.rcv_nxt + space).since(ack) >> scale;
+            Some(field.min(u16::MAX.into())).filter(|field| field << scale >= worth)
         };
+        // What the pool has is looked at only where the group would have the edge move on.
+        let moved = wanted(self.group_window()).and_then(|_| wanted(self.window_space()));
+        // Rounded down, an edge already offered would seem to move back.
+        let kept = (told >> scale) + u32::from(told & ((1 << scale) - 1) != 0);
+        let field = moved.unwrap_or(kept);
         (u16::try_from(field).unwrap_or(u16::MAX), ack + (field << scale))
     }
 

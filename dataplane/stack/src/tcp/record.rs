@@ -256,10 +256,8 @@ pub(crate) struct Active {
     pub(crate) rcv_cursor: u32,
     /// The last chunk of the highest run beyond a hole, or `NONE`: see `reassembly`.
     pub(crate) ooo_top: u32,
-    /// Chunks beyond holes, and records of their runs.
-    pub(crate) ooo_count: u32,
-    /// The FIN's sequence number, if [`FIN_SEEN`].
-    pub(crate) fin_seq: SeqNum,
+    /// What came twice and was not yet reported (RFC 2883).
+    pub(crate) duplicate: Range,
     /// Why it ended, once CLOSED: [`crate::Reason`].
     pub(crate) reason: u16,
     /// The pool it is counted for; [`u16::MAX`] once it is nobody's.
@@ -268,38 +266,45 @@ pub(crate) struct Active {
     pub(crate) ts_offset: u32,
     /// Acknowledgements owed to segments beyond a hole, one each, as far as the peer counts.
     pub(crate) duplicates_owed: u32,
-    /// What lies beyond holes, the part that grew last first (RFC 2018 section 4).
-    pub(crate) sacks: [Range; SACKS],
-    /// What came twice and was not yet reported (RFC 2883).
-    pub(crate) duplicate: Range,
-    /// The last ICMP error about a segment in flight, type and code; 0 for none (MUST-47).
-    pub(crate) soft_error: u16,
-    /// How often the path has turned out narrower.
-    pub(crate) narrowings: u16,
-    pub(crate) wait_next: u32,
-    pub(crate) wait_prev: u32,
-    /// What is in flight and how its losses are mended.
-    pub(crate) recovery: Recovery,
-    pub(crate) cubic: Cubic,
     /// Segments with text since the last acknowledgement that left.
     pub(crate) segments_owed: u8,
     /// Segments that are still acknowledged at once ([`crate::TcpConfig::quick_acks`]).
     pub(crate) quick_acks: u8,
-    spare: u16,
-    /// The other runs beyond holes: the root of their tree, or `NONE`.
-    pub(crate) ooo_runs: u32,
+    /// How often the path has turned out narrower.
+    pub(crate) narrowings: u16,
     /// Flights before this one have arrived, are lost, or were sent again: see `scoreboard`.
     pub(crate) undecided: u32,
+
+    /// What is in flight and how its losses are mended.
+    pub(crate) recovery: Recovery,
     /// Where the last SACK blocks began.
     pub(crate) fingers: [u32; FINGERS],
     pub(crate) hystart: HyStart,
+
+    // What few segments touch.
+    /// What lies beyond holes, the part that grew last first (RFC 2018 section 4).
+    pub(crate) sacks: [Range; SACKS],
+    /// Chunks beyond holes, and records of their runs.
+    pub(crate) ooo_count: u32,
+    /// The other runs beyond holes: the root of their tree, or `NONE`.
+    pub(crate) ooo_runs: u32,
+    /// The FIN's sequence number, if [`FIN_SEEN`].
+    pub(crate) fin_seq: SeqNum,
+    pub(crate) wait_next: u32,
+    pub(crate) wait_prev: u32,
+    pub(crate) cubic: Cubic,
     /// Without SACK, in recovery: duplicates widen the window up to here, and since when; see
     /// `congestion`.
     pub(crate) inflate_to: u32,
     pub(crate) inflate_since: u32,
+    /// The last ICMP error about a segment in flight, type and code; 0 for none (MUST-47).
+    pub(crate) soft_error: u16,
+    spare: u16,
 }
 
 const _: () = assert!(size_of::<Active>() == 384);
+/// What most segments touch are its first five lines.
+const _: () = assert!(core::mem::offset_of!(Active, sacks) <= 5 * 64);
 
 /// An acknowledgement must leave without delay.
 pub(crate) const ACK_NOW: u32 = 1;
@@ -395,6 +400,7 @@ impl Active {
         xtcp_cpu::prefetch_write(&self.snd_end);
         xtcp_cpu::prefetch_write(&self.rcv_ack);
         xtcp_cpu::prefetch_write(&self.recovery);
+        xtcp_cpu::prefetch_write(&self.fingers);
     }
 
     /// Folds what the idle record keeps back into it.

@@ -37,11 +37,13 @@ pub(crate) fn level(throttle: &Throttle, parts: [Part; 3]) -> Level {
 }
 
 impl Tcb<'_, '_> {
+    #[inline]
     fn level(&self) -> Level {
         if self.has_plenty() { Level::Room } else { level(self.throttle, self.parts()) }
     }
 
     /// Whether a look tells that nothing is scarce, as nearly always.
+    #[inline]
     fn has_plenty(&self) -> bool {
         let pool = usize::from(self.group.pool);
         self.receive.has_plenty(pool)
@@ -69,6 +71,7 @@ impl Tcb<'_, '_> {
     }
 
     /// Whether new text is dropped now.
+    #[inline]
     pub(super) fn hides(&self) -> bool {
         if self.has_plenty() {
             return false;
@@ -117,10 +120,12 @@ impl Tcb<'_, '_> {
     }
 
     /// What moves a window on, so that it can be told: a segment, or half of a small window.
+    #[inline]
     pub(super) fn window_step(&self) -> u32 {
         u32::from(self.rec.mss).min(self.window_max() / 2)
     }
 
+    #[inline]
     fn window_floor(&self) -> u32 {
         let unit = 1_u32 << self.rec.rcv_scale();
         (self.window_step() + (unit - 1)) & !(unit - 1)
@@ -128,7 +133,9 @@ impl Tcb<'_, '_> {
 
     /// Whether scarce buffers make the window smaller than the group would have it.
     pub(super) fn is_window_shrunk(&self) -> bool {
-        self.level() >= Level::Shrink && self.pool_window() < self.group_window()
+        !self.has_plenty()
+            && self.level() >= Level::Shrink
+            && self.pool_window() < self.group_window()
     }
 
     /// Whether the peer must be told once there is room: an acknowledgement was withheld, or it

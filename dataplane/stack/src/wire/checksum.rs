@@ -81,6 +81,7 @@ pub struct PseudoHeader(u32);
 
 impl PseudoHeader {
     /// For an upper-layer protocol between two IPv4 addresses.
+    #[inline(always)]
     #[must_use]
     pub fn v4(src: Ipv4Addr, dst: Ipv4Addr, protocol: u8) -> Self {
         let pairs = u64::from(src.to_bits()) + u64::from(dst.to_bits());
@@ -88,6 +89,7 @@ impl PseudoHeader {
     }
 
     /// For an upper-layer protocol between two IPv6 addresses.
+    #[inline]
     #[must_use]
     pub fn v6(src: Ipv6Addr, dst: Ipv6Addr, protocol: u8) -> Self {
         let pairs = words(src.to_bits()) + words(dst.to_bits());
@@ -96,6 +98,7 @@ impl PseudoHeader {
 
     /// For two addresses of one family; of different families they make no pseudo-header, and
     /// the sum then fits no packet.
+    #[inline(always)]
     #[must_use]
     pub fn new(src: IpAddr, dst: IpAddr, protocol: u8) -> Self {
         match (src, dst) {
@@ -108,6 +111,7 @@ impl PseudoHeader {
 
     /// The partial for an upper-layer packet of `len` bytes, header included. It is also what a
     /// device that completes checksums wants to find in the checksum field.
+    #[inline]
     #[must_use]
     pub fn sum(self, len: usize) -> u32 {
         fold(u64::from(self.0) + len as u64)
@@ -151,11 +155,13 @@ impl Total {
             total = add_wide(total, u64::from_ne_bytes(*word));
             rest = after;
         }
-        let mut last = [0; 8];
-        for (to, from) in last.iter_mut().zip(rest) {
-            *to = *from;
+        if !rest.is_empty() {
+            let mut last = [0; 8];
+            for (to, from) in last.iter_mut().zip(rest) {
+                *to = *from;
+            }
+            total = add_wide(total, u64::from_ne_bytes(last));
         }
-        total = add_wide(total, u64::from_ne_bytes(last));
         add(u32::from(u16::from_be(fold(total) as u16)), partial)
     }
 }
@@ -168,12 +174,13 @@ const fn add_wide(a: u64, b: u64) -> u64 {
 }
 
 /// A sum brought to 16 bits by adding the carries back (end-around carry).
+#[inline(always)]
 pub(super) const fn fold(total: u64) -> u32 {
-    let total = (total >> 32) + (total & 0xffff_ffff);
-    let total = (total >> 32) + (total & 0xffff_ffff);
-    let total = (total >> 16) + (total & 0xffff);
-    let total = (total >> 16) + (total & 0xffff);
-    ((total >> 16) + (total & 0xffff)) as u32
+    let (sum, carry) = (total as u32).overflowing_add((total >> 32) as u32);
+    // A sum that has a carry has room for it.
+    let sum = sum.wrapping_add(carry as u32);
+    // Both halves added in both orders: the carry of the lower is in the upper.
+    sum.wrapping_add(sum.rotate_left(16)) >> 16
 }
 
 #[cfg(test)]

@@ -120,6 +120,7 @@ fn untag(bytes: &[u8]) -> Result<(u16, EtherType, &[u8]), Malformed> {
 
 /// Writes a header at the head of `buf` and returns the bytes after it; `None` if they are fewer
 /// than [`HEADER`].
+#[inline]
 pub fn emit<'b>(
     buf: &'b mut [u8],
     dst: &MacAddr,

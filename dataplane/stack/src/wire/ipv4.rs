@@ -128,6 +128,7 @@ pub struct Header {
 impl Header {
     /// Writes the header with its checksum at the head of `buf` and returns the bytes after it;
     /// `None` if they are fewer than [`HEADER`].
+    #[inline]
     pub fn emit<'b>(&self, buf: &'b mut [u8]) -> Option<&'b mut [u8]> {
         let (header, payload) = buf.split_first_chunk_mut::<HEADER>()?;
         let total_len = self.payload_len.saturating_add(HEADER as u16);
@@ -147,6 +148,7 @@ impl Header {
     }
 
     /// The header's sum from its fields: reading back what was just written would stall.
+    #[inline]
     fn sum(&self, class: u8, total_len: u16) -> u32 {
         let first = u32::from(u16::from_be_bytes([VERSION_AND_LENGTH, class]));
         let fifth = u32::from(u16::from_be_bytes([self.ttl, self.protocol]));

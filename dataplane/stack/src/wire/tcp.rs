@@ -187,6 +187,20 @@ pub struct Segment<'f> {
 }
 
 impl<'f> Segment<'f> {
+    /// A place for one.
+    pub const NOTHING: Self = Self {
+        src_port: 0,
+        dst_port: 0,
+        seq: 0,
+        ack: 0,
+        flags: Flags::NONE,
+        window: 0,
+        urgent: 0,
+        options: Options::NONE,
+        header: &[],
+        payload: &[],
+    };
+
     /// Reads a segment: all of an IP packet's payload. Its checksum is another matter:
     /// [`checksum_ok`], or [`Self::copy_payload`] along with the copy.
     ///
@@ -194,6 +208,18 @@ impl<'f> Segment<'f> {
     /// `TcpTruncated`, `TcpDataOffset`.
     #[inline]
     pub fn parse(bytes: &'f [u8]) -> Result<Self, Malformed> {
+        let mut segment = Self::NOTHING;
+        segment.read(bytes)?;
+        Ok(segment)
+    }
+
+    /// As [`Self::parse`], in place: a segment is too large to be moved for nothing. After an error
+    /// it means nothing.
+    ///
+    /// # Errors
+    /// As those of [`Self::parse`].
+    #[inline(always)]
+    pub fn read(&mut self, bytes: &'f [u8]) -> Result<(), Malformed> {
         let Some((fixed, _)) = bytes.split_first_chunk::<HEADER>() else {
             return Err(Malformed::TcpTruncated);
         };
@@ -204,23 +230,28 @@ impl<'f> Segment<'f> {
         let Some((header, payload)) = bytes.split_at_checked(header_len) else {
             return Err(Malformed::TcpDataOffset);
         };
-        let flags = Flags(fixed[13]);
-        let options = match header.get(HEADER..) {
-            None | Some([]) => Options::NONE,
-            Some(options) => parse_options(options, flags.contains(Flags::SYN)),
-        };
-        Ok(Self {
-            src_port: u16::from_be_bytes([fixed[0], fixed[1]]),
-            dst_port: u16::from_be_bytes([fixed[2], fixed[3]]),
-            seq: u32::from_be_bytes([fixed[4], fixed[5], fixed[6], fixed[7]]),
-            ack: u32::from_be_bytes([fixed[8], fixed[9], fixed[10], fixed[11]]),
-            flags,
-            window: u16::from_be_bytes([fixed[14], fixed[15]]),
-            urgent: u16::from_be_bytes([fixed[18], fixed[19]]),
-            options,
-            header,
-            payload,
-        })
+        self.src_port = u16::from_be_bytes([fixed[0], fixed[1]]);
+        self.dst_port = u16::from_be_bytes([fixed[2], fixed[3]]);
+        self.seq = u32::from_be_bytes([fixed[4], fixed[5], fixed[6], fixed[7]]);
+        self.ack = u32::from_be_bytes([fixed[8], fixed[9], fixed[10], fixed[11]]);
+        self.flags = Flags(fixed[13]);
+        self.window = u16::from_be_bytes([fixed[14], fixed[15]]);
+        self.urgent = u16::from_be_bytes([fixed[18], fixed[19]]);
+        self.header = header;
+        self.payload = payload;
+        self.options = Options::NONE;
+        // Every segment of an open connection carries timestamps and nothing else, laid out as
+        // RFC 7323's appendix A recommends: that is looked for first.
+        match header.get(HEADER..) {
+            None | Some([]) => {}
+            Some(&[NOP, NOP, TIMESTAMPS, 10, v0, v1, v2, v3, e0, e1, e2, e3]) => {
+                let value = u32::from_be_bytes([v0, v1, v2, v3]);
+                let echo = u32::from_be_bytes([e0, e1, e2, e3]);
+                self.options.timestamps = Some(Timestamps { value, echo });
+            }
+            Some(options) => self.options = walk_options(options, self.flags.contains(Flags::SYN)),
+        }
+        Ok(())
     }
 
     /// SEG.LEN: the text, and one for each of SYN and FIN.
@@ -258,6 +289,7 @@ impl<'f> Segment<'f> {
 }
 
 /// Whether a whole segment's checksum is right (MUST-3). A zero field has no special meaning.
+#[inline]
 #[must_use]
 pub fn checksum_ok(segment: &[u8], pseudo: PseudoHeader) -> bool {
     checksum::is_valid(checksum::sum(segment, pseudo.sum(segment.len())))
@@ -287,6 +319,7 @@ pub struct Header {
 
 impl Header {
     /// Bytes of the header with its options, a multiple of 4.
+    #[inline]
     #[must_use]
     pub fn header_len(&self) -> usize {
         HEADER + OptionLayout::of(self).len
@@ -295,6 +328,7 @@ impl Header {
     /// Writes the header with its options at the head of `buf`, the checksum field zero, and
     /// returns the bytes after it, where the text goes; `None` if `buf` is shorter than
     /// [`Self::header_len`]. [`set_checksum`] or [`set_checksum_with`] then completes it.
+    #[inline(always)]
     pub fn emit<'b>(&self, buf: &'b mut [u8]) -> Option<&'b mut [u8]> {
         let layout = OptionLayout::of(self);
         let (fixed, rest) = buf.split_first_chunk_mut::<HEADER>()?;
@@ -308,8 +342,14 @@ impl Header {
         fixed[14..16].copy_from_slice(&self.window.to_be_bytes());
         fixed[16..18].fill(0);
         fixed[18..].copy_from_slice(&self.urgent.to_be_bytes());
-        if !options.is_empty() {
-            self.options.emit(options, layout)?;
+        match (self.options.timestamps, options.first_chunk_mut::<TIMESTAMPS_ALONE>()) {
+            (Some(timestamps), Some(place)) if layout.is_timestamps_alone() => {
+                place[..4].copy_from_slice(&[NOP, NOP, TIMESTAMPS, 10]);
+                place[4..8].copy_from_slice(&timestamps.value.to_be_bytes());
+                place[8..].copy_from_slice(&timestamps.echo.to_be_bytes());
+            }
+            _ if layout.len == 0 => {}
+            _ => self.options.emit(options, layout)?,
         }
         Some(text)
     }
@@ -317,6 +357,7 @@ impl Header {
 
 /// Writes the checksum of a whole segment whose field is zero (MUST-2). Bytes too short for a
 /// TCP header are left alone.
+#[inline]
 pub fn set_checksum(segment: &mut [u8], pseudo: PseudoHeader) {
     let sum = checksum::sum(segment, pseudo.sum(segment.len()));
     put_checksum(segment, sum);
@@ -345,6 +386,7 @@ pub fn set_pseudo_sum(segment: &mut [u8], pseudo: PseudoHeader) {
     }
 }
 
+#[inline]
 fn put_checksum(segment: &mut [u8], sum: u32) {
     if let Some(fixed) = segment.first_chunk_mut::<HEADER>() {
         fixed[16..18].copy_from_slice(&checksum::field(sum).to_be_bytes());
@@ -359,24 +401,13 @@ const SACK_PERMITTED: u8 = 4;
 const SACK: u8 = 5;
 const TIMESTAMPS: u8 = 8;
 
+/// Bytes of timestamps and the two NOPs before them (RFC 7323 appendix A).
+const TIMESTAMPS_ALONE: usize = 12;
+
 /// Bytes of options a header has room for.
 const OPTIONS_MAX: usize = HEADER_MAX - HEADER;
 
-/// Reads the options (RFC 9293 section 3.2).
-///
-/// Every segment of an established connection carries timestamps and nothing else, laid out as
-/// RFC 7323's appendix A recommends: that is looked for first.
-#[inline]
-fn parse_options(options: &[u8], syn: bool) -> Options {
-    if let [NOP, NOP, TIMESTAMPS, 10, v0, v1, v2, v3, e0, e1, e2, e3] = *options {
-        let value = u32::from_be_bytes([v0, v1, v2, v3]);
-        let echo = u32::from_be_bytes([e0, e1, e2, e3]);
-        return Options { timestamps: Some(Timestamps { value, echo }), ..Options::NONE };
-    }
-    walk_options(options, syn)
-}
-
-/// Reads options one by one. A length below 2 or beyond the header ends the list, for nothing
+/// Reads the options one by one (RFC 9293 section 3.2). A length below 2 or beyond the header ends the list, for nothing
 /// after it can be found (MUST-7); a known option of a wrong length is passed over like an unknown
 /// one. Of an option that comes twice the first counts. MSS, window scale and SACK-permitted
 /// count only on a SYN (MUST-65, RFC 7323 section 2.2, RFC 2018 section 2).
@@ -443,10 +474,19 @@ struct OptionLayout {
 }
 
 impl OptionLayout {
+    const fn is_timestamps_alone(&self) -> bool {
+        !self.syn && self.sack_blocks == 0 && self.len == TIMESTAMPS_ALONE
+    }
+
     #[inline]
     fn of(header: &Header) -> Self {
         let options = &header.options;
         let syn = header.flags.contains(Flags::SYN);
+        if !syn && options.sack.count == 0 {
+            // As nearly all segments of an open connection.
+            let len = if options.timestamps.is_some() { TIMESTAMPS_ALONE } else { 0 };
+            return Self { syn, sack_blocks: 0, len };
+        }
         let mut len = 0;
         if syn {
             len += if options.mss.is_some() { 4 } else { 0 };

@@ -10,6 +10,7 @@
 #[path = "../sim/mod.rs"]
 mod sim;
 
+mod answer;
 mod client;
 mod communication;
 mod operation;
