@@ -17,7 +17,7 @@ const PER_BUCKET: u64 = 9;
 /// An IPv6 connection's address.
 const ADDRESS_V6: u64 = 16;
 /// A connection with data in flight or unread.
-const ACTIVE: u64 = 256;
+const ACTIVE: u64 = 384;
 /// A piece of buffered text; each active connection has room for four.
 const CHUNK: u64 = 16;
 const CHUNKS_EACH: u64 = 4;
