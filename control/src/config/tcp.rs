@@ -46,8 +46,7 @@ const TCP_NUMBERS: [(&str, RangeInclusive<u64>); 19] = [
 ];
 
 /// What is on unless it is switched off.
-const SWITCHES: [&str; 6] =
-    ["nagle", "timestamps", "sack", "rack", "tail_loss_probe", "hystart"];
+const SWITCHES: [&str; 6] = ["nagle", "timestamps", "sack", "rack", "tail_loss_probe", "hystart"];
 
 /// When handshakes go by cookie.
 const COOKIES: [(&str, &str); 3] =
