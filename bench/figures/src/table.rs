@@ -68,9 +68,13 @@ impl Figures {
                 )
             });
             let moved = if case.moved { " (moved)" } else { "" };
+            let again = match case.resent {
+                0 => String::new(),
+                resent => format!(" ({} sent again)", grouped(resent as f64)),
+            };
             let segments = match case.segments {
                 0.0 => String::new(),
-                segments => format!("{segments:.2}"),
+                segments => format!("{segments:.2}{again}"),
             };
             // Writing to a string cannot fail.
             let _ = writeln!(
