@@ -22,11 +22,15 @@ const FAR: &str = "xtcpfig1";
 const ACTIVE: u32 = 160_000;
 /// Connections of the smallest cases' tables, as if so many were to be open.
 const ROOM: u32 = 1000;
+/// Clients of many that talk while the others are idle, and the fewest that are ever open.
+pub(crate) const FEW: u32 = 1000;
 /// Exchanges that two stacks are timed with, each.
 const COUNTED: u32 = 4_000_000;
 /// Fewer connections are opened and ended too fast for a rate.
 const MANY: u32 = 10_000;
 
+/// What is measured where only [`FEW`] talk.
+pub(crate) const BY_FEW: &str = "exchanges by 1,000 of them";
 const ALONE: &str = "dataplane alone (memif)";
 const ANSWER: &str = "dataplane alone, mode answer (memif)";
 const APPLICATION: &str = "application over the rings (memif)";
@@ -80,8 +84,8 @@ impl Kind {
     pub(crate) fn expected(self, load: f64) -> f64 {
         let flows = |open: u32| f64::from(open) / 250e3;
         match self {
-            Self::Alone(open) if open <= 1_000_000 => 8.0 + 6.0 * load + 3.0 * flows(open),
-            Self::Alone(open) => 12.0 + 4.0 * load + 2.0 * flows(open),
+            Self::Alone(open) if open <= 1_000_000 => 8.0 + 8.0 * load + 3.0 * flows(open),
+            Self::Alone(open) => 12.0 + 6.0 * load + 2.0 * flows(open),
             Self::Answer(_) => 4.0 + load,
             Self::Application(open) => 8.0 + 2.0 * load + 2.0 * flows(open),
             Self::Linux(_) | Self::Veth(_) => 5.0 + 3.0 * load,
@@ -124,6 +128,9 @@ impl Bench {
         let seconds = self.seconds;
         for bytes in [64, 1024] {
             let peak = self.peak(&mut pair, ALONE, bytes, 256)?;
+            if connections > FEW {
+                self.few(&mut pair, ALONE, bytes)?;
+            }
             for (share, word) in [(0.5, "half of the peak"), (0.9, "nine tenths of the peak")] {
                 if all && bytes == 1024 {
                     let rate = (peak.rate * share).max(1.0);
@@ -270,6 +277,15 @@ impl Bench {
             "load,name=peak-{bytes},seconds={seconds},in-flight={in_flight},request={bytes}"
         );
         self.measure(pair, name, "exchanges", bytes, &step)
+    }
+
+    /// The most exchanges per second of a few, while all the others are open and idle.
+    fn few(&mut self, pair: &mut Pair, name: &str, bytes: u32) -> Outcome<Case> {
+        let seconds = self.seconds;
+        let step = format!(
+            "load,name=few-{bytes},seconds={seconds},in-flight=256,active={FEW},request={bytes}"
+        );
+        self.measure(pair, name, BY_FEW, bytes, &step)
     }
 
     /// The specification's load.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use xtcp_report::machine::Machine;
 use xtcp_report::plot::{self, Axis, Series};
 
+use crate::cases::BY_FEW;
 use crate::measure::{Case, Memory};
 use crate::pair::Outcome;
 
@@ -121,10 +122,13 @@ impl Figures {
             let memif =
                 || self.cases.iter().filter(is("dataplane alone (memif)", "exchanges", bytes));
             if let Some(few) = memif().min_by_key(|case| case.open) {
-                for many in memif().filter(|case| case.open > few.open) {
+                let talking =
+                    self.cases.iter().filter(is("dataplane alone (memif)", BY_FEW, bytes));
+                let all = memif().filter(|case| case.open > few.open).map(|case| (case, ""));
+                for (many, word) in all.chain(talking.map(|case| (case, " by 1,000"))) {
                     let _ = writeln!(
                         text,
-                        "| exchanges of {bytes} B with {} open, against {} open | {:.2} |",
+                        "| exchanges of {bytes} B{word} with {} open, against {} open | {:.2} |",
                         grouped(f64::from(many.open)),
                         grouped(f64::from(few.open)),
                         many.rate / few.rate
@@ -253,6 +257,7 @@ mod tests {
             cases: vec![
                 case("dataplane alone (memif)", "exchanges", 1000, 64, 2e6),
                 case("dataplane alone (memif)", "exchanges", 1_000_000, 64, 1e6),
+                case("dataplane alone (memif)", BY_FEW, 1_000_000, 64, 1.8e6),
                 case("Linux (veth)", "exchanges", 1000, 64, 1e5),
                 case("Linux (veth)", "exchanges", 9000, 1024, 1e5),
                 case("dataplane alone (veth)", "exchanges", 1000, 64, 3e5),
@@ -269,6 +274,8 @@ mod tests {
             text.contains("| exchanges of 64 B with 1,000,000 open, against 1,000 open | 0.50 |"),
             "{text}"
         );
+        let few = "| exchanges of 64 B by 1,000 with 1,000,000 open, against 1,000 open | 0.90 |";
+        assert!(text.contains(few), "{text}");
         assert!(text.contains("same veth and clients: rate | 3.00 |"), "{text}");
         assert_eq!(text.matches("rate |").count(), 1, "{text}");
         assert!(text.contains("| 1,000,000 open, idle | 70.0 B | 170.0 B |"), "{text}");
