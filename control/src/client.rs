@@ -12,7 +12,7 @@ use xtcp_ring::message::{Refusal, Reply, Request};
 use xtcp_ring::transport::{Partial, records};
 use xtcp_ring::{Seqpacket, TransportError};
 
-use crate::desk::Desk;
+use crate::dataplane::Attached;
 
 /// Bytes of a request at most.
 const REQUEST_MAX: usize = 8 << 10;
@@ -35,14 +35,6 @@ pub(crate) struct Client {
     pub(crate) uid: u32,
     /// Its endpoint, when it has become an application.
     pub(crate) endpoint: Option<Attached>,
-}
-
-/// What a connection holds as an application. The key tells it from a successor at the same
-/// endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Attached {
-    pub(crate) endpoint: u16,
-    pub(crate) key: u64,
 }
 
 impl Client {
@@ -69,32 +61,30 @@ impl Client {
         if self.unsent.is_empty() { PollFlags::IN } else { PollFlags::OUT }
     }
 
-    /// Sends what is unsent; if that is all, reads one request and answers it.
-    pub(crate) fn turn(
-        &mut self,
-        desk: &mut Desk,
-        interrupt: BorrowedFd<'_>,
-    ) -> Result<(), TransportError> {
+    /// Sends what is unsent; if that is all, reads one request, for [`Self::reply`] to answer.
+    pub(crate) fn next_request(&mut self) -> Result<Option<Request>, TransportError> {
         self.flush()?;
         if !self.unsent.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
-        let request = match self.link.try_recv::<Request>(&mut self.partial) {
-            Ok(Some((request, _))) => request,
-            Ok(None) => return Ok(()),
+        match self.link.try_recv::<Request>(&mut self.partial) {
+            Ok(received) => Ok(received.map(|(request, _)| request)),
             Err(TransportError::Malformed(why)) if self.nonsense < NONSENSE_MAX => {
                 self.nonsense += 1;
                 let reason = format!("the message is not understood: {why}");
-                return self
-                    .reply(&Reply::Refused { refusal: Refusal::Invalid, reason }, Vec::new());
+                let refused = Reply::Refused { refusal: Refusal::Invalid, reason };
+                self.reply(&refused, Vec::new()).map(|()| None)
             }
-            Err(error) => return Err(error),
-        };
-        let (reply, files) = desk.answer(self, request, interrupt);
-        self.reply(&reply, files)
+            Err(error) => Err(error),
+        }
     }
 
-    fn reply(&mut self, reply: &Reply, files: Vec<OwnedFd>) -> Result<(), TransportError> {
+    /// Answers a request, at once or as soon as the other end takes it.
+    pub(crate) fn reply(
+        &mut self,
+        reply: &Reply,
+        files: Vec<OwnedFd>,
+    ) -> Result<(), TransportError> {
         let mut files = Some(files);
         for record in records(reply)? {
             self.unsent.push_back((record, files.take().unwrap_or_default()));

@@ -12,7 +12,6 @@ use tracing::{debug, error, info, warn};
 use xtcp_ring::message::{Answer, Command, EndpointRecord, GroupRecord, Refused, State, VERSION};
 use xtcp_ring::{Seqpacket, TransportError};
 
-use crate::client::Attached;
 use crate::clock;
 use crate::clock::timespec;
 use crate::config::Config;
@@ -424,6 +423,14 @@ impl Dataplane {
 fn adopt(link: &Seqpacket) -> io::Result<Process> {
     let pid = link.peer_pid()?;
     Process::adopt(pid.ok_or_else(|| io::Error::other("its process is not known"))?)
+}
+
+/// What a connection to us holds as an application. The key tells it from a successor at the same
+/// endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Attached {
+    pub(crate) endpoint: u16,
+    pub(crate) key: u64,
 }
 
 impl Up {

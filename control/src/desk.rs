@@ -10,10 +10,10 @@ use std::time::Instant;
 use tracing::{error, info, warn};
 use xtcp_ring::message::{Answer, Command, Refused, Reply, Request, name_is_valid};
 
-use crate::client::{Attached, Client};
+use crate::client::Client;
 use crate::clock;
 use crate::config::Config;
-use crate::dataplane::{CallError, Dataplane, DataplaneError, Up};
+use crate::dataplane::{Attached, CallError, Dataplane, DataplaneError, Up};
 use crate::instance::Instance;
 use crate::memory::Pages;
 

@@ -217,7 +217,12 @@ impl Service {
 
     fn serve(&mut self, number: u64) {
         let Some(client) = self.clients.get_mut(&number) else { return };
-        if let Err(why) = client.turn(&mut self.desk, self.signals.as_fd()) {
+        let served = client.next_request().and_then(|request| {
+            let Some(request) = request else { return Ok(()) };
+            let (reply, files) = self.desk.answer(client, request, self.signals.as_fd());
+            client.reply(&reply, files)
+        });
+        if let Err(why) = served {
             // Its endpoint stays: the lifeline says whether the application is gone, and one that
             // only lost its connection comes back by `Resume`.
             debug!("connection {number}, process {}: {why}", client.pid);

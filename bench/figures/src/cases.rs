@@ -8,7 +8,7 @@ use xtcp_bench::clock;
 use xtcp_bench::machine::{HUGE_PAGE_BYTES, HugePages, Namespace, VethPair};
 use xtcp_bench::process::{Launch, Running};
 
-use crate::measure::{Bench, Case, Memory};
+use crate::measure::{BY_FEW, Bench, Case, Memory};
 use crate::pair::{Measured, Outcome, Pair, Server, generator};
 use crate::priority::Priority;
 use crate::screen::Screen;
@@ -23,14 +23,12 @@ const ACTIVE: u32 = 160_000;
 /// Connections of the smallest cases' tables, as if so many were to be open.
 const ROOM: u32 = 1000;
 /// Clients of many that talk while the others are idle, and the fewest that are ever open.
-pub(crate) const FEW: u32 = 1000;
+const FEW: u32 = 1000;
 /// Exchanges that two stacks are timed with, each.
 const COUNTED: u32 = 4_000_000;
 /// Fewer connections are opened and ended too fast for a rate.
 const MANY: u32 = 10_000;
 
-/// What is measured where only [`FEW`] talk.
-pub(crate) const BY_FEW: &str = "exchanges by 1,000 of them";
 const ALONE: &str = "dataplane alone (memif)";
 const ANSWER: &str = "dataplane alone, mode answer (memif)";
 const APPLICATION: &str = "application over the rings (memif)";

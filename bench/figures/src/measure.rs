@@ -10,12 +10,14 @@ use xtcp_report::sample::Latency;
 use crate::distance::round_trip_ns;
 use crate::pair::{Measured, Outcome, Pair};
 use crate::screen::Screen;
-use crate::table::grouped;
 
 /// The two cores have moved when their round trip changed by more than this factor.
 const MOVED: f64 = 1.5;
 /// Times a measurement during which the cores moved is made.
 const TRIES: usize = 3;
+
+/// What is measured where only a thousand of all who are open talk.
+pub(crate) const BY_FEW: &str = "exchanges by 1,000 of them";
 
 /// What one measurement came to.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -186,4 +188,17 @@ impl Bench {
         ));
         self.cases.push(case);
     }
+}
+
+/// `1,234,567`.
+pub(crate) fn grouped(value: f64) -> String {
+    let digits = format!("{value:.0}");
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }

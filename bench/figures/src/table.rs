@@ -7,8 +7,7 @@ use serde::{Deserialize, Serialize};
 use xtcp_report::machine::Machine;
 use xtcp_report::plot::{self, Axis, Series};
 
-use crate::cases::BY_FEW;
-use crate::measure::{Case, Memory};
+use crate::measure::{BY_FEW, Case, Memory, grouped};
 use crate::pair::Outcome;
 
 /// Everything of one run.
@@ -228,19 +227,6 @@ fn is<'n>(server: &'n str, what: &'n str, bytes: u32) -> impl Fn(&&Case) -> bool
 
 const BEGIN: &str = "<!-- figures: written by make bench -->";
 const END: &str = "<!-- end of figures -->";
-
-/// `1,234,567`.
-pub(crate) fn grouped(value: f64) -> String {
-    let digits = format!("{value:.0}");
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
 
 #[cfg(test)]
 mod tests {

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::DemoError;
 use super::ledger::Ledger;
+use super::names::{NAMESPACE, PORT, SERVER_V4, SERVER_V6};
 use super::screen::Screen;
-use super::stage::{NAMESPACE, PORT, SERVER_V4, SERVER_V6, Stage};
+use super::stage::Stage;
 use crate::process::{Launch, Running};
 
 /// How long an answer may take.

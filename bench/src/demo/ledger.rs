@@ -14,14 +14,11 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use serde::{Deserialize, Serialize};
 
 use super::DemoError;
-use super::stage::{INSTANCE, INTERFACE, NAMESPACE, RUN_DIR};
+use super::names::{DIRECTORY, INSTANCE, INTERFACE, NAMESPACE, RUN_DIR};
 use crate::capture::Capture;
 use crate::clock::Deadline;
 use crate::machine::{HugePages, Namespace, VethPair};
 use crate::process::{ProcessError, Running, find, kill_by_id};
-
-/// Configuration, logs and this ledger while a demo runs.
-pub(super) const DIRECTORY: &str = "/run/xtcp-demo";
 
 /// Where EAL keeps what it knows of its processes.
 const DPDK_RUN_DIR: &str = "/run/dpdk";

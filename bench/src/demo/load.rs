@@ -6,8 +6,9 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::ledger::Ledger;
+use super::names::{NAMESPACE, PEER, PORT, SERVER_V4, SERVER_V6};
 use super::screen::Screen;
-use super::stage::{NAMESPACE, PEER, PORT, SERVER_V4, SERVER_V6, Stage};
+use super::stage::Stage;
 use super::{DemoError, Options};
 use crate::capture::{self, Analysis, Capture};
 use crate::client::{Event, StepReport};

@@ -13,6 +13,7 @@
 mod conversation;
 mod ledger;
 mod load;
+mod names;
 mod report;
 mod screen;
 mod stage;

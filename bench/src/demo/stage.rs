@@ -4,20 +4,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::DemoError;
-use super::ledger::{DIRECTORY, Ledger};
+use super::ledger::Ledger;
+use super::names::{
+    DIRECTORY, INSTANCE, INTERFACE, NAMESPACE, PEER, PORT, RUN_DIR, SERVER_V4, SERVER_V6,
+};
 use super::screen::Screen;
 use crate::appliance::{Instance, Programs};
 use crate::machine::{HugePages, Namespace, VethPair};
 use crate::process::Running;
-
-pub(super) const INSTANCE: &str = "demo";
-pub(super) const RUN_DIR: &str = "/run/xtcp";
-pub(super) const NAMESPACE: &str = "xtcp-demo";
-pub(super) const INTERFACE: &str = "xtcp-demo0";
-pub(super) const PEER: &str = "peer";
-pub(super) const PORT: u16 = 7777;
-pub(super) const SERVER_V4: &str = "10.77.0.2";
-pub(super) const SERVER_V6: &str = "fd77::2";
 
 /// Connections the dataplane has room for.
 pub(super) const ROOM: u32 = 100_000;

@@ -9,8 +9,9 @@ use xtcp_ring::message::{Answer, Command, EndpointRecord, GroupRecord, Refused, 
 use xtcp_ring::{EndpointLayout, Mapping, SharedMemory, bell};
 
 use super::{Answered, Desk, check_name};
-use crate::client::{Attached, Client};
+use crate::client::Client;
 use crate::config::receive_min;
+use crate::dataplane::Attached;
 use crate::memory;
 
 impl Desk {
