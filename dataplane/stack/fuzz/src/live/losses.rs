@@ -5,7 +5,8 @@ use xtcp_stack::wire::ethernet;
 use xtcp_stack::wire::tcp::{Flags, Options, SackBlock, SackBlocks};
 use xtcp_stack::wire::{checksum, ipv4};
 
-use super::{CLIENTS, Choices, World};
+use super::choices::Choices;
+use super::{CLIENTS, World};
 
 /// Segment sizes that losses are counted in.
 const SIZES: [u32; 4] = [1448, 536, 88, 1];

@@ -9,7 +9,9 @@ use xtcp_stack::wire::ethernet::{self, MacAddr};
 use xtcp_stack::wire::tcp::{self, Flags, Options};
 use xtcp_stack::wire::{arp, checksum, icmpv6, ipv4, ipv6};
 
-use super::{CLIENTS, Choices, OUR_MAC, OUR_V4, OUR_V6, THEIR_MAC, World, icmp_frame};
+use super::choices::Choices;
+use super::frames::icmp_frame;
+use super::{CLIENTS, OUR_MAC, OUR_V4, OUR_V6, THEIR_MAC, World};
 
 const IP: usize = ethernet::HEADER;
 /// Where TCP begins behind an IPv4 header without options.

@@ -2,7 +2,8 @@
 
 use xtcp_stack::{Gd, Part, Payload, Usage};
 
-use super::{Choices, QUEUE, World};
+use super::choices::Choices;
+use super::{QUEUE, World};
 
 /// So many bytes to send.
 struct Text(usize);
