@@ -52,6 +52,7 @@ impl<'m> Net<'m> {
                 host.frame(&frame, &mut wire, self.now);
             }
             host.flush(&mut wire, self.now);
+            host.stack.audit().expect("the books are right and every rule is kept");
             for frame in wire.frames {
                 self.links[side].send(frame, self.now);
             }

@@ -126,7 +126,8 @@ fn fig_6c_a_connection_request_that_is_not_accepted_in_time_is_rejected() {
         let sent = peer.wait(Duration::from_millis(200));
         assert!(sent.len() == 1 && sent[0].ends_with(" ack 1") && sent[0].contains(": RA "));
         assert_eq!(peer.events(), ["closed Refused held 0"]);
-        let refused = peer.host.stack.accept(peer.host.group, peer.cd(), peer.now);
+        let (group, connection) = (peer.host.group, peer.cd());
+        let refused = peer.host.stack.accept(group, connection, peer.now);
         assert_eq!(refused, Err(Misuse::StaleConnection), "too late");
         peer.host.assert_nothing_held();
     });

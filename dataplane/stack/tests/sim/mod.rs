@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "each test file uses its part of the simulator")]
 
 pub(crate) mod app;
+pub(crate) mod audited;
 pub(crate) mod link;
 pub(crate) mod net;
 pub(crate) mod other;
@@ -14,6 +15,7 @@ pub(crate) mod rng;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use audited::Audited;
 use xtcp_stack::wire::checksum;
 use xtcp_stack::wire::ethernet::MacAddr;
 use xtcp_stack::{
@@ -131,7 +133,7 @@ pub(crate) fn v6(number: u8) -> IpAddr {
 
 /// One host: a stack with one pool, one queue and one group.
 pub(crate) struct Host<'m> {
-    pub(crate) stack: Stack<'m>,
+    pub(crate) stack: Audited<'m>,
     pub(crate) pool: PoolId,
     pub(crate) group: Gd,
 }
@@ -174,7 +176,7 @@ impl<'m> Host<'m> {
         let mut stack = Stack::new(config, tables, transmit, Instant::ZERO).expect("enough memory");
         let pool = stack.open_pool(receive).expect("room for a pool");
         let group = stack.open_group(pool, QUEUE, group).expect("room for a group");
-        Self { stack, pool, group }
+        Self { stack: Audited::when_asked(stack), pool, group }
     }
 
     /// Hands one frame in.

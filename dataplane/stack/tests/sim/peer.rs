@@ -236,6 +236,7 @@ impl<'m> Peer<'m> {
             server_port: group.port,
             numbers: HashMap::new(),
         };
+        peer.host.stack.audit_every_step();
         peer.say_by_arp(arp::Operation::Request);
         peer
     }
