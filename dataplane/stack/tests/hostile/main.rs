@@ -12,6 +12,7 @@ mod icmp;
 mod ipv4;
 mod ipv6;
 mod load;
+mod names;
 mod tcp;
 
 use std::time::Duration;

@@ -208,6 +208,35 @@ fn the_window_is_reduced_in_proportion() {
     });
 }
 
+/// RFC 9937 section 6.2: an acknowledgement that delivers nothing changes nothing. By its time more is
+/// lost, which may go in the place of what has left: the window does not shrink by that.
+#[test]
+fn an_acknowledgement_that_delivers_nothing_changes_no_window() {
+    ordinary(|peer| {
+        sending(peer, 60);
+        // Segments overtake each other here, so a loss takes a quarter of the round trip to be sure.
+        peer.give(sack(0, &[(1, 2)]));
+        for n in 2..=10 {
+            peer.give(sack(n, &[]));
+        }
+        pass(peer, RTT);
+        let first = sack(10, &[(11, 20)]);
+        peer.give(first);
+        let sent = peer.wait(RTT / 2);
+        assert!(sent.iter().any(|line| line.ends_with(&segment(10))), "{sent:?}");
+        assert_eq!(count(peer, Count::FastRetransmits), 1);
+        // The next hole is not old enough yet.
+        let second = sack(10, &[(21, 24), (11, 20)]);
+        assert!(!peer.give(second.clone()).contains(&segment(20)));
+        let before = cwnd(peer);
+        assert_eq!(peer.give(second.clone()), NOTHING, "nothing new, nothing sent");
+        assert_eq!(cwnd(peer), before);
+        peer.now = peer.now + RTT / 4;
+        assert_eq!(peer.give(second), [segment(20)], "in the place of what is lost");
+        assert_eq!(cwnd(peer), before);
+    });
+}
+
 /// Whoever sends acknowledgements without a block says nothing (RFC 6675 section 2).
 #[test]
 fn duplicates_without_blocks_are_no_news() {
@@ -418,7 +447,7 @@ fn a_scoreboard_has_an_end() {
             }
         }
         assert_eq!(peer.host.stack.usage().active, 0, "folded");
-        peer.host.stack.abort(peer.host.group, peer.cd(), peer.now).expect("there");
+        peer.abort();
         assert_eq!(peer.host.stack.usage().chunks, 0);
     });
 }
