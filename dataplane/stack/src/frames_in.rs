@@ -309,12 +309,17 @@ impl Stack<'_> {
             return self.on_segment_in_time_wait(index, arrival, out);
         }
         let segment = &arrival.segment;
-        let active = if segment.payload.is_empty() {
-            self.unfold(index)?
+        let is_reset = || segment.flags.contains(Flags::RST);
+        let active = if segment.payload.is_empty() || is_reset() {
+            self.unfold(index)
         } else {
             // Its ACK field says nothing if there is no room: whoever is folded has nothing
             // unacknowledged.
-            self.unfold_for_text(index)?
+            self.unfold_for_text(index)
+        };
+        let active = match active {
+            Err(_) if is_reset() => return Err(self.reset_without_record(index, segment)),
+            active => active?,
         };
         let congested = arrival.congested;
         let outcome = self.with_active(index, active, |tcb| tcb.on_segment(segment, congested));

@@ -51,6 +51,7 @@
 //! | `listen` | which group gets a client |
 //! | `queues` | what is told, by priority |
 //! | `sweep`, `drain` | idle connections looked at; groups that end theirs |
+//! | `resets` | idle connections that are reset when no active record is free |
 //! | `shares` | what each pool may take, and who waits for room |
 //! | `audit` | everything counted anew |
 //! | `table`, [`buffer`] | the records and the shared buffers |
@@ -82,6 +83,7 @@ pub mod net;
 mod queues;
 mod rations;
 mod reports;
+mod resets;
 mod secret;
 mod shares;
 mod stack;

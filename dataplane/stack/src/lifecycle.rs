@@ -11,7 +11,7 @@ use crate::table::slots::NONE;
 use crate::tcp::Tcb;
 use crate::tcp::record::{
     ACK_NOW, Active, Connection, FIN_QUEUED, HALF_OPEN, LISTED, ON_A_LIST, ON_EVENT_LIST,
-    ON_OUT_LIST, ON_WAIT_LIST, SEND_RST, TELL, TEXTED, TIMESTAMPS, UNFINDABLE, V6,
+    ON_OUT_LIST, ON_WAIT_LIST, RESET, SEND_RST, TELL, TEXTED, TIMESTAMPS, UNFINDABLE, V6,
 };
 use crate::tcp::state::State;
 use crate::time::Instant;
@@ -218,6 +218,9 @@ impl<'m> Stack<'m> {
         act.unfold(index, &rec, offset);
         act.pool = pool;
         self.connections[index as usize].active = active;
+        if rec.is_notified(RESET) {
+            self.end_if_reset(index, active);
+        }
         Ok(active)
     }
 
@@ -419,7 +422,7 @@ impl<'m> Stack<'m> {
         self.connections[index as usize].set_state(State::Closed);
     }
 
-    fn make_unfindable(&mut self, index: u32) {
+    pub(crate) fn make_unfindable(&mut self, index: u32) {
         let rec = self.connections[index as usize];
         if !rec.has(UNFINDABLE) {
             self.flows.remove(self.hash_of(&rec), index);
@@ -487,6 +490,7 @@ impl<'m> Stack<'m> {
     pub(crate) fn abandon(&mut self, index: u32) {
         let Ok(active) = self.unfold(index) else {
             self.counters.stop(Stop::AbortedSilently);
+            self.forget_reset(index);
             self.free_record(index);
             return;
         };

@@ -6,7 +6,9 @@ use super::Discrepancy;
 use crate::stack::Stack;
 use crate::table::chunk::{ChunkList, LOST, SACKED};
 use crate::table::slots::NONE;
-use crate::tcp::record::{Active, Connection, FIN_TAKEN, ON_OUT_LIST, TIMESTAMPS};
+use crate::tcp::record::{
+    Active, Connection, FIN_TAKEN, ON_OUT_LIST, RESET, TIMESTAMPS, UNFINDABLE,
+};
 use crate::tcp::seq::SeqNum;
 use crate::tcp::state::State;
 use crate::time::Instant;
@@ -26,6 +28,7 @@ impl Stack<'_> {
             let rules = [
                 ("I9: an idle connection may send a segment", rec.cwnd >= 1),
                 ("an idle connection's window is not behind", is_ahead(rec)),
+                ("whoever was reset is told of soon", self.is_told_soon(rec)),
             ];
             return self.judge(index, rules);
         };
@@ -36,6 +39,11 @@ impl Stack<'_> {
             self.judge(index, self.sending_rules(rec, act))?;
         }
         self.judge(index, self.receiving_rules(rec, act))
+    }
+
+    /// A connection that was reset without an active record is unfolded by the sweep.
+    fn is_told_soon(&self, rec: &Connection) -> bool {
+        !rec.is_notified(RESET) || rec.has(UNFINDABLE) && self.sweep.timeout().is_some()
     }
 
     fn judge<const RULES: usize>(

@@ -30,10 +30,10 @@ impl Tcb<'_, '_> {
         }
         self.check_timestamps(seg)?;
         self.check_sequence(seg)?;
-        self.update_timestamp(seg);
         self.check_reset(seg)?;
         self.check_syn(seg)?;
         self.check_ack(seg)?;
+        self.update_timestamp(seg);
         if self.rec.state() == State::Closed {
             // That was the acknowledgement of our FIN, and the end.
             return Ok(());
@@ -109,7 +109,8 @@ impl Tcb<'_, '_> {
     }
 
     /// RFC 7323 section 4.3: what we echo is the timestamp of the last segment that spanned the
-    /// acknowledgement number we sent last.
+    /// acknowledgement number we sent last. Not before its ACK field was found good: a stamp of the
+    /// future from whoever guesses one number and not the other would make the peer's segments old.
     fn update_timestamp(&mut self, seg: &Segment<'_>) {
         if let (true, Some(stamps)) = (self.rec.has(TIMESTAMPS), seg.options.timestamps)
             && SeqNum::new(seg.seq).at_or_before(self.act.last_ack_sent)

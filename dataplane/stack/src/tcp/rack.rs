@@ -158,6 +158,15 @@ impl Tcb<'_, '_> {
         }
     }
 
+    /// A recovery has ended, and nothing was sent again in vain.
+    pub(super) fn narrow_reordering_window(&mut self) {
+        let recovery = &mut self.act.recovery;
+        recovery.reorder_persist = recovery.reorder_persist.saturating_sub(1);
+        if recovery.reorder_persist == 0 {
+            recovery.reorder_steps = 0;
+        }
+    }
+
     /// If something may turn out to be lost without another acknowledgement, the timer says when.
     pub(super) fn arm_reorder_timer(&mut self) {
         if self.act.recovery.has(TAIL_TIMER) && self.probe_timeout().is_none() {

@@ -121,6 +121,9 @@ impl Tcb<'_, '_> {
         self.widen_reordering_window(news);
         if self.act.has(RECOVERING) && !self.rec.snd_una.before(self.act.recover) {
             self.end_recovery();
+            if news.duplicate.is_none() {
+                self.narrow_reordering_window();
+            }
         }
         self.check_tail_probe(ack, news);
         let lost = self.act.recovery.lost;
@@ -187,11 +190,6 @@ impl Tcb<'_, '_> {
         self.act.clear(RECOVERING | RETRANSMIT);
         self.act.cwnd = self.act.ssthresh;
         self.act.dup_acks = 0;
-        let recovery = &mut self.act.recovery;
-        recovery.reorder_persist = recovery.reorder_persist.saturating_sub(1);
-        if recovery.reorder_persist == 0 {
-            recovery.reorder_steps = 0;
-        }
     }
 
     /// A recovery begins, or a timeout without one.

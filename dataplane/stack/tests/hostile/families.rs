@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use xtcp_stack::wire::tcp::Flags;
 use xtcp_stack::{Count, GroupConfig, KeepAlive, Stop};
 
 use super::{NOTHING, PORT, assert_alive, dut};
@@ -23,6 +24,31 @@ fn a_timestamp_from_outside_the_window_poisons_nothing() {
         peer.give(data(1, 1, b"honest").stamps(1001, echo));
         let told = peer.events().concat();
         assert!(told.starts_with("data 0+6 honest"), "{told}");
+        assert_eq!(peer.host.stack.counters().stopped(Stop::OldTimestamp), 0);
+    });
+}
+
+/// The same of a segment that begins where the next one should, and whose ACK field is forged, or that
+/// has none, or opens what is open: nothing of it is believed.
+#[test]
+fn a_timestamp_beside_a_forged_acknowledgement_poisons_nothing() {
+    dut(|peer| {
+        peer.open_with(syn().stamps(1000, 0));
+        let echo = peer.last_got().options.timestamps.expect("agreed").value;
+        let future = 1000 + (1 << 30);
+        let forged = [
+            data(1, 1 - 70_000, b"forged"),
+            data(1, 9, b"forged"),
+            ack(1, 9),
+            data(1, 1, b"forged").flags(Flags::PSH),
+            syn().at(1),
+        ];
+        for segment in forged {
+            peer.give(segment.stamps(future, echo));
+        }
+        assert_eq!(peer.events(), NOTHING);
+        peer.give(data(1, 1, b"honest").stamps(1001, echo));
+        assert_eq!(peer.events(), ["data 0+6 honest"]);
         assert_eq!(peer.host.stack.counters().stopped(Stop::OldTimestamp), 0);
     });
 }

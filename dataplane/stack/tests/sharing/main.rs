@@ -8,6 +8,7 @@ mod sim;
 mod exhaustion;
 mod hide;
 mod reserve;
+mod resets;
 mod shares;
 mod shrink;
 mod withhold;

@@ -19,6 +19,7 @@ mod offload;
 mod path;
 mod personality;
 mod rack;
+mod reordering;
 mod sack;
 #[cfg(debug_assertions)]
 mod steps;

@@ -9,20 +9,20 @@ use crate::sim::{config, ordinary_group};
 use xtcp_stack::{Config, Count, TcpConfig};
 
 /// The round trip of these paths.
-const RTT: Duration = Duration::from_millis(40);
-const MSS: i64 = 1460;
+pub(super) const RTT: Duration = Duration::from_millis(40);
+pub(super) const MSS: i64 = 1460;
 
 /// Where segment `n` starts, the first being 0.
-fn start(n: i64) -> i64 {
+pub(super) fn start(n: i64) -> i64 {
     1 + MSS * n
 }
 
-fn pass(peer: &mut Peer<'_>, time: Duration) {
+pub(super) fn pass(peer: &mut Peer<'_>, time: Duration) {
     peer.now = peer.now + time;
 }
 
 /// A handshake that takes a round trip.
-fn open(peer: &mut Peer<'_>, syn: Seg) {
+pub(super) fn open(peer: &mut Peer<'_>, syn: Seg) {
     let stamps = syn.clone().stamps_of();
     assert_eq!(peer.give(syn), ["SA 0+0 ack 1"]);
     pass(peer, RTT);
@@ -35,7 +35,7 @@ fn open(peer: &mut Peer<'_>, syn: Seg) {
 }
 
 /// `queued` full segments, ten of which have been under way for a round trip.
-fn sending(peer: &mut Peer<'_>, queued: usize) {
+pub(super) fn sending(peer: &mut Peer<'_>, queued: usize) {
     open(peer, syn_with_sack());
     peer.send(&vec![b'x'; queued * 1460]);
     assert_eq!(peer.turn().len(), queued.min(10));
@@ -43,13 +43,13 @@ fn sending(peer: &mut Peer<'_>, queued: usize) {
 }
 
 /// An acknowledgement of the first `n` segments, with these as blocks.
-fn sack(n: i64, blocks: &[(i64, i64)]) -> Seg {
+pub(super) fn sack(n: i64, blocks: &[(i64, i64)]) -> Seg {
     let blocks: Vec<(i64, i64)> = blocks.iter().map(|&(l, r)| (start(l), start(r))).collect();
     ack(1, start(n)).sacks(&blocks)
 }
 
 /// A line for segment `n`, as the stack sends it.
-fn segment(n: i64) -> String {
+pub(super) fn segment(n: i64) -> String {
     format!("A {}+1460 ack 1", start(n))
 }
 
@@ -58,11 +58,11 @@ fn sent_end(peer: &Peer<'_>) -> i64 {
     peer.last_got().seq + i64::try_from(peer.last_got().text.len()).expect("short")
 }
 
-fn cwnd(peer: &Peer<'_>) -> u32 {
+pub(super) fn cwnd(peer: &Peer<'_>) -> u32 {
     peer.host.stack.connection(peer.cd()).expect("open").cwnd
 }
 
-fn count(peer: &Peer<'_>, count: Count) -> u64 {
+pub(super) fn count(peer: &Peer<'_>, count: Count) -> u64 {
     peer.host.stack.counters().counted(count)
 }
 
