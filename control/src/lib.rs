@@ -23,6 +23,7 @@ pub mod instance;
 pub mod memory;
 pub mod plan;
 mod process;
+pub mod reserve;
 pub mod service;
 pub mod table;
 

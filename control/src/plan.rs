@@ -7,7 +7,9 @@
 use std::fmt;
 use std::fs;
 
-use crate::memory::free_hugepages;
+use xtcp_ring::PageSize;
+
+use crate::reserve::{HugePages, Reserve};
 
 /// Always, for every connection: its record, and its part of the flow table of 64-byte buckets with
 /// nine connections in each.
@@ -44,8 +46,6 @@ const ACTIVE_MS: u64 = 300;
 /// Room for so many set-ups at once, whatever the rate.
 const ACTIVE_LEAST: u64 = 16_384;
 
-const HUGE: u64 = 2 << 20;
-
 /// What is asked of the appliance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Load {
@@ -69,19 +69,21 @@ pub struct Plan {
     pub tables: u64,
     /// Bytes of the transmit buffer.
     pub transmit: u64,
-    /// Bytes of the receive buffers.
+    /// Bytes of the receive buffers, all of them one application's.
     pub receive: u64,
     /// Bytes of frames and of EAL.
     pub frames: u64,
 }
 
 /// What a machine has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Machine {
     /// Bytes that could be had now.
     pub memory: u64,
-    /// Huge pages of 2 MiB that are free.
-    pub hugepages: u64,
+    /// Huge pages that are free.
+    pub hugepages: HugePages,
+    /// How to have more.
+    pub reserve: Reserve,
     /// Cores.
     pub cores: u64,
 }
@@ -132,13 +134,37 @@ impl Plan {
         self.tables + self.transmit + self.receive + self.frames
     }
 
-    /// Huge pages of 2 MiB for all of it.
+    /// The memories beside EAL's, in bytes: each is of pages of its own. A worker's tables and its part
+    /// of the transmit buffer are one.
+    fn memories(&self) -> impl Iterator<Item = u64> {
+        let worker = (self.tables + self.transmit).div_ceil(self.workers);
+        let parts = self.workers * PageSize::Huge2M.bytes() as u64;
+        (0..self.workers).map(move |_| worker).chain([self.receive.next_multiple_of(parts)])
+    }
+
+    /// Whether it is all to be had of these huge pages, which are taken as the appliance takes them.
     #[must_use]
-    pub const fn hugepages(&self) -> u64 {
-        self.tables.div_ceil(HUGE)
-            + self.transmit.div_ceil(HUGE)
-            + self.receive.div_ceil(HUGE)
-            + self.frames.div_ceil(HUGE)
+    pub fn fits(&self, mut free: HugePages) -> bool {
+        free.take_as_eal(self.frames) && self.memories().all(|bytes| free.take(bytes))
+    }
+
+    /// Huge pages that do, one size alone or both: the first as it is best, with those of 1 GiB where
+    /// they are well filled.
+    #[must_use]
+    pub fn ways(&self) -> Vec<HugePages> {
+        const PLENTY: u64 = u64::MAX >> 32;
+        let needs = |of_1g, of_2m| {
+            let plenty = HugePages { of_1g, of_2m };
+            let mut free = plenty;
+            free.take_as_eal(self.frames);
+            self.memories().for_each(|bytes| {
+                free.take(bytes);
+            });
+            HugePages { of_1g: of_1g - free.of_1g, of_2m: of_2m - free.of_2m }
+        };
+        let mut ways = vec![needs(PLENTY, PLENTY), needs(0, PLENTY), needs(PLENTY, 0)];
+        ways.dedup();
+        ways
     }
 
     /// Cores: one for each worker, one for control and applications.
@@ -152,7 +178,10 @@ impl Plan {
     pub fn lacks(&self, machine: &Machine) -> Vec<String> {
         let mut lacks = Vec::new();
         // Free huge pages are no longer among the memory that could be had.
-        let memory = machine.memory + machine.hugepages * HUGE;
+        let HugePages { of_1g, of_2m } = machine.hugepages;
+        let memory = machine.memory
+            + of_1g * PageSize::Huge1G.bytes() as u64
+            + of_2m * PageSize::Huge2M.bytes() as u64;
         if memory < self.memory() {
             lacks.push(format!(
                 "memory: {} are needed and {} can be had; add memory, or plan for fewer connections",
@@ -160,13 +189,13 @@ impl Plan {
                 mib(memory)
             ));
         }
-        if machine.hugepages < self.hugepages() {
+        if !self.fits(machine.hugepages) {
+            let ways: Vec<String> = self.ways().iter().map(ToString::to_string).collect();
             lacks.push(format!(
-                "huge pages: {} of 2 MiB are needed and {} are free; reserve them with \
-                 `sysctl -w vm.nr_hugepages={}`",
-                self.hugepages(),
-                machine.hugepages,
-                self.hugepages()
+                "huge pages: {} are needed, {of_2m} of 2 MiB and {of_1g} of 1 GiB are free; reserve \
+                 them with {}",
+                ways.join(", or "),
+                machine.reserve.remedy(&self.ways()),
             ));
         }
         if machine.cores < self.cores() {
@@ -188,7 +217,8 @@ impl Machine {
         let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
         let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-        Self { memory: kib.unwrap_or(0) << 10, hugepages: free_hugepages(), cores }
+        let reserve = Reserve::of_this_machine();
+        Self { memory: kib.unwrap_or(0) << 10, hugepages: reserve.free(), reserve, cores }
     }
 }
 
@@ -228,7 +258,9 @@ impl fmt::Display for Plan {
         ] {
             writeln!(f, "    {what:<18} {:>12}", mib(bytes))?;
         }
-        writeln!(f, "  huge pages  {:>12} of 2 MiB", grouped(self.hugepages()))?;
+        for (way, name) in self.ways().iter().zip(["huge pages", "  or", "  or"]) {
+            writeln!(f, "  {name:<12} {way}")?;
+        }
         writeln!(
             f,
             "  cores       {:>12}: {} for workers, 1 for control and applications",
@@ -244,7 +276,8 @@ impl fmt::Display for Plan {
         let whole = |bytes: u64| bytes.div_ceil(1 << 20);
         writeln!(f, "  transmit = \"{}MiB\"", whole(self.transmit))?;
         writeln!(f, "  receive = \"{}MiB\"", whole(self.receive))?;
-        writeln!(f, "  frames = {}", 8192 * self.workers)
+        writeln!(f, "  frames = {}", 8192 * self.workers)?;
+        writeln!(f, "  [applications]\n  receive_max = \"{}MiB\"", whole(self.receive))
     }
 }
 
@@ -299,15 +332,47 @@ mod tests {
     #[test]
     fn what_a_machine_lacks_is_said_with_its_remedy() {
         let plan = Plan::of(Load { rate: 3_000_000, ..TEN_MILLION });
-        let small = Machine { memory: 1 << 30, hugepages: 0, cores: 2 };
+        let reserve = Reserve::at("/nowhere");
+        let hugepages = HugePages::default();
+        let small = Machine { memory: 1 << 30, hugepages, reserve, cores: 2 };
         let lacks = plan.lacks(&small).join("\n");
-        for word in ["memory: ", "sysctl -w vm.nr_hugepages=", "cores: "] {
-            assert!(lacks.contains(word), "{lacks}");
+        for word in
+            ["memory: ", "`echo ", "hugepagesz=1G hugepages=", "0 of 1 GiB are free", "cores: "]
+        {
+            assert!(lacks.contains(word), "{word}: {lacks}");
         }
-        let large = Machine { memory: 1 << 40, hugepages: plan.hugepages(), cores: plan.cores() };
-        assert_eq!(plan.lacks(&large), Vec::<String>::new());
-        let one_short = Machine { hugepages: plan.hugepages() - 1, ..large };
-        assert_eq!(plan.lacks(&one_short).len(), 1);
+        let large = Machine { memory: 1 << 40, cores: plan.cores(), ..small };
+        for hugepages in plan.ways() {
+            assert_eq!(plan.lacks(&Machine { hugepages, ..large.clone() }), Vec::<String>::new());
+            let HugePages { of_1g, of_2m } = hugepages;
+            let one_short = match of_2m {
+                0 => HugePages { of_1g: of_1g - 1, of_2m },
+                _ => HugePages { of_1g, of_2m: of_2m - 1 },
+            };
+            let lacks = plan.lacks(&Machine { hugepages: one_short, ..large.clone() });
+            assert_eq!(lacks.len(), 1, "{one_short}");
+        }
+    }
+
+    /// Ten million connections' tables fill most of a page of 1 GiB; the rest is small.
+    #[test]
+    fn huge_pages_are_planned_as_they_are_taken() {
+        let plan = Plan::of(TEN_MILLION);
+        let ways: Vec<String> = plan.ways().iter().map(ToString::to_string).collect();
+        let [best, small, large] = ways.as_slice() else { panic!("{ways:?}") };
+        assert!(best.starts_with("1 of 1 GiB and ") && best.ends_with(" of 2 MiB"), "{best}");
+        assert!(small.ends_with(" of 2 MiB") && !small.contains("GiB"), "{small}");
+        assert_eq!(large, "3 of 1 GiB");
+        let text = plan.to_string();
+        for way in &ways {
+            assert!(text.contains(&format!(" {way}\n")), "{text}");
+        }
+        // Four workers' tables are four memories, none of which fills half of such a page.
+        let four = Plan::of(Load { rate: 1_000_000, ..TEN_MILLION });
+        let receive = four.receive.next_multiple_of(4 << 21);
+        assert_eq!((four.workers, four.ways().len()), (4, 3), "{four}");
+        assert_eq!(four.ways()[0].of_1g, receive.div_ceil(1 << 30), "{four}");
+        assert_eq!(four.ways()[2].of_1g, 1 + 4 + receive.div_ceil(1 << 30), "{four}");
     }
 
     /// The sizes above, held against the stack's own sum.

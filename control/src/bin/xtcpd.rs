@@ -9,11 +9,12 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
+use xtcp_control::command_line;
 use xtcp_control::config::{Config, INSTANCE_NAME_RULE, instance_name_is_valid};
 use xtcp_control::instance::RUN_DIR;
 use xtcp_control::plan::{self, Load, Machine, Plan};
+use xtcp_control::reserve::Reserve;
 use xtcp_control::service::{self, Place};
-use xtcp_control::{command_line, memory};
 
 /// Runs an XTCP appliance: its memory, its dataplane, its applications' pools and groups.
 ///
@@ -107,7 +108,10 @@ fn check(config: &Config, name: &str, run_dir: &Path) {
     let huge = match config.memory.hugepages {
         xtcp_control::config::Hugepages::Never => false,
         xtcp_control::config::Hugepages::Require => true,
-        xtcp_control::config::Hugepages::Auto => memory::free_hugepages() > 0,
+        xtcp_control::config::Hugepages::Auto => {
+            let bytes = command_line::eal_megabytes(config) << 20;
+            Reserve::of_this_machine().free().take_as_eal(bytes)
+        }
     };
     let line = command_line::dataplane(config, name, run_dir, huge);
     println!("{}: good; the dataplane would be started as", config.path.display());

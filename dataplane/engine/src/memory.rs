@@ -7,22 +7,21 @@ use std::os::fd::OwnedFd;
 use xtcp_ring::{ExclusiveMapping, PageSize, SharedMemory};
 
 use crate::error::EngineError;
-use crate::say::warn;
+use crate::say::{note, warn};
 
-/// How often making a memory may be interrupted before we do without hugepages.
-const INTERRUPTIONS_MAX: usize = 100;
+/// Making this much is announced before it is done: the kernel zeroes it, a second or so per GiB.
+const ANNOUNCED: u64 = 1 << 30;
 
 /// Where our own memory comes from.
 #[derive(Debug)]
 pub(crate) struct Maker {
-    page: Cell<PageSize>,
+    hugepages: Cell<bool>,
 }
 
 impl Maker {
     /// Takes hugepages while there are any, unless told not to.
     pub(crate) const fn new(hugepages: bool) -> Self {
-        let page = if hugepages { PageSize::Huge2M } else { PageSize::Ordinary };
-        Self { page: Cell::new(page) }
+        Self { hugepages: Cell::new(hugepages) }
     }
 
     /// Zeroed memory of at least `bytes`.
@@ -34,34 +33,35 @@ impl Maker {
         let failed = |error| EngineError::Memory { what, bytes, error };
         let too_large = || failed(io::Error::from(io::ErrorKind::OutOfMemory));
         let len = usize::try_from(bytes).map_err(|_| too_large())?;
-        let memory = match create(what, len, self.page.get()) {
-            Err(error) if self.page.get() == PageSize::Huge2M => {
-                self.page.set(PageSize::Ordinary);
-                warn(&format!(
-                    "no {} MiB of hugepages for {what} ({error}): using ordinary pages, which are \
-                     slower; reserve some with `sysctl vm.nr_hugepages=N` (2 MiB each)",
-                    bytes.div_ceil(1 << 20)
-                ));
-                create(what, len, PageSize::Ordinary)
-            }
-            made => made,
-        };
-        ExclusiveMapping::map(&memory.map_err(failed)?).map_err(failed)
-    }
-}
-
-/// A signal can interrupt the making, and net_tap has the kernel send one for every burst.
-fn create(what: &str, len: usize, page: PageSize) -> io::Result<SharedMemory> {
-    let mut made = SharedMemory::create(what, len, page);
-    for _ in 0..INTERRUPTIONS_MAX {
-        match made {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                made = SharedMemory::create(what, len, page);
-            }
-            made => return made,
+        if bytes >= ANNOUNCED {
+            note(&format!("taking and zeroing {} MiB for {what}", bytes >> 20));
         }
+        let memory = match self.make_huge(what, len) {
+            Some(memory) => memory,
+            None => SharedMemory::create(what, len, PageSize::Ordinary).map_err(failed)?,
+        };
+        ExclusiveMapping::map(&memory).map_err(failed)
     }
-    made
+
+    /// The same of hugepages, if there are any to be had and wanted.
+    fn make_huge(&self, what: &str, len: usize) -> Option<SharedMemory> {
+        if !self.hugepages.get() {
+            return None;
+        }
+        let [first, second] = PageSize::huge_for(len as u64);
+        let made = SharedMemory::create(what, len, first)
+            .or_else(|error| SharedMemory::create(what, len, second).map_err(|_| error));
+        if let Err(error) = &made {
+            self.hugepages.set(false);
+            warn(&format!(
+                "no {} MiB of hugepages for {what} ({error}): using ordinary pages, which are slower; \
+                 reserve some with `sysctl vm.nr_hugepages=N` (2 MiB each), or at boot with \
+                 `hugepagesz=1G hugepages=N`",
+                len.div_ceil(1 << 20)
+            ));
+        }
+        made.ok()
+    }
 }
 
 /// Maps memory another process made, for us alone to write.

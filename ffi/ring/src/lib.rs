@@ -51,6 +51,7 @@ pub mod channel;
 pub mod layout;
 pub mod memory;
 pub mod message;
+pub mod page;
 pub mod ring;
 pub mod session;
 mod sync;
@@ -61,8 +62,9 @@ pub use bell::{Ringer, Sleeper, Woken};
 pub use channel::{ApplicationChannel, ArenaWriter, DataplaneChannel, HostileArea, OutOfArea};
 pub use layout::{EndpointLayout, Notice, Submission, Unfit, worker_part};
 pub use memory::{
-    ExclusiveMapping, Mapping, NotMapped, PageSize, ReadOnlyMapping, SharedMemory, StaticBytes,
+    ExclusiveMapping, Mapping, NotMapped, ReadOnlyMapping, SharedMemory, StaticBytes,
 };
 pub use message::{Answer, Command, Reply, Request};
+pub use page::PageSize;
 pub use ring::{Consumer, Corrupt, Full, Producer};
 pub use transport::{Listener, Seqpacket, TransportError};

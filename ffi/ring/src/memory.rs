@@ -3,6 +3,10 @@
 //! A memory file that can shrink is a trap: whoever touches the lost part is killed by SIGBUS. So
 //! [`SharedMemory::create`] seals the size at once and [`SharedMemory::from_fd`] refuses a file
 //! whose size is not sealed.
+//!
+//! A memory's length and its file's are two things: a file is whole pages of its own, which may be
+//! of 1 GiB, and what is beyond the length asked for is nobody's. So the pages a memory is made of
+//! change nothing for those who use it.
 
 use std::ffi::c_void;
 use std::fmt;
@@ -15,80 +19,93 @@ use rustix::fs::{self, FallocateFlags, MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::mm::{self, Advice, MapFlags, ProtFlags};
 
+use crate::PageSize;
+
 /// Bytes of an ordinary page, and the alignment of every part of an endpoint's memory.
 pub const PAGE: usize = 4096;
 
-/// The pages a memory is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PageSize {
-    /// 4 KiB pages, given when touched.
-    Ordinary,
-    /// 2 MiB pages from the kernel's reserve (`vm.nr_hugepages`), taken when the memory is made.
-    Huge2M,
-}
-
-impl PageSize {
-    /// Size of one page in bytes.
-    #[must_use]
-    pub const fn bytes(self) -> usize {
-        match self {
-            Self::Ordinary => PAGE,
-            Self::Huge2M => 2 << 20,
-        }
-    }
-}
+/// How often the taking of one page may be interrupted by signals: net_tap has the kernel send one
+/// for every burst.
+const INTERRUPTIONS_MAX: usize = 100;
 
 /// A memory file (memfd) of fixed size.
 #[derive(Debug)]
 pub struct SharedMemory {
     fd: OwnedFd,
     len: usize,
+    /// Bytes of the file: what is mapped.
+    file_len: usize,
 }
 
 impl SharedMemory {
-    /// Makes zeroed memory of at least `len` bytes (rounded up to whole pages) and seals its size.
+    /// Makes zeroed memory of at least `len` bytes (rounded up to whole ordinary pages), in a file of
+    /// whole pages of this size, and seals its size.
     ///
-    /// `name` appears in `/proc/PID/maps`.
+    /// Huge pages are all taken now, which costs the kernel's zeroing of them, or none is: two
+    /// processes that ask at once do not take each other's. `name` appears in `/proc/PID/maps`.
     ///
     /// # Errors
-    /// `len` is 0 or the kernel has no such memory; with [`PageSize::Huge2M`] this is the place
-    /// that says so, not a SIGBUS later.
+    /// `len` is 0 or the kernel has no such memory; with huge pages this is the place that says so,
+    /// not a SIGBUS later.
     pub fn create(name: &str, len: usize, page: PageSize) -> io::Result<Self> {
-        let len = len
-            .checked_next_multiple_of(page.bytes())
-            .filter(|len| (1..=isize::MAX as usize).contains(len))
-            .ok_or_else(|| io::Error::other(format!("{len} bytes is no size for a memory")))?;
-        let mut flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        if page == PageSize::Huge2M {
-            flags |= MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB;
-        }
+        let whole = |page: PageSize| {
+            len.checked_next_multiple_of(page.bytes())
+                .filter(|len| (1..=isize::MAX as usize).contains(len))
+                .ok_or_else(|| io::Error::other(format!("{len} bytes is no size for a memory")))
+        };
+        let (len, file_len) = (whole(PageSize::Ordinary)?, whole(page)?);
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | page.memfd_flags();
         let fd = fs::memfd_create(name, flags)?;
-        fs::ftruncate(&fd, len as u64)?;
-        if page == PageSize::Huge2M {
-            fs::fallocate(&fd, FallocateFlags::empty(), 0, len as u64)?;
+        fs::ftruncate(&fd, file_len as u64)?;
+        let memory = Self { fd, len, file_len };
+        if page != PageSize::Ordinary {
+            memory.take_pages(page.bytes())?;
         }
-        let memory = Self { fd, len };
         memory.seal_size()?;
         Ok(memory)
     }
 
-    /// Takes over a memory file another process made.
+    /// Has the kernel promise all huge pages or none, and then fill the file with them.
+    fn take_pages(&self, page_bytes: usize) -> io::Result<()> {
+        // The promise is made to the file, by its being mapped, and outlives the mapping.
+        let start = map(self, ProtFlags::READ)?;
+        drop(Area::of(self, start, Origin::Mapped));
+        for at in (0..self.file_len).step_by(page_bytes) {
+            let take =
+                || fs::fallocate(&self.fd, FallocateFlags::empty(), at as u64, page_bytes as u64);
+            let mut taken = take();
+            for _ in 0..INTERRUPTIONS_MAX {
+                if taken != Err(Errno::INTR) {
+                    break;
+                }
+                taken = take();
+            }
+            taken?;
+        }
+        Ok(())
+    }
+
+    /// Takes over a memory file another process made, `len` bytes of it.
     ///
     /// # Errors
-    /// The file is not a memfd of exactly `len` bytes whose size is sealed.
+    /// The file is not a memfd of just the pages that hold `len` bytes, or its size is not sealed.
     pub fn from_fd(fd: OwnedFd, len: usize) -> io::Result<Self> {
         let size = fs::fstat(&fd)?.st_size;
-        if len == 0 || u64::try_from(size).ok() != Some(len as u64) {
-            let text = format!("the memory file has {size} bytes where {len} were announced");
-            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-        }
+        let page = usize::try_from(fs::fstatfs(&fd)?.f_bsize).unwrap_or(PAGE);
+        let file_len = usize::try_from(size)
+            .ok()
+            .filter(|size| len > 0 && (len..len.saturating_add(page)).contains(size))
+            .ok_or_else(|| {
+                let text = format!("the memory file has {size} bytes where {len} were announced");
+                io::Error::new(io::ErrorKind::InvalidData, text)
+            })?;
         let fixed = SealFlags::SHRINK | SealFlags::GROW;
         if !fs::fcntl_get_seals(&fd)?.contains(fixed) {
             let text =
                 "the memory file's size is not sealed: its maker could kill us by shrinking it";
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
-        Ok(Self { fd, len })
+        Ok(Self { fd, len, file_len })
     }
 
     /// The file, to be sent to the process that shall map it.
@@ -103,11 +120,17 @@ impl SharedMemory {
         self.fd
     }
 
-    /// Length in bytes, a whole number of pages.
+    /// Length in bytes, a whole number of ordinary pages.
     #[expect(clippy::len_without_is_empty, reason = "a memory is never empty")]
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// Bytes of the file, a whole number of its pages: what the memory takes of the machine.
+    #[must_use]
+    pub fn file_len(&self) -> usize {
+        self.file_len
     }
 
     /// Nobody can change the size any more. Idempotent; [`Self::create`] has already done it.
@@ -165,11 +188,12 @@ impl Mapping {
             identity,
             start: start.as_ptr() as usize,
             len: memory.len,
+            mapped: memory.file_len,
             exclusive: false,
             outside: 0,
         });
         drop(registry);
-        Ok(Self { area: Arc::new(Area { start, len: memory.len, origin: Origin::Registered }) })
+        Ok(Self { area: Arc::new(Area::of(memory, start, Origin::Registered)) })
     }
 
     /// Memory of this process alone, zeroed and page-aligned: both ends of a ring in one process.
@@ -183,7 +207,7 @@ impl Mapping {
         // SAFETY: the layout's size is not zero, asserted above.
         let start = unsafe { std::alloc::alloc_zeroed(layout) };
         let Some(start) = NonNull::new(start) else { std::alloc::handle_alloc_error(layout) };
-        Self { area: Arc::new(Area { start, len, origin: Origin::Heap(layout) }) }
+        Self { area: Arc::new(Area { start, len, mapped: len, origin: Origin::Heap(layout) }) }
     }
 
     /// Length in bytes.
@@ -233,11 +257,12 @@ impl ExclusiveMapping {
             identity,
             start: start.as_ptr() as usize,
             len: memory.len,
+            mapped: memory.file_len,
             exclusive: true,
             outside: 0,
         });
         drop(registry);
-        let mapping = Self { area: Area { start, len: memory.len, origin: Origin::Registered } };
+        let mapping = Self { area: Area::of(memory, start, Origin::Registered) };
         populate(&mapping.area, Advice::LinuxPopulateWrite)?;
         Ok(mapping)
     }
@@ -301,7 +326,8 @@ impl StaticBytes {
         }
         let start = ptr::with_exposed_provenance_mut::<u8>(known.start);
         let start = NonNull::new(start).ok_or(NotMapped)?;
-        let area = Area { start, len: known.len, origin: Origin::Registered };
+        let (len, mapped) = (known.len, known.mapped);
+        let area = Area { start, len, mapped, origin: Origin::Registered };
         drop(registry);
         drop(area);
         Ok(true)
@@ -333,7 +359,7 @@ impl ReadOnlyMapping {
     /// The kernel's.
     pub fn map(memory: &SharedMemory) -> io::Result<Self> {
         let start = map(memory, ProtFlags::READ)?;
-        let area = Area { start, len: memory.len, origin: Origin::Mapped };
+        let area = Area::of(memory, start, Origin::Mapped);
         populate(&area, Advice::LinuxPopulateRead)?;
         Ok(Self { area: Arc::new(area) })
     }
@@ -367,8 +393,18 @@ impl ReadOnlyMapping {
 #[derive(Debug)]
 struct Area {
     start: NonNull<u8>,
+    /// Bytes that are used.
     len: usize,
+    /// Bytes that are mapped, or allocated: at least `len`.
+    mapped: usize,
     origin: Origin,
+}
+
+impl Area {
+    /// A mapping of this memory that [`map`] has made.
+    const fn of(memory: &SharedMemory, start: NonNull<u8>, origin: Origin) -> Self {
+        Self { start, len: memory.len, mapped: memory.file_len, origin }
+    }
 }
 
 #[derive(Debug)]
@@ -399,8 +435,8 @@ impl Drop for Area {
             Origin::Registered => registry().retain(|known| known.start != start as usize),
             Origin::Mapped => {}
         }
-        // SAFETY: `start` and `len` are exactly one mapping made by `map`, owned by this value.
-        let unmapped = unsafe { mm::munmap(start.cast::<c_void>(), self.len) };
+        // SAFETY: `start` and `mapped` are exactly one mapping made by `map`, owned by this value.
+        let unmapped = unsafe { mm::munmap(start.cast::<c_void>(), self.mapped) };
         debug_assert!(unmapped.is_ok(), "unmapping our own mapping cannot fail");
     }
 }
@@ -416,6 +452,7 @@ struct Known {
     identity: Identity,
     start: usize,
     len: usize,
+    mapped: usize,
     exclusive: bool,
     /// Bytes that are out as `&'static mut [u8]`.
     outside: usize,
@@ -436,7 +473,7 @@ fn already_mapped() -> io::Error {
 fn map(memory: &SharedMemory, protection: ProtFlags) -> io::Result<NonNull<u8>> {
     // SAFETY: a new mapping at an address of the kernel's choice touches no memory in use.
     let start = unsafe {
-        mm::mmap(ptr::null_mut(), memory.len, protection, MapFlags::SHARED, &memory.fd, 0)
+        mm::mmap(ptr::null_mut(), memory.file_len, protection, MapFlags::SHARED, &memory.fd, 0)
     }?;
     start.cast::<u8>().expose_provenance();
     NonNull::new(start.cast::<u8>()).ok_or_else(|| io::Error::other("mmap answered address 0"))
@@ -446,11 +483,11 @@ fn map(memory: &SharedMemory, protection: ProtFlags) -> io::Result<NonNull<u8>> 
 fn populate(area: &Area, advice: Advice) -> io::Result<()> {
     let start = area.start.as_ptr().cast::<c_void>();
     // SAFETY: the range is one whole mapping of ours; huge pages do not change its contents.
-    let huge = unsafe { mm::madvise(start, area.len, Advice::LinuxHugepage) };
+    let huge = unsafe { mm::madvise(start, area.mapped, Advice::LinuxHugepage) };
     // Advice only: kernels without transparent huge pages refuse it.
     let _ = huge;
     // SAFETY: the range is one whole mapping of ours; populating does not change its contents.
-    match unsafe { mm::madvise(start, area.len, advice) } {
+    match unsafe { mm::madvise(start, area.mapped, advice) } {
         // Kernels before 5.14 do not know this advice; there the pages come when touched.
         Ok(()) | Err(Errno::INVAL) => Ok(()),
         Err(error) => Err(error.into()),

@@ -111,16 +111,36 @@ fn reading_outside_is_refused() {
     }
 }
 
-/// Either there are huge pages to take, or the maker is told: nobody finds out by SIGBUS.
+/// Either there are huge pages to take, or the maker is told: nobody finds out by SIGBUS. Whose pages
+/// are large has no more memory than was asked for.
 #[test]
 fn huge_pages_are_had_or_refused_when_made() {
-    let too_much = SharedMemory::create("xtcp-test", 1 << 44, PageSize::Huge2M);
-    assert!(too_much.is_err(), "16 TiB of huge pages");
-    if let Ok(memory) = SharedMemory::create("xtcp-test", 1, PageSize::Huge2M) {
-        assert_eq!(memory.len(), 2 << 20);
-        let mut mapping = ExclusiveMapping::map(&memory).expect("mapped").into_static_bytes();
-        mapping[(2 << 20) - 1] = 1;
-        assert_eq!(StaticBytes::reclaim(std::mem::take(&mut mapping)), Ok(true));
+    for page in [PageSize::Huge2M, PageSize::Huge1G] {
+        let too_much = SharedMemory::create("xtcp-test", 1 << 44, page);
+        assert!(too_much.is_err(), "16 TiB of huge pages");
+        let memory = match SharedMemory::create("xtcp-test", 5000, page) {
+            Ok(memory) => memory,
+            Err(error) => {
+                println!("not tested, for there is no page of {} bytes: {error}", page.bytes());
+                continue;
+            }
+        };
+        assert_eq!((memory.len(), memory.file_len()), (8192, page.bytes()));
+        let copy = || memory.fd().try_clone_to_owned().expect("a copy");
+        assert!(SharedMemory::from_fd(copy(), page.bytes() + 1).is_err(), "less than announced");
+        let two = SharedMemory::create("xtcp-test", page.bytes() + 1, page);
+        if let Ok(two) = two {
+            let fd = two.into_fd();
+            assert!(SharedMemory::from_fd(fd, 8192).is_err(), "a whole page more than announced");
+        }
+        let theirs = SharedMemory::from_fd(copy(), 8192).expect("what was announced");
+        let bytes = ExclusiveMapping::map(&theirs).expect("mapped").into_static_bytes();
+        assert_eq!(bytes.len(), 8192);
+        bytes[8191] = 1;
+        let reader = ReadOnlyMapping::map(&memory).expect("readable");
+        assert_eq!((reader.bytes(8191, 1), reader.bytes(8192, 1)), (Some(&[1][..]), None));
+        assert_eq!(StaticBytes::reclaim(bytes), Ok(true));
+        drop(ExclusiveMapping::map(&theirs).expect("all of it was unmapped"));
     }
 }
 
