@@ -18,10 +18,11 @@ pub fn eal_megabytes(config: &Config) -> u64 {
     (u64::from(config.memory.frames) * room + EAL_BYTES).div_ceil(1 << 20)
 }
 
-/// The dataplane's arguments, its program's name not among them.
+/// The dataplane's arguments, its program's name not among them. EAL gets so many megabytes of huge
+/// pages, or with `None` ordinary ones.
 #[must_use]
-pub fn dataplane(config: &Config, name: &str, run_dir: &Path, hugepages: bool) -> Vec<String> {
-    let mut line = eal(config, name, hugepages);
+pub fn dataplane(config: &Config, name: &str, run_dir: &Path, huge: Option<u64>) -> Vec<String> {
+    let mut line = eal(config, name, huge);
     line.push("--".into());
     let mut own = |option: &str, value: String| {
         line.push(format!("--{option}"));
@@ -99,7 +100,7 @@ fn network(port: &Port, own: &mut impl FnMut(&str, String)) {
     }
 }
 
-fn eal(config: &Config, name: &str, hugepages: bool) -> Vec<String> {
+fn eal(config: &Config, name: &str, huge: Option<u64>) -> Vec<String> {
     let mut line = vec!["-l".into(), config.workers.control_core.to_string()];
     match &config.port.device {
         Device::Pci(address) => line.extend(["-a".into(), address.clone()]),
@@ -107,15 +108,17 @@ fn eal(config: &Config, name: &str, hugepages: bool) -> Vec<String> {
             line.extend(["--no-pci".into(), format!("--vdev={device}")]);
             // memif's zero copy and vhost hand whole memory files to the other side.
             let shares = ["net_memif", "net_vhost", "net_virtio_user"];
-            if hugepages && shares.iter().any(|driver| device.starts_with(driver)) {
+            if huge.is_some() && shares.iter().any(|driver| device.starts_with(driver)) {
                 line.push("--single-file-segments".into());
             }
         }
     }
-    let pages: &[&str] =
-        if hugepages { &["--in-memory", "--iova-mode=va"] } else { &["--no-huge", "--no-shconf"] };
-    line.extend(pages.iter().map(ToString::to_string));
-    line.extend(["--no-telemetry".into(), "-m".into(), eal_megabytes(config).to_string()]);
+    let (pages, megabytes) = match huge {
+        Some(megabytes) => (["--in-memory", "--iova-mode=va"], megabytes),
+        None => (["--no-huge", "--no-shconf"], eal_megabytes(config)),
+    };
+    line.extend(pages.map(Into::into));
+    line.extend(["--no-telemetry".into(), "-m".into(), megabytes.to_string()]);
     line.push(format!("--file-prefix=xtcp-{name}"));
     line
 }
@@ -136,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_virtual_device_on_ordinary_pages() {
-        let line = dataplane(&config(LEAST), "one", Path::new("/run/x"), false);
+        let line = dataplane(&config(LEAST), "one", Path::new("/run/x"), None);
         assert_eq!(
             line.join(" "),
             "-l 0 --no-pci --vdev=net_tap0 --no-huge --no-shconf --no-telemetry -m 149 \
@@ -177,9 +180,9 @@ send_queue_max = \"1MiB\"
 hide_below = 0
 pool_share = 80
 ";
-        let line = dataplane(&config(text), "two", Path::new("/run/x"), true).join(" ");
+        let line = dataplane(&config(text), "two", Path::new("/run/x"), Some(1024)).join(" ");
         for part in [
-            "-l 1 -a 0000:03:00.0 --in-memory --iova-mode=va --no-telemetry -m 149",
+            "-l 1 -a 0000:03:00.0 --in-memory --iova-mode=va --no-telemetry -m 1024",
             "--ip 10.0.0.1/8 --ip fd77::2/64 --gateway 10.0.0.2 --gateway fe80::1 \
              --route 10.1.0.0/16,10.0.0.9 --route fd78::/32,fe80::9 --vlan 7 --mtu 9000 --offloads off",
             "--workers-cores 2,3",

@@ -248,7 +248,7 @@ impl Dataplane {
 
     fn start(&mut self, config: &Config, pages: &mut Pages) -> Result<(), DataplaneError> {
         let megabytes = crate::command_line::eal_megabytes(config);
-        let huge = match pages.eal_takes_huge(megabytes) {
+        let huge = match pages.for_eal(megabytes) {
             Ok(huge) => huge,
             // They may be had again when others have given theirs back.
             Err(error) if self.ran_once => {

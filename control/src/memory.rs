@@ -10,8 +10,8 @@ use crate::clock;
 use crate::config::Hugepages;
 use crate::reserve::{HugePages, Reserve};
 
-/// Making this much is announced before it is done: the kernel zeroes it, a second or so per GiB.
-const ANNOUNCED: u64 = 1 << 30;
+/// Making this much is announced before it is done: the kernel zeroes it, up to some seconds per GiB.
+const ANNOUNCED: u64 = 512 << 20;
 
 /// Makes memory, of huge pages where that is wanted and possible.
 #[derive(Debug)]
@@ -26,34 +26,25 @@ pub struct Pages {
 pub struct NoMemory {
     what: String,
     bytes: u64,
-    /// It was to be of huge pages out of this.
-    reserve: Option<Reserve>,
+    /// It was to be of huge pages: how many, what there was of them then, and how to have more.
+    huge: Option<(String, String)>,
     error: io::Error,
 }
 
 impl fmt::Display for NoMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { what, bytes, reserve, error } = self;
-        match reserve {
-            Some(reserve) => write!(
+        let Self { what, bytes, huge, error } = self;
+        match huge {
+            Some((shortage, remedy)) => write!(
                 f,
-                "no huge pages for {what} ({error}): {}; reserve them with {}, or set hugepages = \
-                 \"auto\" in [memory]",
-                shortage(*bytes, reserve),
-                reserve.remedy(&HugePages::either(*bytes)),
+                "no huge pages for {what} ({error}): {shortage}; reserve them with {remedy}, or set \
+                 hugepages = \"auto\" in [memory]"
             ),
             None => {
                 write!(f, "no memory for {what}: {error} ({bytes} bytes); give less in [memory]")
             }
         }
     }
-}
-
-/// What huge pages `bytes` need, and what there is.
-fn shortage(bytes: u64, reserve: &Reserve) -> String {
-    let [small, large] = HugePages::either(bytes);
-    let HugePages { of_1g, of_2m } = reserve.free();
-    format!("{small} or {large} are needed, {of_2m} and {of_1g} are free")
 }
 
 impl std::error::Error for NoMemory {
@@ -69,23 +60,27 @@ impl Pages {
         Self { policy, reserve: Reserve::of_this_machine(), warned: false }
     }
 
-    /// Whether the dataplane's EAL is to take its `megabytes` from huge pages.
+    /// What the dataplane's EAL, which needs so many `megabytes`, is to be asked for of huge pages;
+    /// `None`: it gets ordinary ones.
     ///
     /// # Errors
     /// They are required and there are too few. EAL would say so, too, but not what to do.
-    pub fn eal_takes_huge(&mut self, megabytes: u64) -> Result<bool, NoMemory> {
+    pub fn for_eal(&mut self, megabytes: u64) -> Result<Option<u64>, NoMemory> {
+        if self.policy == Hugepages::Never {
+            return Ok(None);
+        }
+        let asked = self.reserve.free().take_as_eal(megabytes);
         let bytes = megabytes << 20;
-        let enough = self.reserve.free().take_as_eal(bytes);
         match self.policy {
-            Hugepages::Never => Ok(false),
-            Hugepages::Require if !enough => {
+            Hugepages::Require if asked.is_none() => {
                 Err(self.no_huge_pages("the frames", bytes, io::ErrorKind::OutOfMemory.into()))
             }
-            Hugepages::Auto if !enough => {
-                self.warn("the frames", bytes);
-                Ok(false)
+            _ => {
+                if asked.is_none() {
+                    self.warn("the frames", bytes);
+                }
+                Ok(asked)
             }
-            Hugepages::Require | Hugepages::Auto => Ok(true),
         }
     }
 
@@ -140,18 +135,27 @@ impl Pages {
         make(PageSize::Ordinary).map_err(|error| NoMemory {
             what: what.to_owned(),
             bytes,
-            reserve: None,
+            huge: None,
             error,
         })
     }
 
     fn no_huge_pages(&self, what: &str, bytes: u64, error: io::Error) -> NoMemory {
-        NoMemory { what: what.to_owned(), bytes, reserve: Some(self.reserve.clone()), error }
+        NoMemory { what: what.to_owned(), bytes, huge: Some(self.shortage(bytes)), error }
+    }
+
+    /// What huge pages `bytes` need and what there is, and how to have more.
+    fn shortage(&self, bytes: u64) -> (String, String) {
+        let ways = HugePages::either(bytes);
+        let [small, large] = ways;
+        let HugePages { of_1g, of_2m } = self.reserve.free();
+        let shortage = format!("{small} or {large} are needed, {of_2m} and {of_1g} are free");
+        (shortage, self.reserve.remedy(&ways))
     }
 
     /// Once, and plainly: everything works, it is only slower.
     fn warn(&mut self, what: &str, bytes: u64) {
-        let shortage = shortage(bytes, &self.reserve);
+        let (shortage, remedy) = self.shortage(bytes);
         if self.warned {
             info!("{what}: no huge pages ({shortage})");
             return;
@@ -159,9 +163,8 @@ impl Pages {
         self.warned = true;
         warn!(
             "{what}: no huge pages ({shortage}): running on ordinary pages, which is slower with \
-             very many connections (reserve huge ones with {}; hugepages = \"never\" in [memory] \
-             silences this)",
-            self.reserve.remedy(&HugePages::either(bytes))
+             very many connections (reserve huge ones with {remedy}; hugepages = \"never\" in \
+             [memory] silences this)"
         );
     }
 }
@@ -175,7 +178,7 @@ pub fn endpoint(bytes: usize) -> Result<SharedMemory, NoMemory> {
     SharedMemory::create("xtcp-endpoint", bytes, PageSize::Ordinary).map_err(|error| NoMemory {
         what: "an endpoint".into(),
         bytes: bytes as u64,
-        reserve: None,
+        huge: None,
         error,
     })
 }
@@ -206,9 +209,9 @@ mod tests {
         ] {
             assert!(refused.contains(words), "{refused}");
         }
-        let refused = pages.eal_takes_huge(TOO_MUCH >> 20).expect_err("16 TiB").to_string();
+        let refused = pages.for_eal(TOO_MUCH >> 20).expect_err("16 TiB").to_string();
         assert!(refused.starts_with("no huge pages for the frames ("), "{refused}");
-        assert!(pages.eal_takes_huge(149).expect("the kernel says that it has them"));
+        assert_eq!(pages.for_eal(149).expect("the kernel says that it has them"), Some(1024));
     }
 
     /// The kernel decides, not a count: these were free when somebody looked.
@@ -216,12 +219,13 @@ mod tests {
     fn without_huge_pages_ordinary_ones_do() {
         let told = Told::new("without", HugePages { of_1g: 20_000, of_2m: 0 }, 0);
         let mut pages = pages(Hugepages::Auto, &told);
-        assert!(pages.eal_takes_huge(TOO_MUCH >> 20).expect("pages of 1 GiB"));
+        let asked = pages.for_eal(TOO_MUCH >> 20).expect("pages of 1 GiB");
+        assert_eq!(asked, Some(TOO_MUCH >> 20));
         assert!(!pages.warned);
         let memory = pages.create("tables", TOO_MUCH).expect("untouched memory costs nothing");
         assert_eq!((memory.len() as u64, memory.file_len() as u64), (TOO_MUCH, TOO_MUCH));
         assert!(pages.warned);
-        assert!(!pages.eal_takes_huge(TOO_MUCH >> 19).expect("ordinary pages"));
+        assert_eq!(pages.for_eal(TOO_MUCH >> 19).expect("ordinary pages"), None);
         assert_eq!(pages.granule(), 2 << 20);
     }
 
@@ -229,7 +233,7 @@ mod tests {
     fn huge_pages_that_are_not_wanted() {
         let told = Told::new("unwanted", HugePages { of_1g: 1, of_2m: 1000 }, 0);
         let mut pages = pages(Hugepages::Never, &told);
-        assert!(!pages.eal_takes_huge(1).expect("ordinary pages"));
+        assert_eq!(pages.for_eal(1).expect("ordinary pages"), None);
         assert_eq!(pages.create("tables", 1).expect("a page").file_len(), 4096);
         assert!(!pages.warned);
         assert_eq!(pages.granule(), 4096);

@@ -43,17 +43,22 @@ impl HugePages {
         })
     }
 
-    /// Takes what EAL takes of `-m`: of 1 GiB as many as are filled, and the rest of 2 MiB, or one more
-    /// of 1 GiB if there are too few of those; if there is not enough, nothing.
-    pub fn take_as_eal(&mut self, bytes: u64) -> bool {
-        let filled = self.of_1g.min(bytes / GIB);
-        let rest = Self::of(PageSize::Huge2M, bytes - filled * GIB);
-        let (of_1g, of_2m) = if rest <= self.of_2m { (filled, rest) } else { (filled + 1, 0) };
-        let enough = of_1g <= self.of_1g;
-        if enough {
-            *self = Self { of_1g: self.of_1g - of_1g, of_2m: self.of_2m - of_2m };
+    /// Takes what EAL is to have for `megabytes`, and gives what it is to be asked for by `-m`; if there
+    /// is not enough, nothing.
+    ///
+    /// While a page of 1 GiB is free EAL's pools of frames lie in one, whatever else it was given
+    /// (`RTE_MEMZONE_1GB`). So it is asked for whole ones if there are enough, and takes no others
+    /// beside them; else it gets all there are and the rest of 2 MiB.
+    pub fn take_as_eal(&mut self, megabytes: u64) -> Option<u64> {
+        let bytes = megabytes << 20;
+        let whole = Self::of(PageSize::Huge1G, bytes);
+        if whole <= self.of_1g {
+            self.of_1g -= whole;
+            return Some(whole * (GIB >> 20));
         }
-        enough
+        let rest = Self::of(PageSize::Huge2M, bytes - self.of_1g * GIB);
+        *self = Self { of_1g: 0, of_2m: self.of_2m.checked_sub(rest)? };
+        Some(megabytes)
     }
 }
 
@@ -186,22 +191,9 @@ pub(crate) mod tests {
         assert_eq!(Reserve::at("/nowhere").free(), HugePages::default());
     }
 
-    /// What is left of (1 GiB, 2 MiB) when `take` has taken, or that it could not.
-    fn left(
-        free: (u64, u64),
-        bytes: u64,
-        take: impl Fn(&mut HugePages, u64) -> bool,
-    ) -> Option<(u64, u64)> {
-        let mut pages = HugePages { of_1g: free.0, of_2m: free.1 };
-        let before = pages;
-        let taken = take(&mut pages, bytes);
-        assert!(taken || pages == before, "a refusal takes nothing");
-        taken.then_some((pages.of_1g, pages.of_2m))
-    }
-
     #[test]
     fn a_memory_is_of_one_size_of_pages() {
-        for (free, bytes, expected) in [
+        for (free, bytes, left) in [
             ((2, 600), GIB, Some((1, 600))),
             ((2, 600), GIB / 2, Some((1, 600))),
             ((2, 600), GIB / 2 - 1, Some((2, 344))),
@@ -212,25 +204,32 @@ pub(crate) mod tests {
             ((0, 1), 1, Some((0, 0))),
             ((0, 0), 1, None),
         ] {
-            assert_eq!(left(free, bytes, HugePages::take), expected, "{bytes} of {free:?}");
+            let mut pages = HugePages { of_1g: free.0, of_2m: free.1 };
+            assert_eq!(pages.take(bytes), left.is_some(), "{bytes} of {free:?}");
+            assert_eq!((pages.of_1g, pages.of_2m), left.unwrap_or(free), "{bytes} of {free:?}");
         }
     }
 
     #[test]
-    fn eal_mixes_them() {
-        for (free, bytes, expected) in [
-            ((2, 600), 149 << 20, Some((2, 525))),
-            ((2, 74), 149 << 20, Some((1, 74))),
-            ((0, 74), 149 << 20, None),
-            ((0, 75), 149 << 20, Some((0, 0))),
-            ((2, 600), GIB + 1, Some((1, 599))),
-            ((2, 0), GIB + 1, Some((0, 0))),
-            ((1, 0), GIB + 1, None),
-            ((1, 512), 2 * GIB, Some((0, 0))),
-            ((1, 511), 2 * GIB, None),
-            ((1, 0), GIB, Some((0, 0))),
+    fn eal_takes_whole_pages_of_a_gibibyte_and_else_all_there_are() {
+        for (free, megabytes, asked) in [
+            ((2, 600), 149, Some((1024, 1, 600))),
+            ((1, 0), 149, Some((1024, 0, 0))),
+            ((0, 75), 149, Some((149, 0, 0))),
+            ((0, 74), 149, None),
+            ((2, 600), 1025, Some((2048, 0, 600))),
+            ((1, 600), 1025, Some((1025, 0, 599))),
+            ((1, 0), 1025, None),
+            ((1, 0), 1024, Some((1024, 0, 0))),
+            ((1, 512), 2048, Some((2048, 0, 0))),
+            ((1, 511), 2048, None),
         ] {
-            assert_eq!(left(free, bytes, HugePages::take_as_eal), expected, "{bytes} of {free:?}");
+            let mut pages = HugePages { of_1g: free.0, of_2m: free.1 };
+            let got = pages.take_as_eal(megabytes).map(|asked| (asked, pages.of_1g, pages.of_2m));
+            assert_eq!(got, asked, "{megabytes} of {free:?}");
+            if got.is_none() {
+                assert_eq!((pages.of_1g, pages.of_2m), free, "a refusal takes nothing");
+            }
         }
     }
 }

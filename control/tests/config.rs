@@ -282,7 +282,7 @@ fn check_shows_the_command_line_and_starts_nothing() {
     let text = String::from_utf8(output.stdout).expect("text");
     assert!(output.status.success(), "{text}");
     let config = Config::read(&path).expect("good");
-    let line = command_line::dataplane(&config, "other", &run_dir, false);
+    let line = command_line::dataplane(&config, "other", &run_dir, None);
     let own = line.iter().skip_while(|word| *word != "--").cloned().collect::<Vec<_>>();
     assert!(text.contains(&own.join(" ")), "{text}");
     assert!(!run_dir.exists());

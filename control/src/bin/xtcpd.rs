@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 use xtcp_control::command_line;
-use xtcp_control::config::{Config, INSTANCE_NAME_RULE, instance_name_is_valid};
+use xtcp_control::config::{Config, Hugepages, INSTANCE_NAME_RULE, instance_name_is_valid};
 use xtcp_control::instance::RUN_DIR;
 use xtcp_control::plan::{self, Load, Machine, Plan};
 use xtcp_control::reserve::Reserve;
@@ -105,13 +105,12 @@ fn work(options: Options) -> Result<(), Box<dyn Display>> {
 }
 
 fn check(config: &Config, name: &str, run_dir: &Path) {
+    let megabytes = command_line::eal_megabytes(config);
+    let asked = Reserve::of_this_machine().free().take_as_eal(megabytes);
     let huge = match config.memory.hugepages {
-        xtcp_control::config::Hugepages::Never => false,
-        xtcp_control::config::Hugepages::Require => true,
-        xtcp_control::config::Hugepages::Auto => {
-            let bytes = command_line::eal_megabytes(config) << 20;
-            Reserve::of_this_machine().free().take_as_eal(bytes)
-        }
+        Hugepages::Never => None,
+        Hugepages::Require => asked.or(Some(megabytes)),
+        Hugepages::Auto => asked,
     };
     let line = command_line::dataplane(config, name, run_dir, huge);
     println!("{}: good; the dataplane would be started as", config.path.display());

@@ -9,8 +9,8 @@ use xtcp_ring::{ExclusiveMapping, PageSize, SharedMemory};
 use crate::error::EngineError;
 use crate::say::{note, warn};
 
-/// Making this much is announced before it is done: the kernel zeroes it, a second or so per GiB.
-const ANNOUNCED: u64 = 1 << 30;
+/// Making this much is announced before it is done: the kernel zeroes it, up to some seconds per GiB.
+const ANNOUNCED: u64 = 512 << 20;
 
 /// Where our own memory comes from.
 #[derive(Debug)]
