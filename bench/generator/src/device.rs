@@ -1,11 +1,11 @@
-//! One queue of a DPDK device, frames in and out.
+//! The queues of a DPDK device, frames in and out.
 
 use std::error::Error;
 
 use dpdk::{
     BURST, Burst, Eal, EalArgs, Mbuf, Pool, Port, PortConfig, PortControl, RxQueue, TxQueue,
 };
-use xtcp_stack::wire::ethernet::MacAddr;
+use xtcp_stack::wire::ethernet::{HEADER as ETHERNET_HEADER, MacAddr};
 use xtcp_stack::{Checksum, RxFrame, Transmit};
 
 /// Frames the pool holds: descriptors of both queues, bursts and caches, with some to spare.
@@ -15,7 +15,7 @@ const FRAMES: u32 = 16_383;
 const TRIES_AT_ONCE: u32 = 2_000;
 const TRIES: u32 = 20_000;
 
-/// A started device with one queue each way. Fields are dropped in this order: EAL last.
+/// A started device with as many queues each way. Fields are dropped in this order: EAL last.
 #[derive(Debug)]
 pub(crate) struct Device {
     pub(crate) rx: Receiving,
@@ -28,22 +28,36 @@ pub(crate) struct Device {
 /// Frames in.
 #[derive(Debug)]
 pub(crate) struct Receiving {
-    queue: RxQueue,
+    queues: Vec<RxQueue>,
+    /// The one to look at next.
+    next: usize,
     burst: Burst,
 }
 
 /// Frames out.
 #[derive(Debug)]
 pub(crate) struct Sending {
-    queue: TxQueue,
+    lanes: Vec<Lane>,
     pool: Pool,
-    burst: Burst,
+    /// The frame that is being made; it has no lane yet.
+    made: Option<Mbuf>,
     spare: Burst,
 }
 
+/// A queue and what waits for it.
+#[derive(Debug)]
+struct Lane {
+    queue: TxQueue,
+    burst: Burst,
+}
+
 impl Device {
-    /// Starts EAL and its first port.
-    pub(crate) fn open(arguments: &[String], mtu: u16) -> Result<Self, Box<dyn Error>> {
+    /// Starts EAL and its first port, with so many queues each way.
+    pub(crate) fn open(
+        arguments: &[String],
+        mtu: u16,
+        queues: usize,
+    ) -> Result<Self, Box<dyn Error>> {
         let mut arguments = EalArgs::parse(arguments)?;
         let needed = Pool::memory_needed(FRAMES, Pool::DATA_ROOM) >> 20;
         arguments.ensure_megabytes(u32::try_from(needed)? + 64);
@@ -55,14 +69,14 @@ impl Device {
             rss: false,
             promiscuous: true,
             mtu,
-            ..PortConfig::new(vec![pool.clone()])
+            ..PortConfig::new(vec![pool.clone(); queues])
         };
-        let mut started = Port::open(&eal, first)?.configure(&config)?;
-        let rx = started.rx.pop().ok_or("the device has no receive queue")?;
-        let tx = started.tx.pop().ok_or("the device has no transmit queue")?;
+        let started = Port::open(&eal, first)?.configure(&config)?;
+        let lane = |queue| Lane { queue, burst: Burst::new() };
+        let lanes = started.tx.into_iter().map(lane).collect();
         Ok(Self {
-            rx: Receiving { queue: rx, burst: Burst::new() },
-            tx: Sending { queue: tx, pool, burst: Burst::new(), spare: Burst::new() },
+            rx: Receiving { queues: started.rx, next: 0, burst: Burst::new() },
+            tx: Sending { lanes, pool, made: None, spare: Burst::new() },
             control: started.control,
             tsc_hz: eal.tsc_hz(),
             _eal: eal,
@@ -86,10 +100,13 @@ impl Device {
 }
 
 impl Receiving {
-    /// Takes a burst from the device and shows it.
+    /// Takes a burst from the queue whose turn it is and shows it.
     pub(crate) fn each<T>(&mut self, use_them: impl FnOnce(&[RxFrame<'_>]) -> T) -> T {
         self.burst.clear();
-        self.queue.receive(&mut self.burst);
+        if let Some(queue) = self.queues.get_mut(self.next) {
+            queue.receive(&mut self.burst);
+        }
+        self.next = if self.next + 1 < self.queues.len() { self.next + 1 } else { 0 };
         let nothing = RxFrame { bytes: &[], checksum: Checksum::Unknown };
         let mut frames = [nothing; BURST];
         for (frame, mbuf) in frames.iter_mut().zip(self.burst.iter()) {
@@ -103,21 +120,35 @@ impl Receiving {
 impl Sending {
     /// Sends what there is; what the device has no room for stays.
     pub(crate) fn flush(&mut self) {
-        if !self.burst.is_empty() {
-            self.queue.send(&mut self.burst);
+        self.line_up();
+        for Lane { queue, burst } in &mut self.lanes {
+            if !burst.is_empty() {
+                queue.send(burst);
+            }
         }
     }
 
     /// Whether the device took everything so far.
     pub(crate) fn has_room(&self) -> bool {
-        self.burst.is_empty()
+        self.made.is_none() && self.lanes.iter().all(|lane| lane.burst.is_empty())
+    }
+
+    /// Puts the frame that was made into its lane; says whether there was room.
+    fn line_up(&mut self) -> bool {
+        let Some(mbuf) = self.made.take() else { return true };
+        let lane = lane_of(mbuf.bytes(), self.lanes.len());
+        self.made = match self.lanes.get_mut(lane) {
+            Some(lane) => lane.burst.push(mbuf).err(),
+            None => None,
+        };
+        self.made.is_none()
     }
 
     /// Asks a full device again for a while: the other end may be about to make room.
     fn insist(&mut self) -> bool {
         for attempt in 0..TRIES {
             self.flush();
-            if !self.burst.is_full() {
+            if self.line_up() {
                 return true;
             }
             if attempt < TRIES_AT_ONCE {
@@ -139,12 +170,23 @@ impl Sending {
 
 impl Transmit for Sending {
     fn frame(&mut self, len: usize) -> Option<&mut [u8]> {
-        if self.burst.is_full() && !self.insist() {
+        if !self.line_up() && !self.insist() {
             return None;
         }
         let mut mbuf = self.take()?;
         mbuf.set_len(len).ok()?;
-        self.burst.push(mbuf).ok()?;
-        self.burst.as_mut_slice().last_mut().map(Mbuf::bytes_mut)
+        Some(self.made.insert(mbuf).bytes_mut())
     }
+}
+
+/// The lane of a frame of ours: that of its client's port, so that what a client sends stays in its
+/// order. What is nobody's goes by the first.
+fn lane_of(frame: &[u8], lanes: usize) -> usize {
+    let port_at = match frame.get(12..14) {
+        Some([0x08, 0x00]) => ETHERNET_HEADER + 20,
+        Some([0x86, 0xdd]) => ETHERNET_HEADER + 40,
+        _ => return 0,
+    };
+    let port = frame.get(port_at + 1).copied().unwrap_or(0);
+    if lanes > 1 { usize::from(port) % lanes } else { 0 }
 }

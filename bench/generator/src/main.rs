@@ -84,6 +84,9 @@ struct Options {
     /// Bytes of an IP packet on the link
     #[arg(long, default_value_t = 1500, value_parser = clap::value_parser!(u16).range(1280..=9000))]
     mtu: u16,
+    /// Queues of the device, each way; of each client those of its port
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=4))]
+    queues: u8,
     /// What all bytes and sequence numbers are made from
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -139,7 +142,7 @@ fn run() -> Result<bool, Box<dyn Error>> {
     let options = Options::parse_from(std::iter::once("xtcp-generator").chain(own));
     let population =
         Population::new(options.server, options.clients, &options.ports, options.connections)?;
-    let device = Device::open(eal, options.mtu)?;
+    let device = Device::open(eal, options.mtu, usize::from(options.queues))?;
     let up = Deadline::within(Duration::from_secs(options.patience));
     up.poll(|| device.is_up().then_some(())).ok_or("nobody is at the other end of the device")?;
     Run::new(device, population, &options)?.go()
