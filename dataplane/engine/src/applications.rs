@@ -19,24 +19,27 @@ use xtcp_stack::time::Instant;
 use xtcp_stack::{Misuse, Stack};
 
 use crate::refusals::close_code;
-use crate::stats::ApplicationCounters;
+pub use crate::stats::ApplicationCounters;
 
 use self::endpoint::Endpoint;
-pub(crate) use self::groups::Wake;
+pub use self::groups::Wake;
 use self::groups::{Groups, Sleep};
-pub(crate) use self::submission::{LIES, Lie};
+pub(crate) use self::submission::LIES;
+pub use self::submission::Lie;
 
 /// An endpoint as a worker gets it from the control thread.
 #[derive(Debug)]
-pub(crate) struct NewEndpoint {
+pub struct NewEndpoint {
     /// Its number, which is its event queue's, too.
-    pub(crate) number: u16,
-    pub(crate) channel: DataplaneChannel,
-    pub(crate) ringer: Ringer,
+    pub number: u16,
+    /// The rings and the arena, as this worker sees them.
+    pub channel: DataplaneChannel,
+    /// Wakes the application.
+    pub ringer: Ringer,
     /// This worker's part of the pool's receive memory.
-    pub(crate) receive: &'static mut [u8],
-    /// Where that part begins in the memory as the application maps it.
-    pub(crate) receive_from: u64,
+    pub receive: &'static mut [u8],
+    /// Where that part begins in the memory as the application maps it, in bytes.
+    pub receive_from: u64,
 }
 
 /// A successor's rings, for the endpoint that its predecessor left.
@@ -59,7 +62,7 @@ struct Orphan {
 
 /// All applications at this worker.
 #[derive(Debug)]
-pub(crate) struct Applications {
+pub struct Applications {
     worker: u8,
     endpoints: Vec<Endpoint>,
     orphans: Vec<Orphan>,
@@ -68,7 +71,8 @@ pub(crate) struct Applications {
 
 impl Applications {
     /// None yet; `groups_max` as the stack has it.
-    pub(crate) fn new(worker: u8, groups_max: u16) -> Self {
+    #[must_use]
+    pub fn new(worker: u8, groups_max: u16) -> Self {
         let groups = Groups::new(groups_max);
         Self { worker, endpoints: Vec::new(), orphans: Vec::new(), groups }
     }
@@ -77,7 +81,7 @@ impl Applications {
     ///
     /// # Errors
     /// The stack's reason; the memory comes back.
-    pub(crate) fn open(
+    pub fn open(
         &mut self,
         new: NewEndpoint,
         stack: &mut Stack<'static>,
@@ -127,7 +131,7 @@ impl Applications {
     ///
     /// # Errors
     /// There is no such application or place, or the stack's reason.
-    pub(crate) fn open_group(
+    pub fn open_group(
         &mut self,
         number: u16,
         name: Gd,
@@ -201,7 +205,7 @@ impl Applications {
 
     /// Does what the applications have submitted. `liar` is called once for each that is found
     /// lying. Says how many submissions there were.
-    pub(crate) fn drain(
+    pub fn drain(
         &mut self,
         stack: &mut Stack<'static>,
         counters: &mut ApplicationCounters,
@@ -220,7 +224,7 @@ impl Applications {
 
     /// Tells the applications what has happened, and wakes those whose sleep is over. Says how many
     /// notices there were.
-    pub(crate) fn publish(
+    pub fn publish(
         &mut self,
         stack: &mut Stack<'static>,
         counters: &mut ApplicationCounters,

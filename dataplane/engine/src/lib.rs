@@ -22,7 +22,7 @@
 //! | `ports` | the port's queues and pools, and whether its RSS is to be believed |
 //! | `offloads` | which work is the device's |
 //! | `worker`, `whole` | the loop; frames that came in pieces |
-//! | `applications` | submissions checked field by field; notices |
+//! | [`applications`] | submissions checked field by field; notices |
 //! | `modes` | echo and answer, without an application |
 //! | `spread`, `exchange` | which worker a frame belongs to, and its way there |
 //! | `tx` | the stack's frames to the device |
@@ -33,7 +33,7 @@
 
 #![forbid(unsafe_code)]
 
-mod applications;
+pub mod applications;
 pub mod cli;
 mod clock;
 mod command;

@@ -94,7 +94,7 @@ pub(crate) struct ExchangeCounters {
 
 /// What the applications' side counts.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct ApplicationCounters {
+pub struct ApplicationCounters {
     pub(crate) submissions: u64,
     pub(crate) notices: u64,
     /// Sends that could not be queued.

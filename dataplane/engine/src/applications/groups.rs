@@ -9,16 +9,16 @@ use super::Lie;
 
 /// When a sleeping application is woken for a group's text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Wake {
+pub struct Wake {
     /// By so many notices of text; 0 and 1: at once.
-    pub(crate) notices: u32,
+    pub notices: u32,
     /// Or so long after the first of them.
-    pub(crate) delay: Duration,
+    pub delay: Duration,
 }
 
 impl Wake {
     /// By every notice.
-    pub(crate) const AT_ONCE: Self = Self { notices: 1, delay: Duration::ZERO };
+    pub const AT_ONCE: Self = Self { notices: 1, delay: Duration::ZERO };
 }
 
 /// An application's sleep, as far as a worker lets it sleep on.

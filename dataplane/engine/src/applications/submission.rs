@@ -22,14 +22,22 @@ pub(crate) const LIES: [Lie; 8] = [
 
 /// What no honest application can have submitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lie {
+pub enum Lie {
+    /// An operation that does not exist.
     Operation,
+    /// Flags that the operation does not have.
     Flags,
+    /// The reserved field is not zero.
     Reserved,
+    /// Bytes to send that do not lie in the arena.
     Arena,
+    /// Another application's group.
     Group,
+    /// A connection that is not of the group, or not of this worker.
     Connection,
+    /// A ring position that cannot be.
     Ring,
+    /// A chain of what cannot act together, or too long.
     Batch,
 }
 
