@@ -136,6 +136,12 @@ impl World {
         self.client.send(self.client_group, connection, bytes, self.now).unwrap();
     }
 
+    /// As [`Self::client_sends`], unless the connection or its direction has ended.
+    pub(crate) fn client_sends_if_open(&mut self, bytes: &[u8]) {
+        // What has ended takes nothing, and whoever calls this does not mind.
+        let _ = self.client.send(self.client_group, self.current.unwrap(), bytes, self.now);
+    }
+
     /// From now on nothing of what this port of the server's sends arrives.
     pub(crate) fn lose_from(&mut self, port: u16) {
         self.lost_port = Some(port);

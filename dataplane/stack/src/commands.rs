@@ -11,7 +11,7 @@ use crate::secret::Tuple;
 use crate::stack::Stack;
 use crate::table::slots::NONE;
 use crate::tcp::Tcb;
-use crate::tcp::record::{LISTED, OPENED_BY_US};
+use crate::tcp::record::{Active, LISTED, OPENED_BY_US};
 use crate::tcp::seq::SeqNum;
 use crate::tcp::state::State;
 use crate::time::Instant;
@@ -263,6 +263,20 @@ impl<'m> Stack<'m> {
             }
         }
         None
+    }
+
+    /// Has the records fetched that commands for these connections will look at: for many together
+    /// this takes hardly longer than for one. Handles are not verified here; one that names nothing
+    /// fetches nothing, or what nobody asks for.
+    pub fn prefetch(&self, connections: impl Iterator<Item = Cd> + Clone) {
+        let record = |connection: Cd| self.connections.get(connection.index() as usize);
+        for record in connections.clone().filter_map(record) {
+            xtcp_cpu::prefetch_write(record);
+        }
+        let active = |connection: Cd| self.actives.get(record(connection)?.active()? as usize);
+        connections.clone().filter_map(active).for_each(Active::prefetch);
+        // What a commit gives back.
+        connections.filter_map(active).for_each(|act| self.chunks.prefetch(act.rcv_list.head));
     }
 
     fn command(

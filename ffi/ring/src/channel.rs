@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::ptr;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, compiler_fence};
+
+use xtcp_cpu::{LINE, prefetch_read};
 
 use crate::layout::{EndpointLayout, MAGIC, Notice, Submission, Unfit, VERSION};
 use crate::memory::Mapping;
@@ -164,6 +166,23 @@ impl HostileArea {
     #[inline]
     pub fn check(&self, at: u32, len: usize) -> Result<(), OutOfArea> {
         check(at, len, self.len)
+    }
+
+    /// Has the first bytes of these fetched, if they lie inside: another core wrote them. What
+    /// follows the processor fetches by itself when it is read in order.
+    #[inline]
+    pub fn prefetch(&self, at: u32, len: u32) {
+        if len == 0 || self.check(at, len as usize).is_err() {
+            return;
+        }
+        // A short answer lies in two lines at most.
+        for byte in [at, at + len.min(LINE as u32) - 1] {
+            let Some(place) = self.mapping.place(self.start + byte as usize, 1, 1) else { return };
+            // SAFETY: inside the mapping, and aligned, being one byte; an atomic may be shared with
+            // writers anywhere, and this one is not even read.
+            let byte: &AtomicU8 = unsafe { place.cast().as_ref() };
+            prefetch_read(byte);
+        }
     }
 
     /// Copies bytes out. The copy is what to look at: the arena may change meanwhile, and a torn

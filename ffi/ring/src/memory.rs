@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::fs::{self, FallocateFlags, MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::mm::{self, Advice, MapFlags, ProtFlags};
+use xtcp_cpu::prefetch_read;
 
 use crate::PageSize;
 
@@ -369,6 +370,14 @@ impl ReadOnlyMapping {
     #[must_use]
     pub fn len(&self) -> usize {
         self.area.len
+    }
+
+    /// Has the first line of bytes fetched that are about to be looked at: another core wrote them.
+    #[inline]
+    pub fn prefetch(&self, at: u64) {
+        if let Some(bytes) = self.bytes(at, 1) {
+            prefetch_read(bytes);
+        }
     }
 
     /// `len` bytes at `at`, or `None` if they are not all inside.

@@ -174,6 +174,19 @@ impl<T: Entry> Consumer<T> {
         Ok(available)
     }
 
+    /// How many entries can be popped without another look at the producer's position. Looks only
+    /// if there seem to be none: its line is the producer's to write.
+    ///
+    /// # Errors
+    /// As [`Self::available`].
+    #[inline]
+    pub fn known(&mut self) -> Result<u32, Corrupt> {
+        match self.produced.wrapping_sub(self.position) {
+            0 => self.available(),
+            known => Ok(known),
+        }
+    }
+
     /// Gives the places of everything popped back to the producer.
     #[inline]
     pub fn release(&mut self) {

@@ -17,6 +17,10 @@ use super::{NewLine, Orphan, nobody, notice_of};
 /// Submissions taken from one application per turn, so that none keeps the worker for itself.
 const SUBMISSIONS_PER_TURN: u32 = 64;
 
+/// Submissions copied out together, so that the records they name are fetched together: one fetch
+/// after the other is what most of them would cost where connections are many.
+const TOGETHER: usize = 32;
+
 /// Events told to one application per turn.
 const NOTICES_PER_TURN: u32 = 64;
 
@@ -105,23 +109,16 @@ impl Endpoint {
             if self.room == 0 && self.look_for_room()? == 0 {
                 break;
             }
-            let Some(submission) = self.channel.submissions.pop()? else { break };
-            done += 1;
-            let verb = check(&submission, worker, &self.channel.arena)?;
-            if self.is_of_batch(&submission)? {
-                if self.is_batch_complete() {
-                    self.act_together(groups, stack, counters, now)?;
-                }
-                continue;
+            let mut asked = ArrayVec::new();
+            self.take(self.room.min(SUBMISSIONS_PER_TURN - done), &mut asked)?;
+            if asked.is_empty() {
+                break;
             }
-            let name = Gd::from_bits(submission.gd);
-            match groups.at_stack(name, self.number)? {
-                Some(gd) => self.act(&submission, gd, verb, stack, counters, now)?,
-                None if matches!(verb, Verb::Send { len: 1.., .. }) => {
-                    self.refuse(&submission, Misuse::StaleGroup, counters);
-                }
-                None => counters.stale += 1,
+            stack.prefetch(asked.iter().map(|submission| Cd::from_bits(submission.cd)));
+            for submission in &asked {
+                self.obey(submission, worker, groups, stack, counters, now)?;
             }
+            done += asked.len() as u32;
         }
         if done > 0 {
             // A refusal is there before its submission counts as taken; the bell follows with
@@ -131,6 +128,44 @@ impl Endpoint {
             counters.submissions += u64::from(done);
         }
         Ok(done as usize)
+    }
+
+    /// Copies out what was submitted, a few at a time and at most so many, and has the bytes fetched
+    /// that are to be sent: another core wrote them.
+    fn take(&mut self, most: u32, asked: &mut ArrayVec<Submission, TOGETHER>) -> Result<(), Lie> {
+        let known = self.channel.submissions.known()?.min(most).min(TOGETHER as u32);
+        for _ in 0..known {
+            let Some(submission) = self.channel.submissions.pop()? else { break };
+            self.channel.arena.prefetch(submission.at, submission.len);
+            asked.push(submission);
+        }
+        Ok(())
+    }
+
+    fn obey(
+        &mut self,
+        submission: &Submission,
+        worker: u8,
+        groups: &Groups,
+        stack: &mut Stack<'static>,
+        counters: &mut ApplicationCounters,
+        now: Instant,
+    ) -> Result<(), Lie> {
+        let verb = check(submission, worker, &self.channel.arena)?;
+        if self.is_of_batch(submission)? {
+            if self.is_batch_complete() {
+                self.act_together(groups, stack, counters, now)?;
+            }
+            return Ok(());
+        }
+        match groups.at_stack(Gd::from_bits(submission.gd), self.number)? {
+            Some(gd) => return self.act(submission, gd, verb, stack, counters, now),
+            None if matches!(verb, Verb::Send { len: 1.., .. }) => {
+                self.refuse(submission, Misuse::StaleGroup, counters);
+            }
+            None => counters.stale += 1,
+        }
+        Ok(())
     }
 
     /// Does what a dead application had published: at most a ring of it, whatever its position
@@ -255,17 +290,23 @@ impl Endpoint {
             Verb::Close => judge(stack.close(gd, cd, now), &mut counters.stale),
             Verb::Abort => judge(stack.abort(gd, cd, now), &mut counters.stale),
             Verb::Send { acknowledge, at, len, close_after } => {
-                if let Some((up_to, again)) = acknowledge {
+                let payload = ArenaBytes { arena: &self.channel.arena, at, len };
+                // An answer takes one look at the connection, if all of it is possible as it is. If
+                // not, one thing after the other: the acknowledgement counts without the bytes, they
+                // go without it, and it may make room for them.
+                let is_answered = matches!(acknowledge, Some((up_to, false))
+                    if len > 0 && stack.answer(gd, cd, up_to, &payload, now).is_ok());
+                if !is_answered && let Some((up_to, again)) = acknowledge {
                     let outcome = stack.commit(gd, cd, up_to, again, now);
                     judge(outcome, &mut counters.commits_refused)?;
                 }
-                if len > 0 {
-                    let payload = ArenaBytes { arena: &self.channel.arena, at, len };
-                    if let Err(misuse) = stack.send(gd, cd, &payload, now) {
-                        self.refuse(submission, misuse, counters);
-                        // What was refused is submitted again, and comes before the end.
-                        return judge(Err(misuse), &mut 0);
-                    }
+                if !is_answered
+                    && len > 0
+                    && let Err(misuse) = stack.send(gd, cd, &payload, now)
+                {
+                    self.refuse(submission, misuse, counters);
+                    // What was refused is submitted again, and comes before the end.
+                    return judge(Err(misuse), &mut 0);
                 }
                 if close_after {
                     judge(stack.close(gd, cd, now), &mut counters.stale)?;

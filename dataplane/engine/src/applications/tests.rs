@@ -14,6 +14,7 @@ use xtcp_stack::config::{Accept, Acknowledge, Family};
 use super::*;
 use crate::test_world::{LISTEN, World, group, memory};
 
+mod answering;
 mod draining;
 mod sharing;
 mod waking;
