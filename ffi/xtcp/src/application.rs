@@ -190,7 +190,8 @@ impl Application {
             receive_bytes,
             retry_pause: RETRY_PAUSE,
         };
-        let mut endpoint = Endpoint::open(&memory, &layout, limits).map_err(unfit)?;
+        let mut endpoint =
+            Endpoint::open(&memory, &layout, limits, receive.clone()).map_err(unfit)?;
         let resumed = resumed.map(|left| {
             endpoint.resume(left.iter().map(|group| (Group(group.gd), group.options.priority)));
             left.into_iter().map(resumed_group).collect()
@@ -370,9 +371,8 @@ impl Application {
     /// # Errors
     /// As [`Self::send`]. Then nothing was done, and the deferred is to be answered again.
     pub fn answer(&self, deferred: &Deferred, answer: &[u8]) -> Result<(), SendError> {
-        let mut endpoint = self.shared.endpoint.borrow_mut();
-        endpoint.send(deferred.connection, answer)?;
-        endpoint.acknowledge(deferred.connection, deferred.up_to)
+        let Deferred { connection, up_to } = *deferred;
+        self.shared.endpoint.borrow_mut().answer(connection, answer, up_to)
     }
 
     /// Closes a connection when everything sent has gone (the specification's `xtcp_close`).

@@ -31,12 +31,14 @@ impl Extent {
 pub(crate) struct ArenaRing {
     capacity: u64,
     head: u64,
+    /// Where in the arena the head stands: the remainder, without a division for every answer.
+    at: u64,
     tail: u64,
 }
 
 impl ArenaRing {
     pub(crate) fn new(capacity: u32) -> Self {
-        Self { capacity: u64::from(capacity), head: 0, tail: 0 }
+        Self { capacity: u64::from(capacity), head: 0, at: 0, tail: 0 }
     }
 
     /// Takes `len` bytes, at least one, in one piece, or nothing.
@@ -45,7 +47,7 @@ impl ArenaRing {
         if wanted > self.capacity {
             return None;
         }
-        let before_end = self.capacity - self.head % self.capacity;
+        let before_end = self.capacity - self.at;
         let skip = if wanted > before_end { before_end } else { 0 };
         if self.head == self.tail {
             // Nothing is in use, so nothing is lost by skipping.
@@ -53,9 +55,9 @@ impl ArenaRing {
         } else if self.head - self.tail + skip + wanted > self.capacity {
             return None;
         }
-        self.head += skip;
-        let at = self.head % self.capacity;
-        self.head += wanted;
+        self.advance(skip);
+        let at = self.at;
+        self.advance(wanted);
         Some(Extent { at: u32::try_from(at).ok()?, len, end: self.head })
     }
 
@@ -68,8 +70,17 @@ impl ArenaRing {
         if !fits {
             return None;
         }
-        self.head += wanted;
+        self.advance(wanted);
         Some(Extent { at: extent.at, len: extent.len + more, end: self.head })
+    }
+
+    /// Moves the head on, at most to the arena's end.
+    fn advance(&mut self, by: u64) {
+        self.head += by;
+        self.at += by;
+        if self.at >= self.capacity {
+            self.at -= self.capacity;
+        }
     }
 
     /// Gives back everything up to the end of a place; places go back in the order they were taken.

@@ -87,6 +87,7 @@ impl Lane {
     ) -> Result<Self, Unfit> {
         let channel = ApplicationChannel::open(mapping, layout, worker)?;
         let mirror = DataplaneChannel::open(mapping, layout, worker)?;
+        // A power of two, as the ring's capacity is.
         let slots = (layout.submissions as usize * 2).clamp(64, 1 << 16);
         Ok(Self {
             places: ArenaRing::new(channel.arena.len()),
@@ -412,7 +413,8 @@ fn passed(position: u32, other: u32) -> bool {
     position.wrapping_sub(other) < 1 << 31
 }
 
-/// The slot of a connection: the low bits of its index spread evenly by themselves.
+/// The slot of a connection, of a power of two: the low bits of its index spread evenly by
+/// themselves.
 fn slot(cd: u64, slots: usize) -> usize {
-    usize::try_from(cd & 0xffff_ffff).unwrap_or(0) % slots.max(1)
+    usize::try_from(cd & 0xffff_ffff).unwrap_or(0) & slots.saturating_sub(1)
 }

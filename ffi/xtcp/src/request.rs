@@ -243,8 +243,11 @@ impl<'i> Request<'i> {
         let up_to = self.after(count)?;
         self.noting(|shared, connection| {
             let mut endpoint = shared.endpoint.borrow_mut();
-            endpoint.send(connection, answer)?;
-            if count > 0 { endpoint.acknowledge(connection, up_to) } else { Ok(()) }
+            if count > 0 {
+                endpoint.answer(connection, answer, up_to)
+            } else {
+                endpoint.send(connection, answer)
+            }
         })?;
         self.advance(count);
         Ok(())

@@ -89,6 +89,8 @@ impl Endpoint {
             if !self.ending.is_empty() && self.is_unwanted(Connection { gd, cd }) {
                 return Ok(());
             }
+            // All that has come is looked at before any of it is given: then it is at hand.
+            self.receive.prefetch(notice.at);
         }
         let is_known = match notice.kind {
             kind::ACCEPTABLE => self.queues.offer(gd, cd),
@@ -308,8 +310,9 @@ impl Endpoint {
             }
             Item::Data { cd, offset, piece } => self.on_data(connection(cd), offset, piece),
             Item::Again { cd } => {
-                let given = self.held.remove(&cd)?;
-                Some(Next::Request(self.with_adjacent(given)))
+                let mut given = self.held.remove(&cd)?;
+                self.add_adjacent(&mut given);
+                Some(Next::Request(given))
             }
             Item::Finished { cd } => match self.held.remove(&cd) {
                 None => Some(Next::Finished(connection(cd))),
@@ -351,10 +354,12 @@ impl Endpoint {
             return None;
         }
         given.push(piece);
-        Some(Next::Request(self.with_adjacent(given)))
+        self.add_adjacent(&mut given);
+        Some(Next::Request(given))
     }
 
-    fn with_adjacent(&mut self, mut given: Given) -> Given {
+    /// Adds the pieces that follow at once.
+    fn add_adjacent(&mut self, given: &mut Given) {
         let Connection { gd, cd: of } = given.connection;
         loop {
             let end = given.end();
@@ -362,7 +367,7 @@ impl Endpoint {
                 gd,
                 |item| matches!(item, Item::Data { cd, offset, .. } if *cd == of && *offset == end),
             );
-            let Some(Item::Data { piece, .. }) = next else { return given };
+            let Some(Item::Data { piece, .. }) = next else { return };
             given.push(piece);
         }
     }

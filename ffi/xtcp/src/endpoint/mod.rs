@@ -16,7 +16,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use xtcp_ring::{EndpointLayout, Mapping, Unfit};
+use xtcp_ring::{EndpointLayout, Mapping, ReadOnlyMapping, Unfit};
 
 use crate::backlog::Backlog;
 use crate::error::Error;
@@ -146,6 +146,8 @@ pub(crate) struct Endpoint {
     workers: usize,
     local: Option<Local>,
     limits: Limits,
+    /// Where the dataplane puts what clients send.
+    receive: ReadOnlyMapping,
     queues: Queues,
     /// Groups the application has closed; notices of them may still come.
     closed: HashSet<u32>,
@@ -186,6 +188,7 @@ impl Endpoint {
         mapping: &Mapping,
         layout: &EndpointLayout,
         limits: Limits,
+        receive: ReadOnlyMapping,
     ) -> Result<Self, Unfit> {
         layout.check()?;
         let lanes: Result<Vec<Lane>, Unfit> =
@@ -195,6 +198,7 @@ impl Endpoint {
             workers: layout.workers.into(),
             local: None,
             limits,
+            receive,
             queues: Queues::default(),
             closed: HashSet::new(),
             held: HashMap::new(),

@@ -21,7 +21,7 @@ const OPENING_MAX: usize = 4096;
 const ROOM_AGAIN: Duration = Duration::from_millis(5);
 
 impl Endpoint {
-    /// Sends bytes and acknowledges up to an offset: all of it or nothing.
+    /// Sends bytes: all or nothing.
     pub(crate) fn send(&mut self, to: Connection, bytes: &[u8]) -> Result<(), SendError> {
         self.usable(to)?;
         if !self.ending.is_empty() && self.ending.contains_key(&to) {
@@ -92,6 +92,22 @@ impl Endpoint {
             return Ok(());
         }
         self.lane(to.cd)?.acknowledge(to, offset);
+        Ok(())
+    }
+
+    /// Sends bytes and acknowledges up to an offset, in one submission if nothing waits.
+    pub(crate) fn answer(
+        &mut self,
+        to: Connection,
+        bytes: &[u8],
+        up_to: u64,
+    ) -> Result<(), SendError> {
+        self.send(to, bytes)?;
+        if !self.backlogs.is_empty() || !self.gone.is_empty() || self.broken.is_some() {
+            return self.acknowledge(to, up_to);
+        }
+        // It is as usable as it was for the bytes, and they wait for nothing.
+        self.lane(to.cd)?.acknowledge(to, up_to);
         Ok(())
     }
 
