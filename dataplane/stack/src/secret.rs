@@ -73,14 +73,21 @@ impl Secret {
         siphash(self.cookie, &[turn, draw])
     }
 
+    #[inline]
     fn of(&self, tuple: &Tuple, purpose: u64) -> u64 {
         let ports = u64::from(tuple.remote_port) << 16 | u64::from(tuple.local_port);
+        let first = purpose << 32 | ports;
+        if let (IpAddr::V4(remote), IpAddr::V4(local)) = (tuple.remote, tuple.local) {
+            // Both are one word: every connection that is unfolded asks.
+            let pair = u64::from(remote.to_bits()) << 32 | u64::from(local.to_bits());
+            return siphash(self.sequence, &[first, pair]);
+        }
         let (r, l) = (address_words(tuple.remote), address_words(tuple.local));
-        siphash(self.sequence, &[purpose << 32 | ports, r.0, r.1, l.0, l.1])
+        siphash(self.sequence, &[first, r.0, r.1, l.0, l.1])
     }
 
     /// Where a connection stands in the flow table. Keyed, so that nobody can aim at one bucket.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn flow_hash(&self, remote: IpAddr, ports: u32, local: u8) -> u64 {
         let low = u64::from(ports) << 8 | u64::from(local);
         let folded = match remote {
@@ -125,20 +132,18 @@ fn fold(a: u64, b: u64) -> u64 {
 }
 
 /// SipHash-2-4 of whole 64-bit words.
-fn siphash(key: (u64, u64), words: &[u64]) -> u64 {
+fn siphash<const WORDS: usize>(key: (u64, u64), words: &[u64; WORDS]) -> u64 {
     let mut v = [
         key.0 ^ 0x736f_6d65_7073_6575,
         key.1 ^ 0x646f_7261_6e64_6f6d,
         key.0 ^ 0x6c79_6765_6e65_7261,
         key.1 ^ 0x7465_6462_7974_6573,
     ];
-    let length = (words.len() as u64 * 8) << 56;
-    for &word in words.iter().chain(&[length]) {
-        v[3] ^= word;
-        sip_round(&mut v);
-        sip_round(&mut v);
-        v[0] ^= word;
+    for &word in words {
+        absorb(&mut v, word);
     }
+    let length = (WORDS as u64 * 8) << 56;
+    absorb(&mut v, length);
     v[2] ^= 0xff;
     for _ in 0..4 {
         sip_round(&mut v);
@@ -146,6 +151,15 @@ fn siphash(key: (u64, u64), words: &[u64]) -> u64 {
     v[0] ^ v[1] ^ v[2] ^ v[3]
 }
 
+#[inline(always)]
+fn absorb(v: &mut [u64; 4], word: u64) {
+    v[3] ^= word;
+    sip_round(v);
+    sip_round(v);
+    v[0] ^= word;
+}
+
+#[inline(always)]
 fn sip_round(v: &mut [u64; 4]) {
     v[0] = v[0].wrapping_add(v[1]);
     v[1] = v[1].rotate_left(13) ^ v[0];

@@ -56,7 +56,7 @@ impl Stack<'_> {
 
     /// An active record, counted for a pool.
     pub(crate) fn take_active(&mut self, pool: usize) -> Result<u32, Stop> {
-        if self.shares.actives.room(pool) == 0 {
+        if !self.shares.actives.may_take(pool) {
             return Err(Stop::ActiveFull);
         }
         let active = self.actives_free.take(self.actives).ok_or(Stop::ActiveFull)?;
@@ -73,6 +73,10 @@ impl Stack<'_> {
             return true;
         }
         let pool = usize::from(self.groups[usize::from(rec.group)].pool);
+        // Who leaves a quarter leaves an eighth.
+        if self.shares.actives.has_plenty(pool) {
+            return true;
+        }
         let all = self.shares.actives.used(pool);
         let others = all.saturating_sub(self.shares.half_open.used(pool));
         self.shares.actives.part(pool).leaves_an_eighth(others)
