@@ -205,7 +205,7 @@ impl<'m, const OWNERS: usize> Buffer<'m, OWNERS> {
     }
 
     /// Gives back a block with so many bytes of payload in it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn give_back(&mut self, block: Block, payload: usize) {
         let index = block.page();
         let page = self.page(index);
@@ -219,6 +219,14 @@ impl<'m, const OWNERS: usize> Buffer<'m, OWNERS> {
         holding.blocks -= 1;
         holding.bytes -= size_of_class(class);
         holding.payload -= payload;
+        if was_full || now_empty {
+            self.relist(index, owner, was_full, now_empty);
+        }
+    }
+
+    /// A page has room again, or is free.
+    #[inline(never)]
+    fn relist(&mut self, index: u32, owner: usize, was_full: bool, now_empty: bool) {
         match (was_full, now_empty) {
             (false, true) => {
                 self.unlink(index);
@@ -326,8 +334,9 @@ const fn slot(owner: usize, owners: usize) -> usize {
 
 fn class_for(len: usize) -> u8 {
     debug_assert!((1..=PAGE).contains(&len));
-    let units = len.div_ceil(UNIT).next_power_of_two();
-    u8::try_from(units.trailing_zeros()).unwrap_or(u8::MAX)
+    // Each bit of the units beyond the first doubles the block.
+    let bits = usize::BITS - (len.saturating_sub(1) / UNIT).leading_zeros();
+    u8::try_from(bits).unwrap_or(u8::MAX)
 }
 
 const fn size_of_class(class: u8) -> usize {

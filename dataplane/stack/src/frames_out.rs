@@ -81,6 +81,11 @@ impl Stack<'_> {
         let (mut tcb, mut egress) = self.tcb_and_egress(index, active);
         for _ in 0..TURN {
             let Some(plan) = tcb.plan() else {
+                if tcb.only_waits() {
+                    let deadline = tcb.act.deadline();
+                    self.timers.arm(self.actives, active, deadline);
+                    return Emitted::Yes;
+                }
                 let outlook = tcb.outlook_when_sent();
                 self.settle_as(index, active, &outlook);
                 return Emitted::Yes;

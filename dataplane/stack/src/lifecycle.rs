@@ -10,7 +10,7 @@ use crate::stack::{AddressV6, POOLS_MAX, Stack, link_mss};
 use crate::table::slots::NONE;
 use crate::tcp::Tcb;
 use crate::tcp::record::{
-    ACK_NOW, Active, Connection, FIN_QUEUED, HALF_OPEN, LISTED, ON_A_LIST, ON_EVENT_LIST,
+    ACK_NOW, Active, Connection, FIN_QUEUED, HALF_OPEN, KNOWN, LISTED, ON_A_LIST, ON_EVENT_LIST,
     ON_OUT_LIST, ON_WAIT_LIST, RESET, SEND_RST, TELL, TEXTED, TIMESTAMPS, UNFINDABLE, V6,
 };
 use crate::tcp::state::State;
@@ -56,6 +56,17 @@ impl Outlook {
             && !self.turns_half_open
             && !matches!(self.state, State::Closed)
             && matches!(self.next, Next::Stay)
+    }
+
+    /// Whether there is nothing but to be woken.
+    fn only_wakes(&self) -> bool {
+        self.stays_as_it_is() && !self.sends && !self.tells && self.deadline != Instant::NEVER
+    }
+
+    /// Whether there is nothing but to fold it.
+    const fn only_folds(&self) -> bool {
+        let quiet = !self.sends && !self.tells && !self.turns_half_open;
+        quiet && self.waits.is_none() && matches!(self.next, Next::Fold)
     }
 }
 
@@ -182,6 +193,10 @@ impl<'m> Stack<'m> {
             self.put_on_out_list(active);
             return result;
         }
+        if tcb.rests() {
+            self.fold(index, active);
+            return result;
+        }
         let outlook = tcb.outlook();
         self.settle_as(index, active, &outlook);
         result
@@ -206,18 +221,16 @@ impl<'m> Stack<'m> {
     }
 
     fn unfold_idle(&mut self, index: u32) -> Result<u32, Stop> {
-        let rec = self.connections[index as usize];
+        let rec = &self.connections[index as usize];
         let pool = self.groups[usize::from(rec.group)].pool;
+        let offset =
+            if rec.has(TIMESTAMPS) { self.secret.timestamp_offset(&self.tuple_of(rec)) } else { 0 };
         let active = self.take_active(pool.into())?;
-        let offset = if rec.has(TIMESTAMPS) {
-            self.secret.timestamp_offset(&self.tuple_of(&rec))
-        } else {
-            0
-        };
+        let rec = &mut self.connections[index as usize];
         let act = &mut self.actives[active as usize];
-        act.unfold(index, &rec, offset);
+        act.unfold(index, rec, offset);
         act.pool = pool;
-        self.connections[index as usize].active = active;
+        rec.active = active;
         if rec.is_notified(RESET) {
             self.end_if_reset(index, active);
         }
@@ -569,6 +582,42 @@ impl Tcb<'_, '_> {
         seen_to
     }
 
+    /// Whether an open connection that has sent what it wants to send waits for its peer to acknowledge
+    /// it, and for nothing else.
+    #[inline(always)]
+    pub(crate) fn only_waits(&mut self) -> bool {
+        let only_waits = self.rec.state() == State::Established
+            && !self.rec.has(HALF_OPEN)
+            && self.act.flags & (TELL | ON_A_LIST) == 0
+            && self.rec.snd_una != self.act.snd_max
+            && self.act.rto_at() != Instant::NEVER
+            && !self.has_unread()
+            && !self.waits_for_room();
+        debug_assert!(!only_waits || self.outlook_when_sent().only_wakes(), "more is to be done");
+        only_waits
+    }
+
+    /// Whether an open connection has come to rest, as most acknowledgements leave it: it is folded, and
+    /// its window is so wide open that its peer need not hear of it.
+    #[inline]
+    fn rests(&mut self) -> bool {
+        self.act.rcv_list.is_empty() && self.is_at_rest()
+    }
+
+    fn is_at_rest(&mut self) -> bool {
+        let rests = self.act.flags & !(KNOWN | TEXTED) == 0
+            && self.rec.state() == State::Established
+            && !self.rec.has(HALF_OPEN)
+            && self.is_idle()
+            && !self.should_update_window()
+            && !self.waits_for_room();
+        debug_assert!(
+            !rests || self.outlook().only_folds(),
+            "a connection rests that is not at rest"
+        );
+        rests
+    }
+
     #[inline(always)]
     fn outlook_of(&self, sends: bool, waits: Option<bool>) -> Outlook {
         let tells = self.has_event();
@@ -605,6 +654,7 @@ impl Tcb<'_, '_> {
     }
 
     /// Whether everything the active record knows follows from the idle one.
+    #[inline]
     fn is_idle(&self) -> bool {
         let Active { snd_max, snd_end, rcv_ack, rcv_committed, rcv_given, .. } = *self.act;
         self.act.is_quiet()

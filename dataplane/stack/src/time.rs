@@ -39,6 +39,12 @@ impl Instant {
         self.0 / 1_000_000
     }
 
+    /// So many nanoseconds later.
+    #[inline]
+    pub(crate) const fn after_nanos(self, ns: u64) -> Self {
+        Self(self.0.saturating_add(ns))
+    }
+
     /// Time passed since `earlier`; zero if `earlier` is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
@@ -48,7 +54,7 @@ impl Instant {
 
 /// At most 584 years.
 #[inline]
-const fn nanos(duration: Duration) -> u64 {
+pub(crate) const fn nanos(duration: Duration) -> u64 {
     let seconds = duration.as_secs().saturating_mul(1_000_000_000);
     seconds.saturating_add(duration.subsec_nanos() as u64)
 }

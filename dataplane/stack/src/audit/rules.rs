@@ -9,6 +9,7 @@ use crate::table::slots::NONE;
 use crate::tcp::record::{
     Active, Connection, FIN_TAKEN, ON_OUT_LIST, RESET, TIMESTAMPS, UNFINDABLE,
 };
+use crate::tcp::recovery::SOLE;
 use crate::tcp::seq::SeqNum;
 use crate::tcp::state::State;
 use crate::time::Instant;
@@ -143,7 +144,9 @@ impl Stack<'_> {
             index = flight.next;
         }
         let within = expected.is_none_or(|end| end.at_or_before(act.snd_max));
-        within && (sacked, lost) == (act.recovery.sacked, act.recovery.lost)
+        let sole_is_all = !act.recovery.has(SOLE)
+            || expected.is_none() && rec.snd_una.before(act.snd_nxt) && act.snd_nxt == act.snd_max;
+        within && sole_is_all && (sacked, lost) == (act.recovery.sacked, act.recovery.lost)
     }
 
     /// What waits beyond holes lies in order, without overlaps, within the window that was offered;

@@ -226,7 +226,19 @@ impl<'m> Chunks<'m> {
         buffer: &mut Buffer<'_, OWNERS>,
         index: u32,
     ) {
-        let Chunk { block, len, pool, .. } = *self.get(index);
+        let chunk = *self.get(index);
+        self.give_back_known(buffer, index, &chunk);
+    }
+
+    /// As [`Self::give_back`], of a chunk that was looked at.
+    #[inline(always)]
+    fn give_back_known<const OWNERS: usize>(
+        &mut self,
+        buffer: &mut Buffer<'_, OWNERS>,
+        index: u32,
+        chunk: &Chunk,
+    ) {
+        let Chunk { block, len, pool, .. } = *chunk;
         buffer.give_back(block, usize::from(len));
         self.quota.give_back(usize::from(pool));
         self.free.give_back(self.table, index);
@@ -330,11 +342,15 @@ impl<'m> Chunks<'m> {
         cursor: u32,
     ) -> bool {
         let mut cursor_gone = false;
-        while !list.is_empty() && self.get(list.head).end().at_or_before(seq) {
+        while !list.is_empty() {
             let index = list.head;
+            let chunk = *self.get(index);
+            if chunk.end().after(seq) {
+                break;
+            }
             cursor_gone |= index == cursor;
-            list.head = self.get(index).next;
-            self.give_back(buffer, index);
+            list.head = chunk.next;
+            self.give_back_known(buffer, index, &chunk);
         }
         if list.is_empty() {
             list.tail = NONE;
@@ -350,9 +366,9 @@ impl<'m> Chunks<'m> {
     ) {
         let mut index = list.head;
         while index != NONE {
-            let next = self.get(index).next;
-            self.give_back(buffer, index);
-            index = next;
+            let chunk = *self.get(index);
+            self.give_back_known(buffer, index, &chunk);
+            index = chunk.next;
         }
         *list = ChunkList::default();
     }

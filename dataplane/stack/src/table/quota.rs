@@ -126,19 +126,21 @@ impl<const OWNERS: usize> Quota<OWNERS> {
     /// An owner takes one; he had room for it, or it is the stack's own decision.
     #[inline]
     pub(crate) fn take(&mut self, owner: usize) {
-        if self.used[owner] < self.kept {
+        let used = &mut self.used[owner];
+        if *used < self.kept {
             self.reserved -= 1;
         }
-        self.used[owner] += 1;
+        *used += 1;
         self.in_use += 1;
     }
 
     #[inline]
     pub(crate) fn give_back(&mut self, owner: usize) {
-        debug_assert!(self.used[owner] > 0, "an owner gives back more than he took");
-        self.used[owner] -= 1;
+        let used = &mut self.used[owner];
+        debug_assert!(*used > 0, "an owner gives back more than he took");
+        *used -= 1;
         self.in_use -= 1;
-        if self.used[owner] < self.kept {
+        if *used < self.kept {
             self.reserved += 1;
         }
     }

@@ -382,7 +382,7 @@ impl Tcb<'_, '_> {
         }
     }
 
-    fn silence_ms(&self) -> u32 {
+    pub(super) fn silence_ms(&self) -> u32 {
         self.now_ms().wrapping_sub(self.rec.heard_ms)
     }
 

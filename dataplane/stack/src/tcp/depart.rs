@@ -272,7 +272,7 @@ impl Tcb<'_, '_> {
         Some(Step::text(What::Probe, una, len, len == 0 && self.fin_at(una)))
     }
 
-    #[inline]
+    #[inline(always)]
     fn next_acknowledgement(&self) -> Option<Step> {
         let due = self.act.has(ACK_NOW) || self.should_update_window();
         due.then(|| Step::bare(What::Acknowledgement, self.acceptable_number()))
@@ -378,6 +378,7 @@ impl Tcb<'_, '_> {
             What::Syn => self.on_syn_sent(),
             What::Again => {
                 self.act.clear(RETRANSMIT);
+                self.write_out_sole_flight();
                 let head = self.act.recovery.flights.head;
                 if head != NONE {
                     self.note_sent_again(head, plan.end().since(plan.seq));

@@ -18,6 +18,7 @@
 //! | `hystart` | | leaving slow start before the queue is full (RFC 9406) |
 //! | `ecn` | | explicit congestion notification (RFC 3168) |
 //! | `scoreboard` | | what is in flight and what the peer has of it (RFC 2018) |
+//! | `sole_flight` | | a flight that is alone, without a record |
 //! | `rack` | | losses noticed by time, probes for the tail (RFC 8985) |
 //! | `recovery` | | what is sent meanwhile, and what if nothing was lost (RFC 9937, 3522, 3708) |
 //!
@@ -44,6 +45,7 @@ mod rtt;
 mod sack;
 mod scoreboard;
 pub mod seq;
+mod sole_flight;
 pub mod state;
 pub(crate) mod throttle;
 mod timeouts;

@@ -16,10 +16,11 @@ use crate::table::slots::NONE;
 
 /// Recoveries for which a reordering window stays wide (RFC 8985 section 6.2, step 4).
 const REORDER_PERSIST: u8 = 16;
-/// How long a peer may delay its acknowledgement of a single segment (RFC 8985 section 7.2).
-const DELAYED_ACK_MAX: Duration = Duration::from_millis(200);
-/// No probe goes sooner than this: on a short path only the peer's own delays are longer.
-const PROBE_TIMEOUT_MIN: Duration = Duration::from_millis(2);
+/// How long a peer may delay its acknowledgement of a single segment, in nanoseconds (RFC 8985 section
+/// 7.2).
+const DELAYED_ACK_MAX: u64 = 200_000_000;
+/// No probe goes sooner than this, in nanoseconds: on a short path only the peer's own delays are longer.
+const PROBE_TIMEOUT_MIN: u64 = 2_000_000;
 
 /// Whether a flight is lost.
 enum Verdict {
@@ -34,6 +35,7 @@ enum Verdict {
 impl Tcb<'_, '_> {
     /// RFC 8985 section 6.2, step 5, or RFC 6675's IsLost: marks what is lost.
     pub(super) fn detect_losses(&mut self) {
+        self.write_out_sole_flight();
         if self.tcp.rack {
             let window = self.reordering_window();
             self.detect_among_sent_again(window);
@@ -169,7 +171,7 @@ impl Tcb<'_, '_> {
 
     /// If something may turn out to be lost without another acknowledgement, the timer says when.
     pub(super) fn arm_reorder_timer(&mut self) {
-        if self.act.recovery.has(TAIL_TIMER) && self.probe_timeout().is_none() {
+        if self.act.recovery.has(TAIL_TIMER) && self.probe_timeout_ns().is_none() {
             self.start_retransmission_timer();
         }
         if self.act.recovery.sacked == 0 || !self.tcp.rack || self.act.has(PERSISTING) {
@@ -229,17 +231,17 @@ impl Tcb<'_, '_> {
     /// The retransmission timer starts anew, or that of the tail loss probe before it: no timeout
     /// reduces the window to a segment before a probe has asked (RFC 8985 section 7.2).
     pub(super) fn start_retransmission_timer(&mut self) {
-        let rto = self.rto();
-        let probe = self.probe_timeout();
-        self.act.set_rto(self.now + probe.map_or(rto, |probe| probe.min(rto)));
+        let (rto, probe) = (self.rto_ns(), self.probe_timeout_ns());
+        self.act.set_rto(self.now.after_nanos(probe.map_or(rto, |probe| probe.min(rto))));
         if probe.is_some() {
             self.act.recovery.set(TAIL_TIMER);
         }
     }
 
     /// RFC 8985 section 7.2: twice the round trip, and what a peer may delay its acknowledgement of
-    /// a single segment. `None` while losses are known or a probe is out.
-    fn probe_timeout(&self) -> Option<Duration> {
+    /// a single segment, in nanoseconds. `None` while losses are known or a probe is out.
+    #[inline]
+    fn probe_timeout_ns(&self) -> Option<u64> {
         let recovery = &self.act.recovery;
         let is_out = recovery.has(TAIL_OUT) && self.rec.snd_una.before(recovery.tail_end);
         let calm = !self.act.has(RECOVERING)
@@ -250,7 +252,7 @@ impl Tcb<'_, '_> {
         if !calm || !self.is_selective() || !self.tcp.tail_loss_probe || self.act.srtt_us == 0 {
             return None;
         }
-        let twice = Duration::from_micros(u64::from(self.act.srtt_us) * 2).max(PROBE_TIMEOUT_MIN);
+        let twice = (u64::from(self.act.srtt_us) * 2_000).max(PROBE_TIMEOUT_MIN);
         let single = self.flight() <= self.segment_size();
         Some(if single { twice + DELAYED_ACK_MAX } else { twice })
     }
@@ -261,6 +263,7 @@ impl Tcb<'_, '_> {
             // The last one came, and nobody has reported that it came twice.
             self.settle_tail_probe(self.flight());
         }
+        self.write_out_sole_flight();
         self.act.recovery.set(TAIL_PROBE);
         if !self.wants_to_send() {
             self.act.recovery.clear(TAIL_PROBE);

@@ -14,7 +14,7 @@ use crate::wire::tcp::{Flags, Segment};
 
 /// More acknowledgements than this of segments beyond a hole tell the peer nothing new (RFC 5681
 /// section 3.2).
-const DUPLICATES_OWED_MAX: u32 = 3;
+const DUPLICATES_OWED_MAX: u8 = 3;
 
 /// One piece the application is given: where it lies, how long it is, its stream offset.
 pub(crate) struct Given {
@@ -77,7 +77,7 @@ impl Tcb<'_, '_> {
         (start, &payload[..payload.len().min(end.since(start) as usize)])
     }
 
-    #[inline]
+    #[inline(always)]
     fn take_in_order(&mut self, payload: &[u8]) -> Outcome {
         let had_hole = self.act.ooo_top != NONE;
         self.act.duplicates_owed = 0;
@@ -104,7 +104,7 @@ impl Tcb<'_, '_> {
 
     /// Appends to the in-order text, into the last block while it has room. Answers how many
     /// bytes found room.
-    #[inline]
+    #[inline(always)]
     pub(super) fn append(&mut self, mut payload: &[u8]) -> u32 {
         let mut taken = 0;
         let tail = self.act.rcv_list.tail;
@@ -127,7 +127,7 @@ impl Tcb<'_, '_> {
     }
 
     /// A chunk of the pool's receive buffer with these bytes.
-    #[inline]
+    #[inline(always)]
     pub(super) fn store(&mut self, seq: SeqNum, piece: &[u8]) -> Option<u32> {
         let pool = self.group.pool;
         let has_room = self.chunks.quota().has_plenty(pool.into())
@@ -304,12 +304,13 @@ impl Tcb<'_, '_> {
 
     /// Whether the window has opened so far that the peer should be told of it unasked: it could
     /// soon be out of room.
-    #[inline]
-    pub(super) fn should_update_window(&self) -> bool {
+    #[inline(always)]
+    pub(crate) fn should_update_window(&self) -> bool {
         let offered = self.rec.rcv_adv.since(self.rec.rcv_nxt);
         offered < WINDOW_LOW && self.should_update_low_window(offered)
     }
 
+    #[cold]
     fn should_update_low_window(&self, offered: u32) -> bool {
         if self.act.has(FIN_TAKEN) || self.act.has(FIN_QUEUED) {
             return false;

@@ -1,7 +1,7 @@
 //! The two records of a connection: the one it always has, and the one it has while something
 //! is under way (design law 4).
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use super::cubic::Cubic;
 use super::hystart::HyStart;
@@ -266,8 +266,8 @@ pub(crate) struct Active {
     pub(crate) pool: u16,
     /// Offset of this connection's timestamp clock.
     pub(crate) ts_offset: u32,
-    /// Acknowledgements owed to segments beyond a hole, one each, as far as the peer counts.
-    pub(crate) duplicates_owed: u32,
+    /// When the sole flight was sent, if there is one: see `sole_flight`. Microseconds.
+    pub(crate) sole_sent: u32,
     /// Segments with text since the last acknowledgement that left.
     pub(crate) segments_owed: u8,
     /// Segments that are still acknowledged at once ([`crate::TcpConfig::quick_acks`]).
@@ -301,7 +301,9 @@ pub(crate) struct Active {
     pub(crate) inflate_since: u32,
     /// The last ICMP error about a segment in flight, type and code; 0 for none (MUST-47).
     pub(crate) soft_error: u16,
-    spare: u16,
+    /// Acknowledgements owed to segments beyond a hole, one each, as far as the peer counts.
+    pub(crate) duplicates_owed: u8,
+    spare: u8,
 }
 
 const _: () = assert!(size_of::<Active>() == 384);
@@ -368,7 +370,7 @@ impl Active {
     pub(crate) fn unfold(&mut self, index: u32, record: &Connection, ts_offset: u32) {
         let una = record.snd_una;
         let mss = u32::from(record.mss);
-        *self = Self::read_from_bytes(&[0; size_of::<Self>()]).unwrap_or(*self);
+        self.zero();
         self.connection = index;
         self.ts_offset = ts_offset;
         self.rto_at = u64::MAX;
@@ -469,9 +471,9 @@ impl Active {
     /// stands in the list of those that wait for room does not count.
     pub(crate) fn is_quiet(&self) -> bool {
         self.flags & !(KNOWN | TEXTED | ON_WAIT_LIST) == 0
+            && self.rcv_list.is_empty()
             && self.deadline() == Instant::NEVER
             && self.ooo_top == NONE
-            && self.rcv_list.is_empty()
     }
 
     /// The earliest of its timers.

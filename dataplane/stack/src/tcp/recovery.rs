@@ -18,7 +18,7 @@ use crate::wire::tcp::Segment;
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub(crate) struct Recovery {
-    /// What is in flight, in order of sequence numbers and without gaps.
+    /// What is in flight, in order of sequence numbers and without gaps. Empty with [`SOLE`].
     pub(crate) flights: ChunkList,
     pub(crate) flights_count: u16,
     /// [`UNDO`] and its siblings below.
@@ -81,6 +81,8 @@ pub(crate) const REORDERING: u16 = 64;
 pub(crate) const RACK_KNOWN: u16 = 128;
 /// `reorder_round` says something.
 pub(crate) const REORDER_ROUND: u16 = 256;
+/// Everything in flight is one flight, without a record: see `sole_flight`.
+pub(crate) const SOLE: u16 = 512;
 
 impl Recovery {
     pub(crate) const fn has(&self, flag: u16) -> bool {

@@ -6,7 +6,7 @@ use super::Tcb;
 use super::record::TIMESTAMPS;
 use super::recovery::News;
 use super::seq::SeqNum;
-use crate::time::Instant;
+use crate::time::{Instant, nanos};
 use crate::wire::tcp::Segment;
 
 /// Clock granularity G of RFC 6298: the timer wheel's.
@@ -19,17 +19,21 @@ const BACKOFF_MAX: u8 = 16;
 impl Tcb<'_, '_> {
     /// The current timeout, doubled for every time it has fired in vain (5.5).
     pub(super) fn rto(&self) -> Duration {
+        Duration::from_nanos(self.rto_ns())
+    }
+
+    /// As [`Self::rto`], in nanoseconds: every segment with text asks.
+    #[inline]
+    pub(super) fn rto_ns(&self) -> u64 {
         let base = if self.act.srtt_us == 0 {
-            self.tcp.rto_initial
+            nanos(self.tcp.rto_initial)
         } else {
             let spread = (4 * self.act.rttvar_us).max(GRANULARITY_US);
-            Duration::from_micros(u64::from(self.act.srtt_us) + u64::from(spread))
+            (u64::from(self.act.srtt_us) + u64::from(spread)) * 1_000
         };
-        let at_least = base.max(self.tcp.rto_min);
-        if self.act.backoff == 0 {
-            return at_least.min(self.tcp.rto_max);
-        }
-        (at_least * (1 << self.act.backoff.min(BACKOFF_MAX))).min(self.tcp.rto_max)
+        let at_least = base.max(nanos(self.tcp.rto_min));
+        let doubled = at_least.saturating_mul(1 << self.act.backoff.min(BACKOFF_MAX));
+        doubled.min(nanos(self.tcp.rto_max))
     }
 
     /// The timer fired in vain.

@@ -3,7 +3,7 @@
 //!
 //! Its records are *flights*: text that was sent at one time, or within a fraction of the round
 //! trip. There are [`FLIGHTS_MAX`] at most: a window that is larger, or a peer that asks for more
-//! pieces, gets coarser ones.
+//! pieces, gets coarser ones. One that is alone has no record: see `sole_flight`.
 //!
 //! # What an acknowledgement costs
 //!
@@ -28,7 +28,7 @@
 
 use super::Tcb;
 use super::record::{FINGERS, SACK};
-use super::recovery::{News, RACK_KNOWN, REORDERING, TAIL_PROBE};
+use super::recovery::{News, RACK_KNOWN, REORDERING, SOLE, TAIL_PROBE};
 use super::seq::SeqNum;
 use crate::counters::Count;
 use crate::table::chunk::{AGAIN, ChunkList, Flight, LOST, SACKED};
@@ -65,8 +65,13 @@ impl Tcb<'_, '_> {
         sent.saturating_sub(recovery.sacked + recovery.lost)
     }
 
-    /// Text, or FIN, from `seq` to `end` is on its way.
-    pub(super) fn note_flight(&mut self, seq: SeqNum, end: SeqNum) {
+    /// Whether what was sent then may be told together.
+    pub(super) fn is_same_time(&self, sent: u32, before: u32) -> bool {
+        elapsed(sent, before) <= self.act.srtt_us / SAME_TIME
+    }
+
+    /// Text, or FIN, from `seq` to `end` is on its way, as a flight with a record.
+    pub(super) fn note_listed_flight(&mut self, seq: SeqNum, end: SeqNum) {
         let marks = if seq.before(self.act.snd_max) { AGAIN } else { 0 };
         let len = u16::try_from(end.since(seq)).unwrap_or(u16::MAX);
         let flight = Flight { next: NONE, sent: self.now_us(), seq, len, marks };
@@ -87,12 +92,12 @@ impl Tcb<'_, '_> {
 
     /// Whether `flight` is told with `last`: sent at the same time, or there is no room.
     fn extends(&self, last: &Flight, flight: &Flight) -> bool {
-        let together = elapsed(flight.sent, last.sent) <= self.act.srtt_us / SAME_TIME;
+        let together = self.is_same_time(flight.sent, last.sent);
         let alike = last.is_marked(flight.marks) && last.len.checked_add(flight.len).is_some();
         alike && (together || !self.may_split(FLIGHTS_MAX))
     }
 
-    fn append_flight(&mut self, flight: Flight) -> bool {
+    pub(super) fn append_flight(&mut self, flight: Flight) -> bool {
         if self.act.recovery.flights_count >= FLIGHTS_MAX {
             return false;
         }
@@ -124,10 +129,11 @@ impl Tcb<'_, '_> {
         self.act.fingers = [NONE; FINGERS];
         let recovery = &mut self.act.recovery;
         (recovery.flights_count, recovery.sacked, recovery.lost) = (0, 0, 0);
+        recovery.clear(SOLE);
     }
 
     /// Everything before `ack` has arrived: its flights end.
-    pub(super) fn retire_flights(&mut self, ack: SeqNum, news: &mut News) {
+    pub(super) fn retire_listed_flights(&mut self, ack: SeqNum, news: &mut News) {
         loop {
             let head = self.act.recovery.flights.head;
             if head == NONE {
@@ -189,7 +195,7 @@ impl Tcb<'_, '_> {
 
     /// RFC 8985 section 6.2, steps 1 to 3: what has arrived, was it sent later than anything that
     /// has arrived before, and was it overtaken?
-    fn deliver(&mut self, part: &Flight, news: &mut News) {
+    pub(super) fn deliver(&mut self, part: &Flight, news: &mut News) {
         news.delivered += u32::from(part.len);
         let rtt = self.age(part.sent).max(1);
         let end = part.end();
@@ -249,6 +255,7 @@ impl Tcb<'_, '_> {
     /// Marks what lies in the blocks, which are in order. Neighbours that have both arrived become one
     /// flight.
     fn mark_sacked(&mut self, blocks: &[(SeqNum, SeqNum)], news: &mut News) {
+        self.write_out_sole_flight();
         let (mut before, mut steps) = (NONE, 2 * STEPS_MAX);
         for (at, &(left, right)) in blocks.iter().enumerate() {
             before = self.place_before(left, before);
@@ -417,6 +424,7 @@ impl Tcb<'_, '_> {
     /// Everything in flight is presumed lost, but for what the peer said it has. If the first of
     /// that is still not acknowledged, the peer gave it up (RFC 2018 section 8).
     pub(super) fn presume_lost(&mut self) {
+        self.write_out_sole_flight();
         let ChunkList { head, tail } = self.act.recovery.flights;
         let all_is_told = head != NONE
             && self.chunks.flight(head).seq == self.rec.snd_una
@@ -517,8 +525,13 @@ impl Tcb<'_, '_> {
             index = flight.next;
         }
         let lost_is_found = lost > 0 || self.first_lost().is_none();
+        let sole_is_alone = count == 0 || !recovery.has(SOLE);
         let told = (recovery.sacked, recovery.lost, recovery.flights_count);
-        lost_is_found && told == (sacked, lost, count) && count <= FLIGHTS_MAX
+        lost_is_found
+            && sole_is_alone
+            && self.sole_flight_is_all()
+            && told == (sacked, lost, count)
+            && count <= FLIGHTS_MAX
     }
 
     /// The first `len` numbers of the flight at `index` were sent again.
@@ -560,6 +573,7 @@ impl Tcb<'_, '_> {
 
     /// The last flight is cut so that its last `len` numbers are one of their own.
     pub(super) fn split_tail(&mut self, len: u32) -> Option<u32> {
+        self.write_out_sole_flight();
         let tail = self.act.recovery.flights.tail;
         if tail == NONE {
             return None;

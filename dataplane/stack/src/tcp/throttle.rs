@@ -150,11 +150,14 @@ impl Tcb<'_, '_> {
     }
 
     /// Whether the peer knows of no room although the group would give some.
+    #[inline(always)]
     fn is_shut(&self) -> bool {
         let offered = self.rec.rcv_adv.since(self.rec.rcv_nxt);
-        if offered >= u32::from(self.rec.mss) {
-            return false;
-        }
+        offered < u32::from(self.rec.mss) && self.is_nearly_shut(offered)
+    }
+
+    #[cold]
+    fn is_nearly_shut(&self, offered: u32) -> bool {
         let step = self.window_step();
         offered < step && self.rec.state() == State::Established && self.group_window() >= step
     }

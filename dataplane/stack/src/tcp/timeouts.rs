@@ -144,12 +144,13 @@ impl Tcb<'_, '_> {
 
     /// How long the peer has been silent.
     fn unheard_for(&self) -> Duration {
-        let now = (self.now.as_millis() & 0xffff_ffff) as u32;
-        Duration::from_millis(now.wrapping_sub(self.rec.heard_ms).into())
+        Duration::from_millis(self.silence_ms().into())
     }
 
+    /// Whether the peer was not heard for longer than the timeout: not in this millisecond, as most
+    /// who are answered were.
+    #[inline]
     pub(super) fn silence_exceeds_rto(&self) -> bool {
-        let silent = self.unheard_for();
-        !silent.is_zero() && silent > self.rto()
+        self.silence_ms() != 0 && self.unheard_for() > self.rto()
     }
 }
