@@ -3,6 +3,11 @@
 //! no chance: every run executes the same instructions, so that `bench/count` can hold them against a
 //! limit.
 //!
+//! Without a pause a client's next request acknowledges its last answer, and no connection ever rests.
+//! With a pause after every burst that is longer than a client delays its acknowledgement, that comes
+//! bare: each exchange is three segments, unfolds its connection and folds it again, as it is with
+//! millions of clients.
+//!
 //! | | |
 //! |---|---|
 //! | `xtcp-counted` | the stack alone, echoing |
@@ -32,6 +37,8 @@ const SERVER: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 1);
 pub const PORT: u16 = 7;
 const CONNECTIONS: u32 = 1024;
 const BURST: u32 = 32;
+/// Milliseconds a client waits for a request that its acknowledgement could ride on.
+pub const DELAYED_ACK: u16 = 40;
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C, align(64))]
@@ -166,7 +173,7 @@ impl<S: Serve> World<S> {
             answer: bytes,
             answers: Answers::Echo,
             timestamps: true,
-            delayed_ack_ms: 40,
+            delayed_ack_ms: DELAYED_ACK,
             mtu: 1500,
         };
         let now = 1_000_000_000;
@@ -181,7 +188,7 @@ impl<S: Serve> World<S> {
     }
 
     /// Both sides once: what the clients have sent goes to the server, and its answers to them.
-    fn turn(&mut self) {
+    pub fn turn(&mut self) {
         self.now += 10_000;
         self.to_clients.lens.clear();
         let now = Instant::from_nanos(self.now);
@@ -212,8 +219,17 @@ impl<S: Serve> World<S> {
         self.events.clear();
     }
 
-    /// `count` exchanges, a whole number of bursts; says how many were answered.
-    pub fn exchange(&mut self, count: u32) -> u32 {
+    /// Nobody asks anything for so many milliseconds. What the clients then say comes with the next
+    /// burst.
+    fn pause(&mut self, ms: u32) {
+        self.now += u64::from(ms) * 1_000_000;
+        self.clients.set_now(self.now);
+        self.clients.on_timeout(&mut self.to_server);
+    }
+
+    /// `count` exchanges, a whole number of bursts, and after each so many milliseconds of pause; says
+    /// how many were answered.
+    pub fn exchange(&mut self, count: u32, pause: u32) -> u32 {
         let mut number = 0;
         let mut answered = 0;
         for _ in 0..count / BURST {
@@ -225,6 +241,7 @@ impl<S: Serve> World<S> {
             self.turn();
             let answers = self.events.drain(..).filter(|event| matches!(event, Told::Answered(_)));
             answered += answers.count() as u32;
+            self.pause(pause);
         }
         answered
     }
@@ -233,18 +250,33 @@ impl<S: Serve> World<S> {
     pub fn resent(&self) -> u64 {
         self.clients.counters().resent
     }
+
+    /// Acknowledgements that clients have sent bare.
+    pub fn bare_acknowledgements(&self) -> u64 {
+        self.clients.counters().acks_out
+    }
+
+    /// Who answers.
+    pub fn server(&self) -> &S {
+        &self.server
+    }
 }
 
-/// `EXCHANGES BYTES` from the command line, carried out. `program` is its name.
+/// `EXCHANGES BYTES [PAUSE]` from the command line, carried out. `program` is its name.
 pub fn run<S: Serve>(program: &str, server: impl FnOnce() -> S) -> ExitCode {
     let mut numbers = std::env::args().skip(1).map(|word| word.parse::<u32>());
-    let (Some(Ok(exchanges)), Some(Ok(bytes @ 1..=1400))) = (numbers.next(), numbers.next()) else {
-        eprintln!("{program}: say how many exchanges, and of how many bytes: {program} 3200 64");
+    let (Some(Ok(exchanges)), Some(Ok(bytes @ 1..=1400)), Ok(pause)) =
+        (numbers.next(), numbers.next(), numbers.next().unwrap_or(Ok(0)))
+    else {
+        eprintln!(
+            "{program}: say how many exchanges, of how many bytes, and how many milliseconds pass after \
+             each 32 of them: {program} 3200 64 50"
+        );
         return ExitCode::FAILURE;
     };
     let mut world = World::new(bytes, server());
     world.connect();
-    let answered = world.exchange(exchanges);
+    let answered = world.exchange(exchanges, pause);
     println!("{answered} exchanges of {bytes} B");
     if answered == exchanges { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -1,4 +1,4 @@
-//! `xtcp-counted EXCHANGES BYTES`: the stack alone. What is counted is what `serve` does: frames in,
+//! `xtcp-counted EXCHANGES BYTES [PAUSE]`: the stack alone. What is counted is what `serve` does: frames in,
 //! events, commit and answer, frames out.
 #![forbid(unsafe_code)]
 
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use xtcp_counted::World;
+    use xtcp_counted::{DELAYED_ACK, World};
 
     use super::*;
 
@@ -61,8 +61,19 @@ mod tests {
         for bytes in [64, 1024] {
             let mut world = World::new(bytes, server());
             world.connect();
-            assert_eq!(world.exchange(3200), 3200);
+            assert_eq!(world.exchange(3200, 0), 3200);
             assert_eq!(world.resent(), 0);
         }
+    }
+
+    #[test]
+    fn after_a_pause_every_acknowledgement_has_come_bare_and_all_is_folded() {
+        let mut world = World::new(64, server());
+        world.connect();
+        let before = world.bare_acknowledgements();
+        assert_eq!(world.exchange(3200, u32::from(DELAYED_ACK) + 10), 3200);
+        assert_eq!(world.bare_acknowledgements() - before, 3200);
+        world.turn();
+        assert_eq!(world.server().stack.usage().active, 0);
     }
 }

@@ -1,4 +1,4 @@
-//! `xtcp-counted-rings EXCHANGES BYTES`: a worker and an application that meet in shared memory. What
+//! `xtcp-counted-rings EXCHANGES BYTES [PAUSE]`: a worker and an application that meet in shared memory. What
 //! is counted is what `work` does, a worker's turns: frames in, submissions, notices, frames out; and
 //! what `answer` does, an application's turn in the library: notices, a look at the bytes, answers.
 #![forbid(unsafe_code)]
@@ -161,7 +161,7 @@ mod tests {
         for bytes in [64, 1024] {
             let mut world = World::new(bytes, server());
             world.connect();
-            assert_eq!(world.exchange(3200), 3200);
+            assert_eq!(world.exchange(3200, 0), 3200);
             assert_eq!(world.resent(), 0);
         }
     }
