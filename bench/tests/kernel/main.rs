@@ -18,3 +18,4 @@ mod programs;
 mod relay;
 mod rig;
 mod stalls;
+mod workers;

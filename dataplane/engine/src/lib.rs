@@ -202,6 +202,15 @@ fn introduce(prepared: &Prepared) {
              strangers call",
         );
     }
+    // The driver does not say how many the other end has. A queue without a ring there uses the first
+    // ring, which is the first worker's.
+    if info.driver == "net_memif" && prepared.workers() > 1 {
+        warn(&format!(
+            "the other end of {} must have {} queue pairs, one for each worker, or frames are lost",
+            info.name,
+            prepared.workers()
+        ));
+    }
     let offloads = prepared.offloads();
     note(&format!(
         "TCP checksums are verified by {} and completed by {}",
