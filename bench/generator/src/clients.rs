@@ -11,10 +11,12 @@ use std::collections::VecDeque;
 use xtcp_stack::wire::tcp::{Flags, Header, Options, Segment, Timestamps};
 use xtcp_stack::{RxFrame, Transmit};
 
+use crate::flood::Forger;
 use crate::path::{Arrived, Path, PathCounters};
 use crate::pattern::{Answers, Pattern, mix};
 use crate::population::Population;
 use crate::record::{Client, Marks, State, before};
+use crate::step::Forged;
 use crate::timers::Wheel;
 
 /// Offered on a SYN and never exceeded by what a client reads at once: Linux's first window.
@@ -125,6 +127,10 @@ pub struct Counters {
     pub bytes_in: u64,
     /// Bytes of requests, without what was sent again.
     pub bytes_out: u64,
+    /// Forged segments sent, which are none of the above.
+    pub forged: u64,
+    /// Bytes of their frames.
+    pub forged_bytes: u64,
 }
 
 /// How many clients are where.
@@ -159,6 +165,7 @@ pub struct Clients {
     table: Vec<Client>,
     standing: Standing,
     path: Path,
+    forger: Forger,
     pattern: Pattern,
     habits: Habits,
     wheel: Wheel,
@@ -184,6 +191,7 @@ impl Clients {
             table: vec![Client::default(); population.len() as usize],
             standing: Standing::default(),
             path: Path::new(population, own_mac),
+            forger: Forger::new(seed, habits.timestamps),
             pattern: Pattern::new(seed),
             habits,
             wheel: Wheel::new(milliseconds(now_ns)),
@@ -336,6 +344,14 @@ impl Clients {
         self.forget(number, State::Closed);
     }
 
+    /// Sends a segment from an address that no client has; says whether the device had room for it.
+    pub fn forge(&mut self, kind: Forged, out: &mut impl Transmit) -> bool {
+        let Some(len) = self.forger.send(kind, &self.path, out) else { return false };
+        self.counters.forged += 1;
+        self.counters.forged_bytes += len as u64;
+        true
+    }
+
     /// Frames in.
     pub fn on_burst(&mut self, frames: &[RxFrame<'_>], out: &mut impl Transmit) {
         for part in frames.chunks(AHEAD) {
@@ -423,8 +439,7 @@ impl Clients {
         if client.snd_wnd == 0 && client.snd_una != client.snd_end {
             let text = self.pattern.request(number, client.snd_una, 1);
             let header = header(client, client.snd_una, Flags::ACK | Flags::PSH, self.now_ns);
-            self.counters.segments_out += 1;
-            self.path.send(number, header, text, out);
+            self.counters.segments_out += u64::from(self.path.send(number, header, text, out));
             client.snd_nxt = client.snd_una.wrapping_add(1);
         } else {
             self.transmit(number, out);
@@ -459,8 +474,7 @@ impl Clients {
         let options = Options::NONE;
         let header =
             Header { src_port: 0, dst_port: 0, seq, ack, flags, window: 0, urgent: 0, options };
-        self.counters.segments_out += 1;
-        self.path.send(number, header, &[], out);
+        self.counters.segments_out += u64::from(self.path.send(number, header, &[], out));
     }
 
     /// RFC 9293 section 3.10.7.3, without simultaneous open: the server does not connect to us.
@@ -778,10 +792,10 @@ impl Clients {
             let flags = if len == left { Flags::ACK | Flags::PSH } else { Flags::ACK };
             let header = header(client, client.snd_nxt, flags, self.now_ns);
             let text = self.pattern.request(number, client.snd_nxt, len as usize);
-            self.counters.segments_out += 1;
             if !self.path.send(number, header, text, out) {
                 break;
             }
+            self.counters.segments_out += 1;
             client.snd_nxt = client.snd_nxt.wrapping_add(len);
             client.rcv_acked = client.rcv_nxt;
             client.marks.clear(Marks::ACK_OWED);
@@ -820,8 +834,7 @@ impl Clients {
             urgent: 0,
             options,
         };
-        self.counters.segments_out += 1;
-        self.path.send(number, header, &[], out);
+        self.counters.segments_out += u64::from(self.path.send(number, header, &[], out));
     }
 
     /// Says what was received so far.
@@ -837,8 +850,7 @@ impl Clients {
         let header = header(client, seq, flags, self.now_ns);
         client.rcv_acked = client.rcv_nxt;
         client.marks.clear(Marks::ACK_OWED);
-        self.counters.segments_out += 1;
-        self.path.send(number, header, &[], out);
+        self.counters.segments_out += u64::from(self.path.send(number, header, &[], out));
     }
 
     fn start_timer(&mut self, number: u32, wait: u32) {

@@ -1,5 +1,7 @@
 //! Who does what when: the steps, their pace, and what is told of them.
 
+mod flooding;
+
 use std::collections::VecDeque;
 
 use hdrhistogram::Histogram;
@@ -7,7 +9,8 @@ use xtcp_report::sample::{Latency, Second, StepReport};
 use xtcp_stack::{RxFrame, Transmit};
 
 use crate::clients::{Clients, Counters, Event, Failure};
-use crate::step::{Action, Flow, How, Load, Pace, Step};
+use crate::path::PathCounters;
+use crate::step::{Action, Flood, Flow, How, Load, Pace, Step};
 
 /// Requests, handshakes or ends begun in one turn.
 const PER_TURN: u32 = 32;
@@ -68,6 +71,12 @@ struct Running {
     /// Whose turn is next; for loads, how many turns there were.
     next: u64,
     begun: u64,
+    /// Floods: turns of the clients that reconnect.
+    reconnected: u64,
+    /// Floods: requests of clients that have just connected.
+    first_requests: u64,
+    /// Floods: it is over.
+    flooded: bool,
     /// Answers that came before `ends`.
     in_time: u64,
     /// Thinking clients and when they are done thinking, in that order.
@@ -82,6 +91,7 @@ struct Tally {
     second_ends: u64,
     second_began: u64,
     at_step: Counters,
+    path_at_step: PathCounters,
     at_second: Counters,
     latencies: Histogram<u64>,
     all_latencies: Histogram<u64>,
@@ -147,6 +157,7 @@ impl Tally {
             second_ends: 0,
             second_began: 0,
             at_step: Counters::default(),
+            path_at_step: PathCounters::default(),
             at_second: Counters::default(),
             latencies: empty(),
             all_latencies: empty(),
@@ -191,7 +202,7 @@ impl Driver {
     pub fn share_done(&self) -> f64 {
         let all = f64::from(self.clients.population().len());
         match self.steps.get(self.at).map(|step| &step.action) {
-            Some(Action::Load(_) | Action::Idle { .. }) => {
+            Some(Action::Load(_) | Action::Idle { .. } | Action::Flood(_)) => {
                 let whole = self.running.ends.saturating_sub(self.running.started).max(1);
                 (self.now.saturating_sub(self.running.started) as f64 / whole as f64).min(1.0)
             }
@@ -251,14 +262,14 @@ impl Driver {
         let seconds = match &step.action {
             Action::Load(load) => load.seconds,
             Action::Idle { seconds } => *seconds,
+            Action::Flood(flood) => flood.load.seconds,
             _ => 0.0,
         };
         let ends = self.now + (seconds * SECOND_NS as f64) as u64;
         self.running = Running { started: self.now, ends, ..Running::default() };
         self.tally.step = StepReport { step: step.name.clone(), ..StepReport::default() };
-        self.tally.at_step = self.clients.counters();
         self.tally.all_latencies.reset();
-        if let Action::Load(load) = step.action {
+        if let Action::Load(load) | Action::Flood(Flood { load, .. }) = step.action {
             self.clients.set_sizes(load.request, load.answer);
             self.tally.step.active = self.active(&load);
         }
@@ -268,6 +279,14 @@ impl Driver {
     fn active(&self, load: &Load) -> u32 {
         let all = self.clients.population().len();
         if load.active == 0 { all } else { load.active.min(all) }
+    }
+
+    /// The load of the step, a flood's too.
+    fn load_of_step(&self) -> Option<Load> {
+        match self.action() {
+            Some(Action::Load(load) | Action::Flood(Flood { load, .. })) => Some(*load),
+            _ => None,
+        }
     }
 
     /// The step's number as requests are counted by.
@@ -282,7 +301,13 @@ impl Driver {
         self.clients.take_events(&mut events);
         for event in events.drain(..) {
             match event {
-                Event::Opened(_) => self.tally.second.opened += 1,
+                Event::Opened(number) => {
+                    self.tally.second.opened += 1;
+                    if let Some(Action::Flood(_)) = self.action() {
+                        self.running.first_requests += 1;
+                        self.clients.request(number, self.step_number(), self.now, out);
+                    }
+                }
                 Event::Answered(number) => self.on_answer(number, out),
                 Event::Closed(number) => {
                     self.tally.second.closed += 1;
@@ -315,7 +340,7 @@ impl Driver {
         self.tally.latencies.saturating_record(waited.max(1));
         self.tally.second.answers += 1;
         self.running.in_time += u64::from(self.now < self.running.ends);
-        let Some(Action::Load(load)) = self.action().cloned() else { return };
+        let Some(load) = self.load_of_step() else { return };
         match load.pace {
             Pace::InFlight(_) => {}
             Pace::Think(ms) => {
@@ -330,7 +355,7 @@ impl Driver {
         let rank = self.order.rank(number);
         let begun = u64::from(self.clients.requests(number, self.step_number()));
         let turn = begun * active + rank;
-        if turn < self.running.next && self.clients.is_idle(number) {
+        if rank < active && turn < self.running.next && self.clients.is_idle(number) {
             self.ask(number, self.due(turn, rate), out);
         }
     }
@@ -352,6 +377,7 @@ impl Driver {
             Some(Action::Close(how, flow)) => self.close(how, flow, false, out),
             Some(Action::Reconnect(how, flow)) => self.close(how, flow, true, out),
             Some(Action::Load(load)) => self.load(&load, out),
+            Some(Action::Flood(flood)) => self.flood(&flood, out),
             Some(Action::Idle { .. }) | None => {}
         }
     }
@@ -486,13 +512,14 @@ impl Driver {
             Some(Action::Connect(_) | Action::Close(..) | Action::Reconnect(..)) => {
                 self.everybody_had_a_turn() && standing.opening + standing.closing == 0
             }
-            Some(Action::Load(load)) => {
+            Some(Action::Load(load) | Action::Flood(Flood { load, .. })) => {
+                let under_way = standing.asking + standing.opening > 0;
                 let waits = match load.pace {
                     Pace::Rate(rate) => {
                         let all_due = self.due(self.running.next, rate) >= self.running.ends;
-                        standing.asking > 0 || !all_due
+                        under_way || !all_due
                     }
-                    _ => standing.asking > 0,
+                    _ => under_way,
                 };
                 self.now >= self.running.ends
                     && (!waits || self.now >= self.running.ends + GRACE_NS)
@@ -519,6 +546,7 @@ impl Driver {
         second.seconds = (self.now - tally.second_began) as f64 / SECOND_NS as f64;
         second.open = standing.open;
         second.opening = standing.opening;
+        second.forged = self.clients.counters().forged - tally.at_second.forged;
         second.resent = self.clients.counters().resent - tally.at_second.resent;
         second.latency = Latency::of(&tally.latencies);
         tally.step.opened += second.opened;
@@ -540,7 +568,7 @@ impl Driver {
         let mut step = std::mem::take(&mut self.tally.step);
         step.seconds = (self.now - self.running.started) as f64 / SECOND_NS as f64;
         step.open = self.clients.standing().open;
-        step.requests = self.running.begun;
+        step.requests = self.running.begun + self.running.first_requests;
         step.segments_out = now.segments_out - was.segments_out;
         step.acks_out = now.acks_out - was.acks_out;
         step.resent = now.resent - was.resent;
@@ -550,9 +578,10 @@ impl Driver {
         step.bytes_in = now.bytes_in - was.bytes_in;
         step.damaged = path.damaged;
         step.unsent = path.unsent;
+        step.flood = self.flood_report();
         let asked = self.running.ends.saturating_sub(self.running.started) as f64 / 1e9;
         step.rate = match self.action() {
-            Some(Action::Load(load)) => {
+            Some(Action::Load(load) | Action::Flood(Flood { load, .. })) => {
                 if matches!(load.pace, Pace::Rate(_)) {
                     step.missed = self.running.next.saturating_sub(self.running.begun);
                 }
@@ -564,6 +593,8 @@ impl Driver {
         };
         step.latency = Latency::of(&self.tally.all_latencies);
         let latencies = self.tally.all_latencies.clone();
+        // What goes and comes before the next step begins is the next one's, so that they add up.
+        (self.tally.at_step, self.tally.path_at_step) = (now, path);
         self.news.push(News::Step(Box::new((step, latencies))));
         self.progress = Progress::Resting;
     }

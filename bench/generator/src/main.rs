@@ -35,7 +35,7 @@ use xtcp_generator::clients::{Clients, Habits};
 use xtcp_generator::driver::{Driver, News, Progress};
 use xtcp_generator::pattern::Answers;
 use xtcp_generator::population::{Population, Prefix};
-use xtcp_generator::step::Step;
+use xtcp_generator::step::{Action, Step};
 use xtcp_report::files::{Files, Run as Record};
 use xtcp_report::machine::Machine;
 use xtcp_report::plot;
@@ -69,7 +69,11 @@ struct Options {
     connections: u32,
     /// What is done, step by step: connect,rate=R,under-way=N · load,seconds=S,in-flight=N|rate=R|
     /// think-ms=MS,active=N,request=BYTES,answer=BYTES · idle,seconds=S · close,how=fin|rst ·
-    /// reconnect,how=fin|rst; each with name=..
+    /// reconnect,how=fin|rst · flood,kind=syn|ack,rate=R,seconds=S,exchanges=R,reconnects=R,active=N;
+    /// each with name=.. A flood is R forged segments a second, SYNs or ACKs, from addresses of
+    /// --clients that no client has, whether or not the server can bear it; beside it the active
+    /// clients make so many exchanges a second, and so many of the others a second reset their
+    /// connection, connect again and make one
     #[arg(long = "step", required = true)]
     steps: Vec<Step>,
     /// What answers consist of
@@ -142,10 +146,25 @@ fn run() -> Result<bool, Box<dyn Error>> {
     let options = Options::parse_from(std::iter::once("xtcp-generator").chain(own));
     let population =
         Population::new(options.server, options.clients, &options.ports, options.connections)?;
+    for step in &options.steps {
+        can_be_done(step, &population)?;
+    }
     let device = Device::open(eal, options.mtu, usize::from(options.queues))?;
     let up = Deadline::within(Duration::from_secs(options.patience));
     up.poll(|| device.is_up().then_some(())).ok_or("nobody is at the other end of the device")?;
     Run::new(device, population, &options)?.go()
+}
+
+/// Whether there is what a step needs.
+fn can_be_done(step: &Step, population: &Population) -> Result<(), String> {
+    if matches!(step.action, Action::Flood(_)) && !population.has_strangers() {
+        return Err(format!(
+            "the step `{}` forges segments from addresses that no client has; give --clients a \
+             shorter prefix, or fewer --connections",
+            step.name
+        ));
+    }
+    Ok(())
 }
 
 /// A run and how it is told.
@@ -286,7 +305,9 @@ impl Run {
             None => Ok(false),
             Some(Ok(line)) => {
                 if !line.trim().is_empty() {
-                    self.driver.insert(line.trim().parse()?);
+                    let step = line.trim().parse()?;
+                    can_be_done(&step, self.driver.clients().population())?;
+                    self.driver.insert(step);
                 }
                 Ok(false)
             }
@@ -348,8 +369,13 @@ fn line(second: &Second, done: f64) -> String {
             latency.p50_us, latency.p99_us, latency.p99_9_us
         )
     });
+    let forged = if second.forged == 0 {
+        String::new()
+    } else {
+        format!("  {:>9.0} forged/s", second.forged as f64 / second.seconds)
+    };
     format!(
-        "{:7.1} s  {:<12} {:3.0} %  {:>9} open  {:>9.0} opened/s  {:>9.0} answers/s  {:>6} resent{latency}",
+        "{:7.1} s  {:<12} {:3.0} %  {:>9} open  {:>9.0} opened/s  {:>9.0} answers/s  {:>6} resent{forged}{latency}",
         second.at,
         second.step,
         done * 100.0,

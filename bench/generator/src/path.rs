@@ -37,6 +37,21 @@ pub struct PathCounters {
     pub foreign: u64,
     /// Frames that the device had no room for.
     pub unsent: u64,
+    /// Segments to addresses that forged ones came from.
+    pub backscatter: Backscatter,
+}
+
+/// What the server sent to addresses that are nobody's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backscatter {
+    /// Answers to SYNs.
+    pub syn_acks: u64,
+    /// Resets.
+    pub resets: u64,
+    /// Anything else.
+    pub others: u64,
+    /// Bytes of all these frames.
+    pub bytes: u64,
 }
 
 /// A segment for one of our clients.
@@ -44,6 +59,20 @@ pub struct PathCounters {
 pub(crate) struct Arrived<'f> {
     pub(crate) number: u32,
     pub(crate) segment: tcp::Segment<'f>,
+}
+
+impl Backscatter {
+    fn count(&mut self, flags: tcp::Flags, frame_len: usize) {
+        let kind = if flags.contains(tcp::Flags::RST) {
+            &mut self.resets
+        } else if flags.contains(tcp::Flags::SYN | tcp::Flags::ACK) {
+            &mut self.syn_acks
+        } else {
+            &mut self.others
+        };
+        *kind += 1;
+        self.bytes += frame_len as u64;
+    }
 }
 
 impl Path {
@@ -100,8 +129,8 @@ impl Path {
             return None;
         };
         match frame.ethertype {
-            EtherType::IPV4 => self.read_v4(&frame),
-            EtherType::IPV6 => self.read_v6(&frame, out),
+            EtherType::IPV4 => self.read_v4(&frame, bytes.len()),
+            EtherType::IPV6 => self.read_v6(&frame, bytes.len(), out),
             EtherType::ARP => {
                 self.on_arp(&frame, out);
                 None
@@ -113,7 +142,7 @@ impl Path {
         }
     }
 
-    fn read_v4<'f>(&mut self, frame: &Frame<'f>) -> Option<Arrived<'f>> {
+    fn read_v4<'f>(&mut self, frame: &Frame<'f>, len: usize) -> Option<Arrived<'f>> {
         let Ok(packet) = ipv4::Packet::parse(frame.payload) else {
             self.counters.damaged += 1;
             return None;
@@ -123,10 +152,15 @@ impl Path {
             return None;
         }
         let pseudo = PseudoHeader::v4(packet.src, packet.dst, tcp::PROTOCOL);
-        self.read_tcp(packet.payload, (packet.src.into(), packet.dst.into()), pseudo)
+        self.read_tcp(packet.payload, (packet.src.into(), packet.dst.into()), pseudo, len)
     }
 
-    fn read_v6<'f>(&mut self, frame: &Frame<'f>, out: &mut impl Transmit) -> Option<Arrived<'f>> {
+    fn read_v6<'f>(
+        &mut self,
+        frame: &Frame<'f>,
+        len: usize,
+        out: &mut impl Transmit,
+    ) -> Option<Arrived<'f>> {
         let Ok(packet) = ipv6::Packet::parse(frame.payload) else {
             self.counters.damaged += 1;
             return None;
@@ -134,7 +168,7 @@ impl Path {
         match packet.protocol {
             tcp::PROTOCOL => {
                 let pseudo = PseudoHeader::v6(packet.src, packet.dst, tcp::PROTOCOL);
-                self.read_tcp(packet.payload, (packet.src.into(), packet.dst.into()), pseudo)
+                self.read_tcp(packet.payload, (packet.src.into(), packet.dst.into()), pseudo, len)
             }
             icmpv6::PROTOCOL => {
                 self.on_icmpv6(&packet, frame.src, out);
@@ -153,6 +187,7 @@ impl Path {
         bytes: &'f [u8],
         (src, dst): (IpAddr, IpAddr),
         pseudo: PseudoHeader,
+        frame_len: usize,
     ) -> Option<Arrived<'f>> {
         let segment = tcp::Segment::parse(bytes).ok();
         let Some(segment) = segment.filter(|segment| segment.checksum_ok(pseudo)) else {
@@ -161,8 +196,13 @@ impl Path {
         };
         let server = self.population.server();
         let number = self.population.number(dst, segment.dst_port);
-        match number.filter(|_| src == server.ip() && segment.src_port == server.port()) {
+        let is_servers = src == server.ip() && segment.src_port == server.port();
+        match number.filter(|_| is_servers) {
             Some(number) => Some(Arrived { number, segment }),
+            None if is_servers && self.population.is_stranger(dst) => {
+                self.counters.backscatter.count(segment.flags, frame_len);
+                None
+            }
             None => {
                 self.counters.foreign += 1;
                 None
@@ -270,21 +310,30 @@ impl Path {
         text: &[u8],
         out: &mut impl Transmit,
     ) -> bool {
-        let sent = self.try_send(number, header, text, out).is_some();
+        let sent = self.try_send(self.population.address(number), header, text, out).is_some();
         self.counters.unsent += u64::from(!sent);
         sent
+    }
+
+    /// Sends a segment that is no client's. Says how long its frame is, if there was room.
+    pub(crate) fn send_forged(
+        &self,
+        from: (IpAddr, u16),
+        header: tcp::Header,
+        out: &mut impl Transmit,
+    ) -> Option<usize> {
+        self.try_send(from, header, &[], out)
     }
 
     #[inline]
     fn try_send(
         &self,
-        number: u32,
+        (own, port): (IpAddr, u16),
         mut header: tcp::Header,
         text: &[u8],
         out: &mut impl Transmit,
-    ) -> Option<()> {
+    ) -> Option<usize> {
         let server = self.population.server();
-        let (own, port) = self.population.address(number);
         header.src_port = port;
         header.dst_port = server.port();
         let header_len = header.header_len();
@@ -292,9 +341,11 @@ impl Path {
         let payload_len = u16::try_from(len).ok()?;
         let mac = self.server_mac?;
         let (protocol, dscp, ecn) = (tcp::PROTOCOL, 0, 0);
+        let net_header = if own.is_ipv4() { ipv4::HEADER } else { ipv6::HEADER };
+        let frame_len = ethernet::HEADER + net_header + len;
         let (segment, pseudo) = match (own, server.ip()) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => {
-                let buf = out.frame(ethernet::HEADER + ipv4::HEADER + len)?;
+                let buf = out.frame(frame_len)?;
                 let rest = ethernet::emit(buf, &mac, &self.own_mac, EtherType::IPV4)?;
                 let (ttl, identification) = (TTL, 0);
                 let ip = ipv4::Header {
@@ -310,7 +361,7 @@ impl Path {
                 (ip.emit(rest)?, PseudoHeader::v4(src, dst, protocol))
             }
             (IpAddr::V6(src), IpAddr::V6(dst)) => {
-                let buf = out.frame(ethernet::HEADER + ipv6::HEADER + len)?;
+                let buf = out.frame(frame_len)?;
                 let rest = ethernet::emit(buf, &mac, &self.own_mac, EtherType::IPV6)?;
                 let (hop_limit, flow_label) = (TTL, 0);
                 let ip = ipv6::Header {
@@ -330,6 +381,6 @@ impl Path {
         let place = header.emit(segment)?;
         let text_sum = checksum::copy_and_sum(place, text, 0);
         tcp::set_checksum_with(segment, header_len, text_sum, pseudo);
-        Some(())
+        Some(frame_len)
     }
 }

@@ -109,9 +109,7 @@ impl Population {
             ports: count,
             clients,
         };
-        // Neither the network's own address nor, in IPv4, the broadcast address.
-        let hosts = (1_u128 << prefix.host_bits().min(64)).saturating_sub(2);
-        let room = hosts * u128::from(count);
+        let room = population.hosts() * u128::from(count);
         if u128::from(clients) > room {
             return Err(PopulationError::TooMany { room });
         }
@@ -147,11 +145,7 @@ impl Population {
     pub fn address(&self, number: u32) -> (IpAddr, u16) {
         let ip = self.first + u128::from(self.address_index(number));
         let port = self.port_first.wrapping_add((number % self.ports) as u16);
-        let ip = match self.server {
-            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::from_bits(ip as u32)),
-            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::from_bits(ip)),
-        };
-        (ip, port)
+        (self.ip(ip), port)
     }
 
     /// Which address client `number` has, the first being 0.
@@ -168,6 +162,50 @@ impl Population {
         let port = u32::from(port.checked_sub(self.port_first)?);
         let number = index.checked_mul(self.ports)?.checked_add(port)?;
         (port < self.ports && number < self.clients).then_some(number)
+    }
+
+    /// Whether there are addresses of the prefix that no client has.
+    #[must_use]
+    pub fn has_strangers(&self) -> bool {
+        self.strangers() > 0
+    }
+
+    /// An address of the prefix that no client has, and a port, both picked by `lot`.
+    #[must_use]
+    pub fn stranger(&self, lot: u64) -> Option<(IpAddr, u16)> {
+        let ip = self.first_stranger() + u128::from(lot).checked_rem(self.strangers())?;
+        // None of the system's.
+        let port = 1024 + (lot >> 48) as u16 % (u16::MAX - 1024);
+        Some((self.ip(ip), port))
+    }
+
+    /// Whether `ip` is an address that [forged segments](Self::stranger) come from.
+    #[must_use]
+    pub fn is_stranger(&self, ip: IpAddr) -> bool {
+        let place = bits(ip).checked_sub(self.first_stranger());
+        ip.is_ipv4() == self.server.is_ipv4() && place.is_some_and(|at| at < self.strangers())
+    }
+
+    /// Behind the last client, and behind the server if that comes next.
+    fn first_stranger(&self) -> u128 {
+        let behind = self.first + u128::from(self.clients.div_ceil(self.ports));
+        behind.max(if self.prefix.holds(self.server.ip()) { bits(self.server.ip()) + 1 } else { 0 })
+    }
+
+    fn strangers(&self) -> u128 {
+        (self.first + self.hosts()).saturating_sub(self.first_stranger())
+    }
+
+    /// Neither the network's own address nor, in IPv4, the broadcast address.
+    fn hosts(&self) -> u128 {
+        (1_u128 << self.prefix.host_bits().min(64)).saturating_sub(2)
+    }
+
+    fn ip(&self, bits: u128) -> IpAddr {
+        match self.server {
+            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::from_bits(bits as u32)),
+            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::from_bits(bits)),
+        }
     }
 
     /// Whether neighbours are told that `ip` is here: every address of the prefix but the server's.
@@ -205,6 +243,38 @@ mod tests {
             assert_eq!(all.number(ip, 59_999), None);
             assert_eq!(all.number(prefix.ip, 60_000), None, "the network's own address");
         }
+    }
+
+    #[test]
+    fn strangers_are_of_the_prefix_and_nobody_else() {
+        for (prefix, len, server) in [
+            ("10.78.0.0", 16, "10.77.0.2:7"),
+            ("10.77.0.0", 24, "10.77.0.5:7"),
+            ("fd78::", 64, "[fd77::2]:7"),
+        ] {
+            let prefix = Prefix { ip: prefix.parse().unwrap(), len };
+            let all =
+                Population::new(server.parse().unwrap(), prefix, &(2000..=2999), 3000).unwrap();
+            let mut seen = std::collections::HashSet::new();
+            for n in 0..10_000 {
+                let (ip, port) = all.stranger(crate::pattern::mix(n)).unwrap();
+                assert!(all.is_stranger(ip) && all.answers_for(ip) && port >= 1024, "{ip}");
+                assert_eq!(all.number(ip, port), None, "{ip} is a client's");
+                seen.insert((ip, port));
+            }
+            assert!(seen.len() > 9900, "{} of 10,000 differ", seen.len());
+            assert!(!all.is_stranger(all.address(2999).0) && !all.is_stranger(all.server().ip()));
+        }
+        // The last of six addresses is a client's.
+        let prefix = Prefix { ip: "10.78.0.0".parse().unwrap(), len: 29 };
+        let of = |clients| {
+            Population::new("10.77.0.2:7".parse().unwrap(), prefix, &(1..=10), clients).unwrap()
+        };
+        assert!(of(50).has_strangers() && !of(51).has_strangers());
+        assert_eq!(
+            (of(60).stranger(7), of(50).stranger(7).unwrap().0),
+            (None, "10.78.0.6".parse().unwrap())
+        );
     }
 
     #[test]

@@ -28,6 +28,31 @@ pub enum Action {
     Close(How, Flow),
     /// Every client ends its connection and connects again at once.
     Reconnect(How, Flow),
+    /// Forged segments, and beside them what the clients do.
+    Flood(Flood),
+}
+
+/// Forged segments from addresses that no client has, and beside them exchanges and reconnections.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Flood {
+    /// What is forged.
+    pub kind: Forged,
+    /// Forged segments per second, whether or not the server can bear it.
+    pub rate: f64,
+    /// Clients per second that reset their connection, connect again and make one exchange: those
+    /// that are not [active](Load::active).
+    pub reconnects: f64,
+    /// What the active clients do meanwhile, and for how long; its pace is a rate.
+    pub load: Load,
+}
+
+/// What a flood consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forged {
+    /// SYNs of nobody.
+    Syn,
+    /// ACKs that could end a handshake, had there been any: forged SYN cookies.
+    Ack,
 }
 
 /// How fast connections are opened or ended.
@@ -97,7 +122,9 @@ impl FromStr for Step {
 
     /// `connect`, `connect,rate=100000,under-way=512`, `load,seconds=5,in-flight=256`,
     /// `load,rate=30000,active=1000,request=1024,answer=1024`, `load,think-ms=50`,
-    /// `idle,seconds=3`, `close,how=rst`, `reconnect,how=fin`; each with `name=..` for the reports.
+    /// `idle,seconds=3`, `close,how=rst`, `reconnect,how=fin`,
+    /// `flood,kind=syn,rate=1000000,seconds=30,exchanges=10000,reconnects=100,active=500`; each with
+    /// `name=..` for the reports.
     fn from_str(text: &str) -> Result<Self, StepError> {
         let mut words = text.split(',');
         let verb = words.next().unwrap_or_default();
@@ -107,7 +134,8 @@ impl FromStr for Step {
             read.set(key, value).ok_or_else(|| {
                 StepError(format!(
                     "`{word}` in the step `{text}`: write name=, rate=, under-way=, seconds=, \
-                     in-flight=, think-ms=, active=, request=, answer= or how=fin|rst"
+                     in-flight=, think-ms=, active=, request=, answer=, how=fin|rst, \
+                     kind=syn|ack, exchanges= or reconnects="
                 ))
             })?;
         }
@@ -119,9 +147,10 @@ impl FromStr for Step {
             "idle" => Action::Idle { seconds: read.seconds.unwrap_or(1.0) },
             "close" => Action::Close(how, flow),
             "reconnect" => Action::Reconnect(how, flow),
+            "flood" => Action::Flood(read.flood()),
             _ => {
                 return Err(StepError(format!(
-                    "`{verb}` is no step: write connect, load, idle, close or reconnect"
+                    "`{verb}` is no step: write connect, load, idle, close, reconnect or flood"
                 )));
             }
         };
@@ -141,6 +170,9 @@ struct Read {
     request: Option<u32>,
     answer: Option<u32>,
     how: Option<How>,
+    kind: Option<Forged>,
+    exchanges: Option<f64>,
+    reconnects: Option<f64>,
 }
 
 impl Read {
@@ -165,9 +197,27 @@ impl Read {
                     _ => return None,
                 });
             }
+            "kind" => {
+                self.kind = Some(match value {
+                    "syn" => Forged::Syn,
+                    "ack" => Forged::Ack,
+                    _ => return None,
+                });
+            }
+            "exchanges" => self.exchanges = Some(positive()?),
+            "reconnects" => self.reconnects = Some(positive()?),
             _ => return None,
         }
         Some(())
+    }
+
+    fn flood(&self) -> Flood {
+        Flood {
+            kind: self.kind.unwrap_or(Forged::Syn),
+            rate: self.rate.unwrap_or(1_000_000.0),
+            reconnects: self.reconnects.unwrap_or(100.0),
+            load: Load { pace: Pace::Rate(self.exchanges.unwrap_or(1000.0)), ..self.load() },
+        }
     }
 
     fn load(&self) -> Load {
@@ -210,6 +260,19 @@ mod tests {
     }
 
     #[test]
+    fn a_flood_reads_back_as_written() {
+        let step: Step = "flood,kind=ack,rate=2e6,seconds=30,exchanges=500,reconnects=7,active=9"
+            .parse()
+            .unwrap();
+        let load =
+            Load { seconds: 30.0, pace: Pace::Rate(500.0), active: 9, request: 64, answer: 64 };
+        let flood = Flood { kind: Forged::Ack, rate: 2e6, reconnects: 7.0, load };
+        assert_eq!(step, Step { name: "flood".to_owned(), action: Action::Flood(flood) });
+        let Action::Flood(usual) = "flood".parse::<Step>().unwrap().action else { panic!() };
+        assert_eq!((usual.kind, usual.rate), (Forged::Syn, 1e6));
+    }
+
+    #[test]
     fn a_wrong_step_is_refused_with_the_word_that_is_wrong() {
         for (text, wrong) in [
             ("conect", "`conect`"),
@@ -218,6 +281,7 @@ mod tests {
             ("close,how=kill", "`how=kill`"),
             ("load,request=0", "`request=0`"),
             ("load,answer=2000000", "`answer=2000000`"),
+            ("flood,kind=fin", "`kind=fin`"),
         ] {
             let sentence = text.parse::<Step>().unwrap_err().to_string();
             assert!(sentence.starts_with(wrong), "{sentence}");

@@ -192,3 +192,31 @@ fn an_answer_is_acknowledged_after_40_ms_or_with_the_next_request() {
     world.settle();
     assert_eq!(world.clients().counters().acks_out, acks + 1, "it rode on the request");
 }
+
+#[test]
+fn clients_are_served_and_come_in_through_a_flood() {
+    for kind in ["syn", "ack"] {
+        let flood = "rate=100000,seconds=0.3,exchanges=2000,reconnects=200,active=30";
+        let script = steps(&format!("connect flood,kind={kind},{flood} close"));
+        let told = run(World::new(100, Link::good(), Server::Echo, &script));
+        let flood = told[1].flood.expect("it was one");
+        assert_eq!((flood.due, flood.sent), (30_000, 30_000), "{flood:?}");
+        assert_eq!((told[1].failed, told[1].missed, told[1].opened), (0, 0, 60), "{:?}", told[1]);
+        assert_eq!((told[1].answers, told[1].requests), (600 + 60, 600 + 60), "{:?}", told[1]);
+        assert_eq!((told[1].open, told[2].closed), (100, 100));
+        // Beyond the handshakes that are kept, each has one answer; none is longer than what it answers.
+        let answers = if kind == "syn" { flood.syn_acks } else { flood.resets };
+        assert!((25_000..=30_000).contains(&answers), "{flood:?}");
+        assert_eq!(flood.syn_acks + flood.resets, answers, "{flood:?}");
+        assert!(flood.other_answers == 0 && flood.answer_bytes <= flood.bytes, "{flood:?}");
+        assert!(told[0].flood.is_none() && told[2].flood.is_none_or(|after| after.sent == 0));
+    }
+}
+
+#[test]
+fn a_flood_of_ipv6_is_no_client_of_ours_either() {
+    let told = run(World::v6(50, &steps("connect flood,rate=50000,seconds=0.1 close")));
+    let flood = told[1].flood.expect("it was one");
+    assert_eq!((flood.sent, told[1].failed, told[1].missed), (5000, 0, 0), "{:?}", told[1]);
+    assert_eq!(told[2].closed, 50);
+}

@@ -65,8 +65,32 @@ pub struct Second {
     pub failed: u64,
     /// Segments the clients sent again in it.
     pub resent: u64,
+    /// Forged segments sent in it, by a flood.
+    #[serde(default)]
+    pub forged: u64,
     /// Of the answers that came in it.
     pub latency: Option<Latency>,
+}
+
+/// What a flood consisted of, and what the server sent to addresses that are nobody's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FloodReport {
+    /// Forged segments that were to be sent.
+    pub due: u64,
+    /// Those that were: fewer where the device or a core could not carry them.
+    pub sent: u64,
+    /// Of them, per second.
+    pub rate: f64,
+    /// Bytes of their frames.
+    pub bytes: u64,
+    /// SYN-ACKs to nobody.
+    pub syn_acks: u64,
+    /// Resets to nobody.
+    pub resets: u64,
+    /// Other segments to nobody.
+    pub other_answers: u64,
+    /// Bytes of the frames of these three.
+    pub answer_bytes: u64,
 }
 
 /// A whole step.
@@ -115,6 +139,9 @@ pub struct StepReport {
     pub bytes_out: u64,
     /// Bytes of answers, each compared.
     pub bytes_in: u64,
+    /// What was forged beside, and what was sent to nobody; `None` if nothing was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flood: Option<FloodReport>,
     /// Of the answers, from the time each request was due.
     pub latency: Option<Latency>,
 }

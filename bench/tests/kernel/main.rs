@@ -6,6 +6,7 @@
 mod demo;
 mod devices;
 mod examples;
+mod flood;
 mod flows;
 mod hostile;
 mod impairment;
