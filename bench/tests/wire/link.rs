@@ -202,12 +202,30 @@ fn row_n32_an_address_somebody_else_has_is_not_used(lab: &mut Lab, family: Famil
     lab.assert_serves(Family::V4);
 }
 
+/// A host on the link asks where the appliance is.
+fn ask_for_us(lab: &Lab, host: IpAddr) {
+    match host {
+        IpAddr::V4(host) => {
+            let question = arp(1, (OUR_MAC, host), ([0; 6], own_v4()));
+            lab.wire.send(&frame(ALL, OUR_MAC, ARP, &question));
+        }
+        IpAddr::V6(host) => {
+            let own = v6(Family::V6.server());
+            let mut question = [&[135, 0, 0, 0, 0, 0, 0, 0][..], &own.octets(), &[1, 1]].concat();
+            question.extend(OUR_MAC);
+            seal(host.into(), own.into(), 58, &mut question);
+            lab.send_packet(IPV6, &ipv6((host, own), 58, 255, &question));
+        }
+    }
+}
+
 fn row_n33_a_sweep_of_neighbours_displaces_nobody(lab: &mut Lab, family: Family) {
     let mut client = lab.open(family);
     lab.echo(&mut client, b"before");
     let before = lab.counts();
-    // Clients nobody knows, each of whom has to be looked for. Of IPv4 they are all that the link
-    // can have, and half of them are there; of IPv6 none is.
+    lab.wire.sought = Some((client.ip, 0));
+    // Clients nobody knows, each of whom has to be looked for but those that ask for us first. Of IPv4
+    // they are all that the link can have, and half of them are there; of IPv6 none is.
     for n in 1..65_000_u32 {
         let ip = match family {
             Family::V4 => Ipv4Addr::from(0x0a4d_0000 + n).into(),
@@ -217,10 +235,14 @@ fn row_n33_a_sweep_of_neighbours_displaces_nobody(lab: &mut Lab, family: Family)
             continue;
         }
         let stranger = crate::lab::Client { ip, ..client.clone() };
+        if n % 2 == 0 {
+            ask_for_us(lab, ip);
+        }
         lab.send(&stranger, &stranger.syn());
         lab.pace(n as usize);
         if n % 1000 == 0 {
             lab.wire.forget();
+            lab.echo(&mut client, b"meanwhile");
         }
     }
     lab.settle();
@@ -232,6 +254,8 @@ fn row_n33_a_sweep_of_neighbours_displaces_nobody(lab: &mut Lab, family: Family)
     let gone = after.of("neighbours-evicted") - before.of("neighbours-evicted");
     assert!(made <= gone + 1024, "{made} neighbours were learned, and {gone} let go of");
     lab.echo(&mut client, b"after");
+    let sought = lab.wire.sought.take();
+    assert_eq!(sought, Some((client.ip, 0)), "it was let go of");
     lab.assert_serves(family);
     lab.assert_alive(client);
     // Their handshakes are under way for a minute yet, and others would go by cookie.

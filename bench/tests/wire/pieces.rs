@@ -1,10 +1,10 @@
 //! Rows N36 and N37: frames in several mbufs, and next to no mbufs at all.
 
 use crate::lab::packets::{ACK, moved, mss};
-use crate::lab::{Client, Family, Lab, Setting};
+use crate::lab::{Client, Family, Lab, PATIENCE, Setting};
 use crate::rows::{Row, rows};
 use crate::{addresses, established, fragments, malformed, opening};
-use xtcp_bench::clock::now;
+use xtcp_bench::clock::{Deadline, now};
 
 pub(crate) const ROWS: &[Row] = rows![
     Pieces BOTH:
@@ -76,7 +76,9 @@ fn row_n37_a_device_that_takes_nothing_for_a_while_loses_nothing(lab: &mut Lab, 
     for client in &mut clients {
         let start = client.clone();
         let mut stream: Vec<u8> = Vec::new();
+        let deadline = Deadline::within(PATIENCE);
         while stream.len() < 1200 {
+            assert!(!deadline.is_over(), "{} of 1200 bytes came", stream.len());
             lab.settle();
             for tcp in lab.heard(client) {
                 if tcp.seq == client.rcv && !tcp.text.is_empty() {

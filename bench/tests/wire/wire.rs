@@ -44,6 +44,8 @@ pub(crate) struct Wire {
     pub(crate) station: Mac,
     /// The VLAN that what is sent is tagged for.
     pub(crate) vlan: Option<u16>,
+    /// A host, and how often everybody was asked where it is.
+    pub(crate) sought: Option<(IpAddr, u32)>,
 }
 
 impl Wire {
@@ -57,7 +59,7 @@ impl Wire {
             open_on(&interface)
         });
         let socket = opening.join().expect("opening does not panic").expect("a packet socket");
-        Self { socket, seen: VecDeque::new(), station: OUR_MAC, vlan: None }
+        Self { socket, seen: VecDeque::new(), station: OUR_MAC, vlan: None, sought: None }
     }
 
     /// Sends a frame, with a tag if the wire is a VLAN's.
@@ -146,9 +148,10 @@ impl Wire {
     }
 
     /// Answers who looks for a host on the link; says whether that was it.
-    fn answer_for_hosts(&self, seen: &Seen) -> bool {
+    fn answer_for_hosts(&mut self, seen: &Seen) -> bool {
         match &seen.what {
             What::Arp { operation: 1, sender, target } if sender.1 != *target => {
+                self.note_sought(seen, (*target).into());
                 if !is_dead((*target).into()) {
                     self.tell_arp(*target, *sender);
                 }
@@ -158,12 +161,23 @@ impl Wire {
                 if !asking.is_unspecified() =>
             {
                 let target: [u8; 16] = rest[4..20].try_into().expect("sixteen");
+                self.note_sought(seen, IpAddr::V6(target.into()));
                 if !is_dead(IpAddr::V6(target.into())) {
                     self.tell_advertisement(target.into(), seen.from, *asking);
                 }
                 true
             }
             _ => false,
+        }
+    }
+
+    fn note_sought(&mut self, seen: &Seen, target: IpAddr) {
+        let asks_everybody = seen.to[0] & 1 == 1;
+        if let Some((host, times)) = &mut self.sought
+            && asks_everybody
+            && *host == target
+        {
+            *times += 1;
         }
     }
 
