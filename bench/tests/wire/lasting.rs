@@ -6,9 +6,9 @@ use crate::established::{self, open_stamped};
 use crate::lab::packets::{
     ACK, AE, CWR, ECE, FIN, RST, SYN, Tcp, moved, mss, sacks, seal_ipv4, since, stamps,
 };
-use crate::lab::{Client, Family, Lab, packet_of};
+use crate::lab::{Client, Family, Lab, PATIENCE, packet_of};
 use crate::rows::{Row, rows};
-use xtcp_bench::clock::now;
+use xtcp_bench::clock::{Deadline, now};
 
 pub(crate) const ROWS: &[Row] = rows![
     Usual BOTH:
@@ -191,9 +191,15 @@ fn take(lab: &mut Lab, client: &mut Client, segments: &[Tcp]) -> usize {
 /// Takes so many bytes, and acknowledges each segment.
 fn drain(lab: &mut Lab, client: &mut Client, len: usize) {
     let (mut came, mut segments) = (0, 0);
+    let mut deadline = Deadline::within(2 * PATIENCE);
     while came < len {
         let tcp = lab.next(client);
-        came += take(lab, client, std::slice::from_ref(&tcp));
+        let new = take(lab, client, std::slice::from_ref(&tcp));
+        if new > 0 {
+            deadline = Deadline::within(2 * PATIENCE);
+        }
+        assert!(!deadline.is_over(), "{came} of {len} bytes, and then nothing new");
+        came += new;
         segments += 1;
         lab.pace(segments);
     }
