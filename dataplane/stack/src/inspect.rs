@@ -8,7 +8,7 @@ use crate::group::{GroupInfo, Pool, PoolInfo};
 use crate::handle::{Cd, Gd, PoolId, QueueId};
 use crate::stack::Stack;
 use crate::table::slots::NONE;
-use crate::tcp::record::LISTED;
+use crate::tcp::record::{LISTED, SOFT_ERROR};
 use crate::tcp::state::State;
 
 /// What is in use of one worker's tables, and how much there is.
@@ -87,9 +87,9 @@ pub struct SoftError {
 }
 
 impl SoftError {
-    fn from_record(bits: u16) -> Option<Self> {
+    const fn from_record(bits: u16) -> Self {
         let [kind, code] = bits.to_be_bytes();
-        (bits != 0).then_some(Self { kind, code })
+        Self { kind, code }
     }
 }
 
@@ -239,7 +239,7 @@ impl Stack<'_> {
             info.unsent = act.snd_end.since(rec.snd_una);
             info.srtt_us = act.srtt_us;
             info.cwnd = act.cwnd;
-            info.soft_error = SoftError::from_record(act.soft_error);
+            info.soft_error = act.has(SOFT_ERROR).then(|| SoftError::from_record(act.soft_error));
         }
         info
     }

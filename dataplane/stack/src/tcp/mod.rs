@@ -98,7 +98,7 @@ impl Tcb<'_, '_> {
         self.act.set_life(Instant::NEVER);
         self.act.set_challenge(Instant::NEVER);
         self.tell_closed(reason);
-        self.act.flags &= record::TELL | record::SEND_RST | record::ON_A_LIST;
+        self.act.flags &= record::TELL | record::SEND_RST | record::ON_A_LIST | record::SOFT_ERROR;
         self.rec.set_state(State::Closed);
     }
 

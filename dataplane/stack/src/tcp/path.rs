@@ -3,7 +3,7 @@
 //! is swallowed (RFC 4821).
 
 use super::Tcb;
-use super::record::{PERSISTING, RETRANSMIT, V6};
+use super::record::{PERSISTING, RETRANSMIT, SOFT_ERROR, V6};
 use super::seq::SeqNum;
 use crate::counters::{Count, Outcome, Stop};
 use crate::event::Reason;
@@ -18,7 +18,7 @@ const IPV4_MTU_MIN: u16 = 68;
 
 /// How often one connection's segments shrink until they may grow again: no path has more links
 /// each narrower than the one before, and whoever forges such news gains no more.
-const NARROWINGS_MAX: u16 = 8;
+const NARROWINGS_MAX: u8 = 8;
 
 /// Common MTUs, for routers that do not tell theirs (RFC 1191 section 7.1).
 const PLATEAUS: [u16; 7] = [8166, 4352, 2002, 1492, 1006, 508, 296];
@@ -57,6 +57,7 @@ impl Tcb<'_, '_> {
             return Err(Stop::HandshakeUnreachable);
         }
         self.act.soft_error = u16::from_be_bytes([kind, code]);
+        self.act.set(SOFT_ERROR);
         self.counters.count(Count::SoftErrors);
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The two records of a connection: the one it always has, and the one it has while something
 //! is under way (design law 4).
 
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::cubic::Cubic;
 use super::hystart::HyStart;
@@ -273,7 +273,9 @@ pub(crate) struct Active {
     /// Segments that are still acknowledged at once ([`crate::TcpConfig::quick_acks`]).
     pub(crate) quick_acks: u8,
     /// How often the path has turned out narrower.
-    pub(crate) narrowings: u16,
+    pub(crate) narrowings: u8,
+    /// Acknowledgements owed to segments beyond a hole, one each, as far as the peer counts.
+    pub(crate) duplicates_owed: u8,
     /// Flights before this one have arrived, are lost, or were sent again: see `scoreboard`.
     pub(crate) undecided: u32,
 
@@ -282,8 +284,11 @@ pub(crate) struct Active {
     /// Where the last SACK blocks began.
     pub(crate) fingers: [u32; FINGERS],
     pub(crate) hystart: HyStart,
+    pub(crate) cubic: Cubic,
 
-    // What few segments touch.
+    // The last line: what few segments touch. It is left as it was when the record is given back, and
+    // taken as it is, so that most connections never fetch it: what must be zero then is zero whenever
+    // nothing lies beyond a hole, and a flag says of the rest whether it says something.
     /// What lies beyond holes, the part that grew last first (RFC 2018 section 4).
     pub(crate) sacks: [Range; SACKS],
     /// Chunks beyond holes, and records of their runs.
@@ -294,21 +299,19 @@ pub(crate) struct Active {
     pub(crate) fin_seq: SeqNum,
     pub(crate) wait_next: u32,
     pub(crate) wait_prev: u32,
-    pub(crate) cubic: Cubic,
     /// Without SACK, in recovery: duplicates widen the window up to here, and since when; see
     /// `congestion`.
     pub(crate) inflate_to: u32,
     pub(crate) inflate_since: u32,
-    /// The last ICMP error about a segment in flight, type and code; 0 for none (MUST-47).
+    /// The last ICMP error about a segment in flight, type and code, if [`SOFT_ERROR`] (MUST-47).
     pub(crate) soft_error: u16,
-    /// Acknowledgements owed to segments beyond a hole, one each, as far as the peer counts.
-    pub(crate) duplicates_owed: u8,
-    spare: u8,
+    spare: u16,
 }
 
 const _: () = assert!(size_of::<Active>() == 384);
-/// What most segments touch are its first five lines.
-const _: () = assert!(core::mem::offset_of!(Active, sacks) <= 5 * 64);
+/// Bytes of the lines that most segments touch.
+const HOT: usize = 5 * 64;
+const _: () = assert!(core::mem::offset_of!(Active, sacks) == HOT);
 
 /// An acknowledgement must leave without delay.
 pub(crate) const ACK_NOW: u32 = 1;
@@ -342,6 +345,8 @@ pub(crate) const KNOWN: u32 = 1 << 14;
 pub(crate) const WITHHELD: u32 = 1 << 24;
 /// Stands in its pool's list of those that wait until buffers are less scarce.
 pub(crate) const ON_WAIT_LIST: u32 = 1 << 25;
+/// `soft_error` says something.
+pub(crate) const SOFT_ERROR: u32 = 1 << 26;
 /// Stands in any list.
 pub(crate) const ON_A_LIST: u32 = ON_OUT_LIST | ON_EVENT_LIST | ON_WAIT_LIST;
 /// To tell: a SYN waits.
@@ -370,7 +375,8 @@ impl Active {
     pub(crate) fn unfold(&mut self, index: u32, record: &Connection, ts_offset: u32) {
         let una = record.snd_una;
         let mss = u32::from(record.mss);
-        self.zero();
+        self.as_mut_bytes()[..HOT].fill(0);
+        debug_assert!(self.is_last_line_clean(), "what lies beyond holes was not given back");
         self.connection = index;
         self.ts_offset = ts_offset;
         self.rto_at = u64::MAX;
@@ -395,6 +401,11 @@ impl Active {
         self.last_ack_sent = record.rcv_nxt;
         self.rcv_committed = record.rcv_nxt;
         self.rcv_given = record.rcv_nxt;
+    }
+
+    fn is_last_line_clean(&self) -> bool {
+        self.sacks.iter().all(|range| range.is_empty())
+            && (self.ooo_count, self.ooo_runs) == (0, NONE)
     }
 
     /// Has the lines fetched that every segment touches.
@@ -468,9 +479,9 @@ impl Active {
     }
 
     /// Whether nothing is to be done, no timer runs and nothing is held beyond a hole. That it still
-    /// stands in the list of those that wait for room does not count.
+    /// stands in the list of those that wait for room does not count, nor an error that ended nothing.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.flags & !(KNOWN | TEXTED | ON_WAIT_LIST) == 0
+        self.flags & !(KNOWN | TEXTED | ON_WAIT_LIST | SOFT_ERROR) == 0
             && self.rcv_list.is_empty()
             && self.deadline() == Instant::NEVER
             && self.ooo_top == NONE
@@ -507,7 +518,8 @@ mod tests {
         record.rcv_nxt = SeqNum::new(u32::MAX);
         (record.cwnd, record.ssthresh) = (10, u16::MAX);
         (record.srtt, record.rttvar) = (3, 2);
-        let mut active = Active::read_from_bytes(&[0xff; 384]).expect("any bytes are a record");
+        let mut active = Active::read_from_bytes(&[0; 384]).expect("any bytes are a record");
+        active.as_mut_bytes()[..HOT].fill(0xff);
         active.unfold(5, &record, 9);
         assert_eq!((active.cwnd, active.ssthresh), (14_600, u32::MAX));
         assert_eq!(active.deadline(), Instant::NEVER);

@@ -37,8 +37,13 @@ impl Tcb<'_, '_> {
         self.act.sacks = after;
     }
 
-    /// Holes were filled: what lies before `rcv.nxt` is acknowledged otherwise.
+    /// Holes were filled: what lies before `rcv.nxt` is acknowledged otherwise. Where none are left,
+    /// nothing is held beyond one, if all of it found room or not.
     pub(super) fn forget_sacks_in_order(&mut self) {
+        if self.act.ooo_top == NONE {
+            self.act.sacks = [Range::default(); SACKS];
+            return;
+        }
         let nxt = self.rec.rcv_nxt;
         let mut after = [Range::default(); SACKS];
         let left = self.act.sacks.into_iter().filter(|b| !b.is_empty() && b.left.after(nxt));

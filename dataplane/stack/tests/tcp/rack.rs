@@ -395,6 +395,21 @@ fn a_timeout_for_nothing_is_taken_back() {
     assert!(after < before / 2, "{before} {after}");
 }
 
+/// What such a timeout took for lost is in flight as before: only new text goes, and nothing else again.
+#[test]
+fn a_timeout_for_nothing_sends_nothing_else_again() {
+    with(TcpConfig { tail_loss_probe: false, ..TcpConfig::default() }, |peer| {
+        let value = stamped(peer);
+        peer.wait(Duration::from_secs(1));
+        let again = count(peer, Count::SegmentsRetransmitted);
+        assert_eq!(again, count(peer, Count::RetransmissionTimeouts));
+        let sent = peer.give(ack(1, 1 + 1448).stamps(1001, value));
+        assert_eq!(count(peer, Count::SegmentsRetransmitted), again, "{sent:?}");
+        let new = format!("A {}+", 1 + 10 * 1448);
+        assert!(sent.first().is_some_and(|line| line.starts_with(&new)), "{sent:?}");
+    });
+}
+
 /// RFC 3708: all that was sent again came twice.
 #[test]
 fn a_recovery_for_nothing_is_taken_back() {
