@@ -190,3 +190,29 @@ fn lane_of(frame: &[u8], lanes: usize) -> usize {
     let port = frame.get(port_at + 1).copied().unwrap_or(0);
     if lanes > 1 { usize::from(port) % lanes } else { 0 }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A frame of a client's port, with so many bytes before its TCP header.
+    fn frame(ethertype: [u8; 2], port_at: usize, port: u16) -> Vec<u8> {
+        let mut bytes = vec![0; port_at];
+        bytes[12..14].copy_from_slice(&ethertype);
+        bytes.extend(port.to_be_bytes());
+        bytes
+    }
+
+    #[test]
+    fn a_client_keeps_its_lane_and_clients_have_all() {
+        for (ethertype, port_at) in [([0x08, 0x00], 34), ([0x86, 0xdd], 54)] {
+            let lanes: Vec<usize> =
+                (2000..2006).map(|port| lane_of(&frame(ethertype, port_at, port), 3)).collect();
+            assert_eq!(lanes, [1, 2, 0, 1, 2, 0]);
+            assert_eq!(lane_of(&frame(ethertype, port_at, 2001), 1), 0);
+            assert_eq!(lane_of(&frame(ethertype, port_at, 2001)[..port_at], 3), 0, "cut short");
+        }
+        assert_eq!(lane_of(&frame([0x08, 0x06], 34, 2001), 3), 0, "ARP");
+        assert_eq!(lane_of(&[], 3), 0);
+    }
+}

@@ -73,7 +73,7 @@ fn two_dataplanes_over_memif() {
     let echo = rig.dataplane("echo", &memif("server"), "--forward-mode=echo --listen-port 7");
     let mut echo = echo.start().unwrap_or_else(|error| panic!("{error}"));
     // Its link is up when the other end comes.
-    echo.wait_for_line(0, "its addresses", START, |line| line.contains("addresses"))
+    echo.wait_for_line(0, "`the link is down`", START, |line| line.contains("the link is down"))
         .unwrap_or_else(|error| panic!("{error}"));
     let client = Launch::new("client", rig.programs.path("xtcp-stack-client").unwrap())
         .arguments(&format!("-l 0 --no-pci --no-huge -m 256 {} --", memif("client")))

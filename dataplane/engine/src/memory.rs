@@ -75,3 +75,29 @@ pub(crate) fn take_over(
     let memory = SharedMemory::from_fd(file, len).map_err(failed)?;
     ExclusiveMapping::map(&memory).map_err(failed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever this machine has free.
+    #[test]
+    fn pages_change_no_length() {
+        for hugepages in [true, false] {
+            let maker = Maker::new(hugepages);
+            let bytes = maker.make("a test", 5000).unwrap().into_static_bytes();
+            assert_eq!(bytes.len(), 8192);
+            assert!(bytes.iter().all(|byte| *byte == 0));
+            assert!(maker.hugepages.get() <= hugepages, "nobody wanted any");
+        }
+    }
+
+    #[test]
+    fn where_hugepages_do_not_suffice_ordinary_ones_do() {
+        let maker = Maker::new(true);
+        assert!(maker.make_huge("16 TiB", 1 << 44).is_none());
+        assert!(!maker.hugepages.get(), "one warning, and no more tries");
+        assert!(maker.make_huge("a test", 1).is_none());
+        assert_eq!(maker.make("a test", 1).unwrap().into_static_bytes().len(), 4096);
+    }
+}
