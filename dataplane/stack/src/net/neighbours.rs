@@ -224,7 +224,7 @@ impl<'m> Neighbours<'m> {
         }
         let was = record.state;
         record.mac = mac.0;
-        if news.solicited && matches!(was, state::INCOMPLETE | state::DELAY | state::PROBE) {
+        if news.solicited && matches!(was, state::INCOMPLETE | state::PROBE) {
             (record.state, record.deadline) = (state::REACHABLE, reachable_until);
         } else if news.solicited && !moved {
             // Nobody was asked: it confirms what is known and no more.

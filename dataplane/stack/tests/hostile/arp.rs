@@ -61,7 +61,7 @@ fn a_poisoned_neighbour_recovers() {
         let poison = frame(Operation::Reply, (CLIENT, EVIL), OURS);
         assert!(peer.exchange(&poison).is_empty());
         peer.send(b"answer");
-        let mut back = None;
+        let (mut asked, mut back) = (None, None);
         for second in 0..20 {
             let mut sent = turn(peer);
             while let Some(bytes) = sent.pop() {
@@ -69,12 +69,16 @@ fn a_poisoned_neighbour_recovers() {
                 if frame_out.ethertype == EtherType::ARP && frame_out.dst == MacAddr::BROADCAST {
                     let reply = frame(Operation::Reply, (CLIENT, CLIENT_MAC), OURS);
                     sent.extend(peer.exchange(&reply));
+                } else if frame_out.ethertype == EtherType::ARP && frame_out.dst == EVIL {
+                    asked = asked.or(Some(second));
                 } else if frame_out.ethertype == EtherType::IPV4 && frame_out.dst == CLIENT_MAC {
                     back = back.or(Some(second));
                 }
             }
             peer.now = peer.now + Duration::from_secs(1);
         }
+        // RFC 4861 section 7.3.3: who was not asked is, where it is said to be, five seconds after its use.
+        assert!(asked.is_some_and(|second| second <= 6), "{asked:?}");
         assert!(back.is_some(), "lost for ever");
     });
 }

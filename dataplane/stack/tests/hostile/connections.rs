@@ -1,13 +1,16 @@
 //! Segments of open and of opening connections.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use xtcp_stack::wire::tcp::{Flags, SackBlock};
-use xtcp_stack::{Config, Count, State, Stop};
+use xtcp_stack::{Address, Config, Count, State, Stop};
 
-use super::{NOTHING, assert_alive, assert_answer, assert_serves, assert_silence, dut, dut_with};
-use crate::sim::config;
+use super::{
+    NOTHING, PORT, assert_alive, assert_answer, assert_serves, assert_silence, dut, dut_with,
+};
 use crate::sim::peer::{ISN, Peer, ack, data, fin, rst, syn};
+use crate::sim::{QUEUE, config, ordinary_group, v4};
 
 /// An open connection.
 fn open(test: impl FnOnce(&mut Peer<'_>)) {
@@ -297,6 +300,42 @@ fn old_timestamps_are_refused_but_on_a_reset() {
     });
 }
 
+/// RFC 7323 section 5.3: PAWS comes before anything else is believed of a segment, and so its ACK field
+/// frees nothing. That of a repeated segment with a timestamp in order does, even if its text is known.
+#[test]
+fn an_old_timestamp_is_looked_at_first() {
+    dut(|peer| {
+        peer.open_with(syn().stamps(1000, 0));
+        let echo = peer.last_got().options.timestamps.expect("agreed").value;
+        peer.give(data(1, 1, b"x").stamps(1005, echo));
+        assert_eq!(peer.events(), ["data 0+1 x"]);
+        peer.send(b"answer");
+        peer.turn();
+        let held = |peer: &Peer<'_>| peer.host.stack.usage().transmit_payload;
+        assert_eq!(held(peer), 6);
+        peer.give(data(1, 7, b"x").stamps(1004, echo));
+        assert_eq!((stopped(peer, Stop::OldTimestamp), held(peer)), (1, 6));
+        peer.give(data(1, 7, b"x").stamps(1005, echo));
+        assert_eq!((stopped(peer, Stop::DuplicateText), held(peer)), (1, 0));
+    });
+}
+
+/// RFC 7323 section 5.5: a clock may have gone half around since the peer was heard last.
+#[test]
+fn a_timestamp_from_24_days_ago_says_nothing() {
+    let days = |days: u64| Duration::from_secs(days * 24 * 3600);
+    for (silence, taken) in [(days(23), false), (days(25), true)] {
+        dut(|peer| {
+            peer.open_with(syn().stamps(1000, 0));
+            let echo = peer.last_got().options.timestamps.expect("agreed").value;
+            peer.turn();
+            peer.now = peer.now + silence;
+            peer.give(data(1, 1, b"back").stamps(900, echo));
+            assert_eq!(!peer.events().is_empty(), taken, "after {silence:?}");
+        });
+    }
+}
+
 /// N24: no garbage of a timestamp ends a connection or times a round trip.
 #[test]
 fn senseless_timestamps_do_no_harm() {
@@ -398,6 +437,39 @@ fn initial_sequence_numbers_tell_nothing() {
             last = peer.iss();
             peer.give(rst(1));
         }
+    });
+}
+
+/// RFC 6528: of two clients that differ in any part of their names nobody knows one number by the other's.
+#[test]
+fn initial_sequence_numbers_hang_on_every_part_of_the_name() {
+    let mut config = config(0, 2);
+    config.addresses[2] = Some(Address { ip: v4(3), prefix_len: 24 });
+    // Everybody else is behind the client's host.
+    config.gateway_v4 = Some([10, 0, 0, 1].into());
+    dut_with(&config, |peer| {
+        let other = ordinary_group(PORT + 1);
+        peer.host.stack.open_group(peer.host.pool, QUEUE, &other).expect("room");
+        let mut numbers = Vec::new();
+        for n in 0..16_u8 {
+            let bit = |at: u8| n >> at & 1;
+            peer.client = IpAddr::from([11, 0, 0, 1 + bit(0)]);
+            peer.server = v4(2 + bit(1));
+            peer.use_port(4000 + u16::from(bit(2)));
+            peer.call(PORT + u16::from(bit(3)));
+            assert_eq!(peer.give(syn()), ["SA 0+0 ack 1"]);
+            numbers.push(peer.iss());
+        }
+        // Neither are two alike, nor does the same change of a name make the same difference.
+        let differences = (0..16_usize).flat_map(|n| {
+            let part = |at: usize| numbers[n].wrapping_sub(numbers[n ^ 1 << at]);
+            (0..4).filter(move |at| n >> at & 1 == 1).map(part).collect::<Vec<u32>>()
+        });
+        let mut distinct: Vec<u32> = differences.collect();
+        assert!(!distinct.contains(&0), "two of {numbers:x?} are alike");
+        distinct.sort_unstable();
+        distinct.dedup();
+        assert_eq!(distinct.len(), 32);
     });
 }
 
@@ -584,6 +656,40 @@ fn closed_connections_that_are_left_unfinished_make_way() {
             assert_eq!(peer.events(), ["opened"]);
         });
     }
+}
+
+/// N11: whoever is open does not make way for a client, however long it has been silent.
+#[test]
+fn open_connections_do_not_make_way() {
+    const EACH: u16 = 8;
+    let config = Config { active_max: (2 * EACH).into(), ..config(0, 2) };
+    dut_with(&config, |peer| {
+        for port in 1000..1000 + EACH {
+            peer.use_port(port);
+            peer.open();
+            peer.give(data(1, 1, b"not committed"));
+            peer.events();
+        }
+        peer.now = peer.now + Duration::from_millis(100);
+        peer.turn();
+        for port in 2000..2000 + EACH {
+            peer.use_port(port);
+            peer.open();
+            peer.close();
+            peer.turn();
+        }
+        for port in 3000..3000 + EACH {
+            peer.now = peer.now + Duration::from_secs(2);
+            peer.use_port(port);
+            peer.give(syn());
+        }
+        assert!(stopped(peer, Stop::OrphanEvicted) > 0);
+        for port in 1000..1000 + EACH {
+            peer.use_port(port);
+            peer.give(data(14, 1, b", and more"));
+            assert!(peer.events().iter().any(|line| line.ends_with("+10 , and more")), "{port}");
+        }
+    });
 }
 
 /// N38: after a restart those who knew us are told that we do not know them.

@@ -11,7 +11,9 @@ use xtcp_stack::{
     Accept, Config, Count, GroupConfig, Misuse, PoolInfo, Stop, SynCookies, TcpConfig,
 };
 
-use super::{Crowd, FIRST, NOTHING, OFF, OTHER_QUEUE, Other, PORT, Throttle, info, two_pools};
+use super::{
+    Crowd, FIRST, NOTHING, OFF, OTHER_PORT, OTHER_QUEUE, Other, PORT, Throttle, info, two_pools,
+};
 use crate::sim::peer::{Peer, ack, data, rst, syn};
 use crate::sim::{Wire, config, ordinary_group, xtcp_group};
 
@@ -241,6 +243,43 @@ fn the_handshakes() {
         peer.open();
         peer.give(rst(1));
         peer.events();
+    });
+}
+
+/// A pool that is at its limit gives up handshakes of its own, and no others, though they are older.
+#[test]
+fn handshakes_make_way_for_those_of_their_own_pool_only() {
+    let tcp =
+        TcpConfig { half_open_max: 8, syn_cookies: SynCookies::Never, ..TcpConfig::default() };
+    two_pools(&Config { tcp, ..config(0, 2) }, &xtcp_group(PORT), |peer, other| {
+        peer.call(OTHER_PORT);
+        for port in 9100..9103 {
+            peer.use_port(port);
+            assert_eq!(peer.give(syn()), NOTHING);
+        }
+        peer.call(PORT);
+        peer.now = peer.now + Duration::from_millis(100);
+        for n in 0..4 {
+            peer.use_port(FIRST + n);
+            assert_eq!(peer.give(syn()), NOTHING);
+        }
+        peer.now = peer.now + Duration::from_millis(1500);
+        for n in 4..20 {
+            peer.use_port(FIRST + n);
+            assert_eq!(peer.give(syn()), NOTHING);
+        }
+        assert!((1..=4).contains(&stopped(peer, Stop::HandshakeEvicted)));
+        assert_eq!((info(peer).half_open, other.info(peer).half_open), (4, 3));
+        peer.call(OTHER_PORT);
+        for port in 9100..9103 {
+            peer.use_port(port);
+            peer.give(rst(1));
+        }
+        while peer.host.stack.poll_event(OTHER_QUEUE).is_some() {}
+        peer.call(PORT);
+        peer.wait(Duration::from_secs(4));
+        peer.events();
+        assert_back(peer);
     });
 }
 

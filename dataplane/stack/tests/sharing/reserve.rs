@@ -1,9 +1,9 @@
 //! With every buffer taken, connections are accepted, acknowledged and closed all the same.
 
-use xtcp_stack::{Config, Misuse};
+use xtcp_stack::{Config, Misuse, Throttle};
 
-use super::{Crowd, NOTHING, OFF, PORT, info, one_pool};
-use crate::sim::peer::{Peer, ack, data, fin, rst, syn};
+use super::{Crowd, NOTHING, OFF, PORT, info, one_pool, two_pools};
+use crate::sim::peer::{Peer, ack, data, fin, rst, syn, syn_with_sack};
 use crate::sim::{config, xtcp_group};
 
 /// Takes the whole receive buffer, the whole transmit buffer and all descriptors it can.
@@ -84,4 +84,57 @@ fn control_goes_on_when_all_is_taken() {
 #[test]
 fn control_goes_on_when_all_is_throttled() {
     control_goes_on(&tight());
+}
+
+/// Of the descriptors text to send leaves a quarter, and what is known of its flight an eighth: for text
+/// that is received.
+#[test]
+fn what_is_sent_leaves_descriptors_for_what_comes() {
+    const ALL: u32 = 64;
+    let config = Config { chunks_max: ALL, throttle: OFF, ..config(0, 2) };
+    one_pool(&config, &xtcp_group(PORT), |peer| {
+        peer.use_port(4000);
+        let syn = syn_with_sack().options(|options| options.mss = Some(536));
+        peer.open_with(syn);
+        let (group, connection, now) = (peer.host.group, peer.cd(), peer.now);
+        let send = |peer: &mut Peer<'_>| {
+            peer.host.stack.send(group, connection, [b'x'; 2048].as_slice(), now)
+        };
+        while send(peer).is_ok() {}
+        assert_eq!(send(peer), Err(Misuse::NoBuffer));
+        assert_eq!(info(peer).chunks, ALL / 4 * 3);
+        assert_eq!(peer.turn().len(), 10);
+        // Every second segment has come, the last of them first: each is to be noted by itself.
+        let at = |n: i64| 1 + 536 * n;
+        for n in [9, 7, 5, 3, 1] {
+            let blocks = [n, n + 2, n + 4].map(|n| (at(n), at(n + 1)));
+            let told = blocks.iter().filter(|block| block.1 <= at(10)).count();
+            peer.give(ack(1, 1).sacks(&blocks[..told]));
+            assert!(info(peer).chunks <= ALL / 8 * 7, "{n}: {}", info(peer).chunks);
+        }
+        peer.use_port(4001);
+        peer.open();
+        peer.give(data(1, 1, b"heard"));
+        assert_eq!(peer.events(), ["data 0+5 heard"]);
+    });
+}
+
+/// Handshakes and text together have no more active records than their pool's share.
+#[test]
+fn handshakes_and_text_together_keep_to_the_share() {
+    let throttle = Throttle { pool_share: 50, ..OFF };
+    let config = Config { active_max: 32, throttle, ..config(0, 2) };
+    two_pools(&config, &xtcp_group(PORT), |peer, other| {
+        let mut crowd = Crowd::default();
+        crowd.open(peer, 14);
+        assert!((0..14).all(|at| crowd.fill(peer, at)));
+        for port in 6000..6010 {
+            peer.use_port(port);
+            assert_eq!(peer.give(syn()), NOTHING);
+        }
+        assert_eq!((info(peer).active, info(peer).active_most), (16, 16));
+        other.exchange(peer);
+        crowd.commit_all(peer);
+        peer.turn();
+    });
 }

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use super::{NOTHING, ordinary};
+use super::{NOTHING, PORT, client, ordinary};
 use crate::sim::peer::{Peer, ack};
+use crate::sim::{config, ordinary_group};
+use xtcp_stack::{Config, TcpConfig};
 
 /// A connection with 20 full segments queued, ten of which are under way.
 fn sending(peer: &mut Peer<'_>) {
@@ -167,4 +169,61 @@ fn a_round_trip_is_measured() {
         let info = peer.host.stack.connection(peer.cd()).expect("open");
         assert!(info.srtt_us > 1_000 && info.srtt_us <= 51_000, "{info:?}");
     });
+}
+
+/// RFC 3042: two duplicates let new text go; more do not, where it takes more to name a loss.
+#[test]
+fn no_more_than_two_duplicates_let_new_text_go() {
+    let tcp = TcpConfig { duplicate_threshold: 6, ..TcpConfig::default() };
+    client(&Config { tcp, ..config(0, 2) }, 1 << 20, &ordinary_group(PORT), |peer| {
+        sending(peer);
+        assert_eq!(peer.give(ack(1, 1)), ["A 14601+1460 ack 1"]);
+        assert_eq!(peer.give(ack(1, 1)), ["A 16061+1460 ack 1"]);
+        for _ in 3..6 {
+            assert_eq!(peer.give(ack(1, 1)), NOTHING);
+        }
+        assert_eq!(peer.give(ack(1, 1)), ["A 1+1460 ack 1"]);
+    });
+}
+
+fn window(peer: &Peer<'_>) -> u32 {
+    peer.host.stack.connection(peer.cd()).expect("open").cwnd
+}
+
+/// RFC 7661: what was not used proves nothing. Else an application that answers in single segments
+/// would have a window that nobody has ever tried.
+#[test]
+fn a_window_that_is_not_used_does_not_grow() {
+    ordinary(|peer| {
+        peer.open();
+        for n in 0..100 {
+            peer.send(&[b'x'; 1460]);
+            assert_eq!(peer.turn().len(), 1);
+            peer.give(ack(1, 1461 + 1460 * n));
+            assert_eq!(window(peer), 10 * 1460);
+        }
+    });
+}
+
+/// RFC 5681 section 4.1: after more than a timeout without a segment the path is not known any more.
+#[test]
+fn after_a_silence_the_window_is_the_first_again() {
+    for (silence, first_flight) in [(Duration::from_millis(1), 20), (Duration::from_secs(5), 10)] {
+        ordinary(|peer| {
+            peer.open();
+            peer.send(&[b'x'; 20 * 1460]);
+            assert_eq!(peer.turn().len(), 10);
+            for n in 1..=10 {
+                peer.give(ack(1, 1 + 1460 * n));
+            }
+            peer.give(ack(1, 1 + 1460 * 20));
+            assert!(window(peer) >= 20 * 1460);
+            peer.now = peer.now + silence;
+            peer.send(&[b'x'; 40 * 1460]);
+            let mut sent = peer.turn();
+            // A turn of one connection has sixteen.
+            sent.extend(peer.turn());
+            assert_eq!(sent.len().min(20), first_flight, "after {silence:?}");
+        });
+    }
 }

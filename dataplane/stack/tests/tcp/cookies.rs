@@ -139,10 +139,12 @@ fn forged_and_borrowed_cookies_open_nothing() {
         assert_eq!(peer.give(ack(1, 1)), ["R 1+0"], "none is out");
         assert_eq!(stopped(peer, Stop::CookieForged), 0);
         assert_eq!(peer.give(syn()), ["SA 0+0 ack 1"]);
+        let iss = peer.iss();
         for bit in 0..32 {
-            let wrong = 1 + (1_i64 << bit);
-            assert_eq!(peer.give(ack(1, wrong)).len(), 1, "{bit}");
-            assert_eq!(peer.give(ack(wrong, 1)).len(), 1, "{bit}");
+            // The segment size and the epoch stand in clear in the low bits: nor may they change.
+            let flipped = (iss ^ 1 << bit).wrapping_sub(iss).cast_signed();
+            assert_eq!(peer.give(ack(1, 1 + i64::from(flipped))).len(), 1, "{bit}");
+            assert_eq!(peer.give(ack(1 + (1_i64 << bit), 1)).len(), 1, "{bit}");
         }
         assert_eq!(stopped(peer, Stop::CookieForged), 64);
         assert_eq!(peer.give(rst(1)), NOTHING);
