@@ -45,6 +45,21 @@ fn an_ordinary_group_withholds_until_there_is_room() {
     });
 }
 
+/// Those of a group that is closed wait for nothing any more.
+#[test]
+fn who_waits_when_the_group_ends_is_gone_as_well() {
+    one_pool(&config(0, 2), &ordinary_group(PORT), |peer| {
+        fill(peer);
+        peer.give(data(1, 1, b"request"));
+        assert!(info(peer).waiting > 1);
+        let (group, now) = (peer.host.group, peer.now);
+        peer.host.stack.close_group(group, now).expect("open");
+        peer.turn();
+        assert_eq!((info(peer).waiting, info(peer).connections), (0, 0));
+        peer.host.assert_nothing_held();
+    });
+}
+
 /// A commit frees memory: it is told at any level.
 #[test]
 fn a_commit_is_always_told() {

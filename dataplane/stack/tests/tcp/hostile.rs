@@ -170,6 +170,21 @@ fn text_after_a_fin_is_not_held() {
     });
 }
 
+/// The stream has one end: where the peer said first, whatever it says later.
+#[test]
+fn a_second_fin_elsewhere_moves_no_end() {
+    for second in [5, 21] {
+        ordinary(|peer| {
+            peer.open_with(syn_with_sack());
+            peer.give(fin(11, 1));
+            peer.give(fin(second, 1));
+            peer.give(data(1, 1, b"0123456789"));
+            assert_eq!(peer.events(), ["data 0+10 0123456789", "finished 10"]);
+            assert_eq!(peer.give(fin(11, 1)), ["A 1+0 ack 12"]);
+        });
+    }
+}
+
 /// Pieces of any length in any order, over each other and again: every byte once, every record where
 /// it belongs, at every step.
 #[test]
