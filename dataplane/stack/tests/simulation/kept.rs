@@ -7,12 +7,20 @@
 use crate::sim::variable;
 use crate::soak::SIMULATIONS;
 
-/// Of which simulation, which seed, and the test that tells what it found.
-const KEPT: [(&str, u64, &str); 1] = [(
-    "hostile::nothing_the_network_or_the_application_does_breaks_the_stack",
-    281,
-    "tests/tcp/rack.rs: what_was_sent_long_ago_is_late",
-)];
+/// Of which simulation, which seed, and the test that tells what it found. Where the choices of a seed
+/// have changed so far that it finds nothing of the kind any more, one follows that does today.
+const KEPT: [(&str, u64, &str); 2] = [
+    (
+        "hostile::nothing_the_network_or_the_application_does_breaks_the_stack",
+        281,
+        "tests/tcp/rack.rs: what_was_sent_long_ago_is_late",
+    ),
+    (
+        "hostile::nothing_the_network_or_the_application_does_breaks_the_stack",
+        65,
+        "tests/tcp/rack.rs: what_was_sent_long_ago_is_late",
+    ),
+];
 
 #[test]
 fn every_seed_that_found_something_is_tried_again() {
