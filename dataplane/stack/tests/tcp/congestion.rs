@@ -147,6 +147,20 @@ fn what_was_sent_twice_is_not_timed() {
     });
 }
 
+/// MUST-18: nor does an acknowledgement of what had arrived before, if it is one of what was sent twice.
+#[test]
+fn what_waited_for_what_was_sent_twice_is_not_timed() {
+    ordinary(|peer| {
+        sending(peer);
+        let srtt = |peer: &Peer<'_>| peer.host.stack.connection(peer.cd()).expect("open").srtt_us;
+        let before = srtt(peer);
+        peer.give_all([ack(1, 1), ack(1, 1), ack(1, 1)]);
+        peer.now = peer.now + Duration::from_millis(100);
+        peer.give(ack(1, 17_521));
+        assert!(srtt(peer).abs_diff(before) <= 256, "{before} {}", srtt(peer));
+    });
+}
+
 /// N5: many duplicates without a loss cost one recovery at most.
 #[test]
 fn spoofed_duplicates_cost_one_recovery() {

@@ -133,3 +133,27 @@ fn the_echo_of_the_first_retransmission_takes_nothing_back() {
         });
     }
 }
+
+/// What an acknowledgement of two copies echoes beside a reported duplicate is of what came long before:
+/// no round trip.
+#[test]
+fn the_echo_beside_a_reported_duplicate_is_not_timed() {
+    for (reported, timed) in [(true, false), (false, true)] {
+        ordinary(|peer| {
+            open(peer, syn_with_sack().stamps(1000, 0));
+            peer.send(&[b'x'; 1448]);
+            assert_eq!(peer.turn().len(), 1);
+            let echo = peer.last_got().options.timestamps.expect("agreed").value;
+            let srtt =
+                |peer: &Peer<'_>| peer.host.stack.connection(peer.cd()).expect("open").srtt_us;
+            let before = srtt(peer);
+            assert!(!peer.wait(Duration::from_millis(300)).is_empty(), "it goes again");
+            let mut answer = ack(1, 1449).stamps(1001, echo);
+            if reported {
+                answer = answer.sacks(&[(1, 1449)]);
+            }
+            peer.give(answer);
+            assert_eq!(srtt(peer).abs_diff(before) > 1_000, timed, "{before} {}", srtt(peer));
+        });
+    }
+}
