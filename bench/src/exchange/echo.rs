@@ -36,8 +36,9 @@ pub fn serve(place: &Place, ready: impl FnOnce()) -> Result<(), Error> {
                 Event::Acceptable(client) => drop(client.accept()),
                 Event::Request(mut request) => {
                     let len = request.len();
-                    let bytes = request.contiguous().into_owned();
-                    if request.answer(len, &bytes).is_err() {
+                    // The bytes are sent from where they lie; the acknowledgement goes with them.
+                    let sent = request.send(&request.contiguous());
+                    if sent.and_then(|()| request.acknowledge(len)).is_err() {
                         request.again();
                     }
                 }

@@ -65,6 +65,10 @@ impl Given {
     fn advance(&mut self, count: u64) {
         self.offset += count;
         self.len -= count;
+        if self.len == 0 {
+            self.pieces.clear();
+            return;
+        }
         let mut left = count;
         let mut done = 0;
         for piece in &mut self.pieces {

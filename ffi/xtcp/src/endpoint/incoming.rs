@@ -5,6 +5,7 @@ use std::ops::Range;
 use xtcp_ring::Notice;
 use xtcp_ring::layout::kind;
 
+use super::queues::Taken;
 use super::{Ending, Endpoint, Item, Next, Rest, Resuming, SPARE_MAX, Scope};
 use crate::clock;
 use crate::error::{Error, SendError};
@@ -273,19 +274,15 @@ impl Endpoint {
     }
 
     fn next_of(&mut self, group: Group) -> Option<Next> {
-        if let Some(connection) = self.next_acceptable(group) {
-            return Some(Next::Acceptable(connection));
-        }
-        while let Some(item) = self.queues.pop(group.0) {
-            let next = self.on_item(group.0, item);
-            if let Some(Next::Request(given)) = &next {
-                self.in_hand = Some(given.connection);
-            }
+        loop {
+            let next = match self.queues.take(group.0)? {
+                Taken::Acceptable(cd) => Some(Next::Acceptable(Connection { gd: group.0, cd })),
+                Taken::Item(item) => self.on_item(group.0, item),
+            };
             if next.is_some() {
                 return next;
             }
         }
-        None
     }
 
     /// The next connection of a group that can be accepted.
@@ -312,13 +309,13 @@ impl Endpoint {
             Item::Again { cd } => {
                 let mut given = self.held.remove(&cd)?;
                 self.add_adjacent(&mut given);
-                Some(Next::Request(given))
+                Some(self.hand_over(given))
             }
             Item::Finished { cd } => match self.held.remove(&cd) {
                 None => Some(Next::Finished(connection(cd))),
                 Some(mut given) => {
                     given.last = true;
-                    Some(Next::Request(given))
+                    Some(self.hand_over(given))
                 }
             },
             Item::Refused { cd, bytes, reason } => {
@@ -355,7 +352,13 @@ impl Endpoint {
         }
         given.push(piece);
         self.add_adjacent(&mut given);
-        Some(Next::Request(given))
+        Some(self.hand_over(given))
+    }
+
+    /// The application has a request in hand from now on.
+    fn hand_over(&mut self, given: Given) -> Next {
+        self.in_hand = Some(given.connection);
+        Next::Request(given)
     }
 
     /// Adds the pieces that follow at once.

@@ -48,6 +48,15 @@ impl GroupQueue {
     }
 }
 
+/// What a group had next.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Taken {
+    /// A connection that can be accepted.
+    Acceptable(u64),
+    /// Something to be told.
+    Item(Item),
+}
+
 /// The groups of one priority that have something, in the order they get their turns.
 #[derive(Clone, Copy, Debug)]
 struct List {
@@ -173,17 +182,25 @@ impl Queues {
         })?
     }
 
-    /// The next item of a group.
-    pub(super) fn pop(&mut self, gd: u32) -> Option<Item> {
-        self.change(gd, |queue| queue.items.pop_front())?
+    /// What a group has next: what can be accepted first.
+    pub(super) fn take(&mut self, gd: u32) -> Option<Taken> {
+        self.change(gd, |queue| {
+            while let Some(cd) = queue.acceptable.pop_front() {
+                if queue.pending.remove(&cd) {
+                    return Some(Taken::Acceptable(cd));
+                }
+            }
+            queue.items.pop_front().map(Taken::Item)
+        })?
     }
 
-    /// As [`Self::pop`], if the item is such.
+    /// The next item of a group, if it is such.
     pub(super) fn pop_if(&mut self, gd: u32, such: impl FnOnce(&Item) -> bool) -> Option<Item> {
-        self.change(gd, |queue| {
-            let is_such = queue.items.front().is_some_and(such);
-            if is_such { queue.items.pop_front() } else { None }
-        })?
+        // A look only: nearly always the next is another connection's.
+        if !self.get(gd)?.items.front().is_some_and(such) {
+            return None;
+        }
+        self.change(gd, |queue| queue.items.pop_front())?
     }
 
     /// A worker has no connection of a drained group any more. Answers whether this was the last
@@ -350,7 +367,7 @@ mod tests {
     /// Takes one item of the group whose turn it is.
     fn take(queues: &mut Queues) -> Option<u32> {
         let gd = queues.turn()?;
-        queues.pop(gd).map(|_| gd)
+        queues.take(gd).map(|_| gd)
     }
 
     #[test]
@@ -427,7 +444,7 @@ mod tests {
                     }
                     3 => {
                         let has = model.get(&gd).is_some_and(|(items, _)| *items > 0);
-                        prop_assert_eq!(queues.pop(gd).is_some(), has);
+                        prop_assert_eq!(queues.pop_if(gd, |_| true).is_some(), has);
                         model.entry(gd).and_modify(|(items, _)| *items = items.saturating_sub(1));
                         if !known { model.remove(&gd); }
                     }
