@@ -154,9 +154,12 @@ fn what_waited_for_what_was_sent_twice_is_not_timed() {
         sending(peer);
         let srtt = |peer: &Peer<'_>| peer.host.stack.connection(peer.cd()).expect("open").srtt_us;
         let before = srtt(peer);
-        peer.give_all([ack(1, 1), ack(1, 1), ack(1, 1)]);
+        let duplicates = [(); 3].map(|()| peer.give(ack(1, 1)));
+        assert_eq!(duplicates[2], ["A 1+1460 ack 1"]);
         peer.now = peer.now + Duration::from_millis(100);
         peer.give(ack(1, 17_521));
+        let unsent = peer.host.stack.connection(peer.cd()).expect("open").unsent;
+        assert_eq!(unsent, 8 * 1460, "it is acknowledged");
         assert!(srtt(peer).abs_diff(before) <= 256, "{before} {}", srtt(peer));
     });
 }
