@@ -87,6 +87,10 @@ fn offsets_outside_the_arena_are_refused() {
     assert_eq!(dataplane.arena.copy_out(8176, &mut bytes), Ok(()));
     assert_eq!(dataplane.arena.copy_out(8192, &mut []), Ok(()));
     assert!(dataplane.arena.check(0, usize::MAX).is_err());
+    // Nothing is fetched that lies outside, and nothing is said of it.
+    for (at, len) in [(0, 0), (8191, 1), (100, 8000), (8177, 16), (1, u32::MAX), (u32::MAX, 1)] {
+        dataplane.arena.prefetch(at, len);
+    }
 }
 
 #[test]
