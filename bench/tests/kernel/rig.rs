@@ -165,6 +165,8 @@ impl Rig {
             move_into_link_name_space(namespace.as_fd(), network)?;
             let stream = TcpStream::connect((server, port))?;
             stream.set_nodelay(true)?;
+            // A test that waits for what does not come fails then.
+            stream.set_read_timeout(Some(START))?;
             Ok(stream)
         })
     }

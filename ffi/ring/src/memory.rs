@@ -194,7 +194,7 @@ impl Mapping {
             outside: 0,
         });
         drop(registry);
-        Ok(Self { area: Arc::new(Area::of(memory, start, Origin::Registered)) })
+        Ok(Self { area: Arc::new(Area::of(memory, start, Origin::registered())) })
     }
 
     /// Memory of this process alone, zeroed and page-aligned: both ends of a ring in one process.
@@ -263,7 +263,7 @@ impl ExclusiveMapping {
             outside: 0,
         });
         drop(registry);
-        let mapping = Self { area: Area::of(memory, start, Origin::Registered) };
+        let mapping = Self { area: Area::of(memory, start, Origin::registered()) };
         populate(&mapping.area, Advice::LinuxPopulateWrite)?;
         Ok(mapping)
     }
@@ -328,7 +328,7 @@ impl StaticBytes {
         let start = ptr::with_exposed_provenance_mut::<u8>(known.start);
         let start = NonNull::new(start).ok_or(NotMapped)?;
         let (len, mapped) = (known.len, known.mapped);
-        let area = Area { start, len, mapped, origin: Origin::Registered };
+        let area = Area { start, len, mapped, origin: Origin::registered() };
         drop(registry);
         drop(area);
         Ok(true)
@@ -420,10 +420,16 @@ impl Area {
 enum Origin {
     /// mmap.
     Mapped,
-    /// mmap, and known to the registry.
-    Registered,
+    /// mmap, and known to this process's registry.
+    Registered { process: u32 },
     /// The allocator.
     Heap(std::alloc::Layout),
+}
+
+impl Origin {
+    fn registered() -> Self {
+        Self::Registered { process: std::process::id() }
+    }
 }
 
 // SAFETY: an area is an address range owned by this value; what is done with its bytes is guarded
@@ -441,8 +447,12 @@ impl Drop for Area {
                 unsafe { std::alloc::dealloc(start, layout) };
                 return;
             }
-            Origin::Registered => registry().retain(|known| known.start != start as usize),
-            Origin::Mapped => {}
+            Origin::Registered { process } if process == std::process::id() => {
+                registry().retain(|known| known.start != start as usize);
+            }
+            // A forked child lets go of what was its parent's. A thread that it has not may have held
+            // the registry when it was born, and would hold it for ever.
+            Origin::Registered { .. } | Origin::Mapped => {}
         }
         // SAFETY: `start` and `mapped` are exactly one mapping made by `map`, owned by this value.
         let unmapped = unsafe { mm::munmap(start.cast::<c_void>(), self.mapped) };

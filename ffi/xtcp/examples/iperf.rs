@@ -278,6 +278,7 @@ impl Server {
             }
             Phase::Running => match request.head(1)[..] {
                 [state::TEST_END] => {
+                    end_what_is_poured(&self.application, test)?;
                     request.answer(1, &[state::EXCHANGE_RESULTS])?;
                     test.phase = Phase::Results;
                 }
@@ -302,6 +303,20 @@ impl Server {
         }
         Ok(())
     }
+}
+
+/// A client that takes waits in `read` for a whole block when the time is over, and for the end of
+/// the stream when the last block is not whole.
+fn end_what_is_poured(application: &Application, test: &Test) -> Result<(), SendError> {
+    let taking = if test.reverse { &test.streams[..] } else { &[] };
+    for (stream, _) in taking {
+        match application.close(*stream) {
+            // Its client may have gone.
+            Ok(()) | Err(SendError::Closed) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// What we have counted, as iperf3 tells it; streams are numbered 1, 3, 4 and so on.
