@@ -81,8 +81,8 @@ struct Loopback {
     tx: TxSink,
     /// What the first worker receives and sends with.
     frames: Pool,
-    /// The ports: they are up as long as these are there.
-    controls: Vec<PortControl>,
+    /// The workers' port is up as long as this is there.
+    _control: PortControl,
 }
 
 impl Loopback {
@@ -132,10 +132,11 @@ impl Loopback {
             std::thread::yield_now();
         }
         let tx = TxSink::new(tx.remove(0), our_frames, false, OUR_LONGEST);
+        // Our end is never closed: it lets go of its rings in that thread when it sees that theirs
+        // has closed, and a close of ours at the same time would give them back twice.
+        std::mem::forget(control);
         let pools = vec![frames.clone()];
-        let mut loopback = Self::with(line, started, pools, offloads, (rx, tx, frames));
-        loopback.controls.push(control);
-        loopback
+        Self::with(line, started, pools, offloads, (rx, tx, frames))
     }
 
     fn with(
@@ -156,7 +157,7 @@ impl Loopback {
             rx,
             tx,
             frames,
-            controls: vec![dealt.into_port()],
+            _control: dealt.into_port(),
         }
     }
 
