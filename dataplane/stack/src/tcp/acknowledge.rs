@@ -77,6 +77,7 @@ impl Tcb<'_, '_> {
         }
         act.snd_cursor = self.chunks.kept(act.snd_cursor, ack);
         act.recovery.text_cursor = self.chunks.kept(act.recovery.text_cursor, ack);
+        act.recover = act.recover.latest(ack - BEHIND_MAX);
         self.chunks.release_to(self.transmit, &mut act.snd_list, ack, NONE);
         if ack == act.snd_max {
             act.clear(RETRANSMIT);
@@ -197,6 +198,10 @@ impl Tcb<'_, '_> {
         self.tcp.window_scale.min(SCALE_MAX)
     }
 }
+
+/// How far behind `snd.una` the end of the last recovery may lie: at twice as much it would seem to be
+/// ahead. No acknowledgement covers more than this.
+const BEHIND_MAX: u32 = 1 << 30;
 
 /// RFC 7323 section 2.3.
 const SCALE_MAX: u8 = 14;

@@ -6,7 +6,7 @@
 //! it is acknowledged, it is written out: it gets a record like any other, and is the first in the list.
 
 use super::Tcb;
-use super::recovery::{News, SOLE};
+use super::recovery::{News, RACK_KNOWN, SOLE};
 use super::seq::SeqNum;
 use crate::table::chunk::Flight;
 use crate::table::slots::NONE;
@@ -17,6 +17,8 @@ impl Tcb<'_, '_> {
     pub(super) fn note_flight(&mut self, seq: SeqNum, end: SeqNum) {
         if self.begins_sole_flight(seq) {
             self.act.recovery.set(SOLE);
+            // What arrived before says nothing of it, and may have been longer ago than the clock tells.
+            self.act.recovery.clear(RACK_KNOWN);
             self.act.sole_sent = self.now_us();
         } else if !self.extends_sole_flight(end) {
             self.write_out_sole_flight();

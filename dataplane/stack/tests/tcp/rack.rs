@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use super::{NOTHING, PORT, client, ordinary};
-use crate::sim::peer::{Peer, Seg, ack, syn_with_sack};
+use super::{NOTHING, PORT, client, ordinary, xtcp};
+use crate::sim::peer::{Peer, Seg, ack, data, syn_with_sack};
 use crate::sim::{config, ordinary_group};
 use xtcp_stack::{Config, Count, TcpConfig};
 
@@ -559,4 +559,70 @@ fn a_probe_before_a_timeout_is_forgotten() {
         peer.give(sack(11, &[]));
         assert!(cwnd(peer) >= before, "{before} {}", cwnd(peer));
     });
+}
+
+/// A stream that goes on for half the circle without a loss: the next one begins an episode of its own. It
+/// is no part of one that was over 2 GB ago, further than which sequence numbers do not tell apart
+/// (RFC 6582 section 3.2's "recover").
+#[test]
+fn a_loss_half_a_circle_after_the_last_is_noticed() {
+    let config = Config { mtu: u16::MAX, ..config(0, 2) };
+    client(&config, 1 << 20, &ordinary_group(PORT), |peer| {
+        open(peer, syn_with_sack().options(|options| options.mss = Some(u16::MAX)));
+        let piece = vec![b'x'; LARGEST as usize];
+        let (mut queued, mut sent, mut acked) = (1, 1, 1);
+        while acked <= 1 << 31 {
+            // It never rests: something is queued whenever all that was sent is acknowledged.
+            while queued <= sent + 10 * LARGEST {
+                peer.send(&piece);
+                queued += LARGEST;
+            }
+            acked = sent;
+            let lines = peer.give(ack(1, acked).window(u16::MAX));
+            sent += i64::try_from(lines.len()).expect("few") * LARGEST;
+            pass(peer, RTT);
+        }
+        assert!(sent - acked >= 4 * LARGEST, "{sent} - {acked}");
+        assert_eq!(count(peer, Count::SegmentsRetransmitted), 0);
+        let beyond = (acked + LARGEST, acked + 4 * LARGEST);
+        peer.give(ack(1, acked).window(u16::MAX).sacks(&[beyond]));
+        assert_eq!(count(peer, Count::SegmentsRetransmitted), 1);
+        assert_eq!(count(peer, Count::FastRetransmits), 1);
+    });
+}
+
+/// Payload of a segment of the largest packet there is.
+const LARGEST: i64 = 65_535 - 40;
+
+/// The clock of what was sent has 71 minutes. What has arrived longer ago than half of them is not taken
+/// for later than what is sent now, which would all be lost as soon as something of it has arrived.
+#[test]
+fn what_arrived_an_hour_ago_names_no_losses() {
+    for minutes in [10, 40, 60, 80] {
+        xtcp(|peer| {
+            peer.open_with(syn_with_sack());
+            // It never rests: the application holds a request and does not commit it.
+            assert_eq!(peer.give(data(1, 1, b"held")), NOTHING);
+            peer.events();
+            for _ in 0..8 {
+                peer.send(&[b'x'; 1460]);
+                assert_eq!(peer.turn().len(), 1);
+                pass(peer, RTT);
+                let sent = peer.last_got().seq + MSS;
+                assert_eq!(peer.give(ack(5, sent)), NOTHING);
+            }
+            pass(peer, Duration::from_secs(60) * minutes);
+            peer.send(&[b'x'; 2 * 1460]);
+            assert_eq!(peer.turn().len(), 2);
+            pass(peer, RTT / 2);
+            peer.send(&[b'x'; 2 * 1460]);
+            assert_eq!(peer.turn().len(), 2);
+            pass(peer, RTT);
+            let first = ack(5, start(8)).sacks(&[(start(9), start(10))]);
+            assert_eq!(peer.give(first), NOTHING);
+            let sent = peer.wait(RTT / 2);
+            assert_eq!(sent.len(), 1, "after {minutes} minutes: {sent:?}");
+            assert!(sent[0].ends_with(&segment(8)), "{sent:?}");
+        });
+    }
 }
