@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use xtcp_bench::clock::Deadline;
 use xtcp_bench::process::{Launch, Running};
 
 use crate::rig::{Rig, SERVER_V4, START};
@@ -78,31 +79,27 @@ fn is_shared(figures: [u64; 2], all: u64) -> bool {
 }
 
 /// Set-ups, exchanges, new connections in place of the old ones, and ends.
-fn serve(mut echo: Running, mut clients: Running) {
+fn serve(echo: &mut Running, clients: &mut Running) {
     let (all, mut read) = (u64::from(CLIENTS), 0);
-    let connected = step_ends(&mut clients, &mut read);
+    let connected = step_ends(clients, &mut read);
     assert_eq!((&connected["opened"], &connected["open"]), (&json!(all), &json!(all)));
-    let opened = counters(&mut echo)["connections-opened"];
+    let opened = counters(echo)["connections-opened"];
     assert!(is_shared(opened, all), "{opened:?}");
 
     // Two requests for each client, however long the answers take.
     clients.tell("load,seconds=4,rate=1500,request=700").unwrap();
-    let load = step_ends(&mut clients, &mut read);
+    let load = step_ends(clients, &mut read);
     assert_eq!((&load["active"], &load["requests"]), (&json!(all), &json!(2 * all)), "{load:#?}");
     assert_eq!((&load["answers"], &load["bytes_in"]), (&load["requests"], &load["bytes_out"]));
 
     clients.tell(&format!("reconnect,how=rst,under-way={UNDER_WAY}")).unwrap();
-    let again = step_ends(&mut clients, &mut read);
+    let again = step_ends(clients, &mut read);
     assert_eq!((&again["opened"], &again["open"]), (&json!(all), &json!(all)), "{again:#?}");
 
     clients.tell(&format!("close,how=fin,under-way={UNDER_WAY}")).unwrap();
-    let closed = step_ends(&mut clients, &mut read);
+    let closed = step_ends(clients, &mut read);
     assert_eq!((&closed["closed"], &closed["open"]), (&json!(all), &json!(0)), "{closed:#?}");
-    clients.tell("").unwrap();
-    let status = clients.wait(PATIENCE).unwrap_or_else(|error| panic!("{error}"));
-    assert!(status.success(), "{status}\n{}", clients.tail());
-
-    let seen = counters(&mut echo);
+    let seen = when_ended(echo, 2 * all);
     for counter in ["connections-opened", "connections-ended"] {
         assert!(is_shared(seen[counter], 2 * all), "{counter}: {:?}", seen[counter]);
     }
@@ -113,8 +110,18 @@ fn serve(mut echo: Running, mut clients: Running) {
     assert_eq!(seen["spread-ring-full"], [0, 0]);
     // A segment at the other worker would be one of no connection, and be reset.
     assert_eq!(seen["resets-out"], [0, 0]);
-    let status = echo.stop().unwrap();
-    assert!(status.success(), "{status}\n{}", echo.tail());
+}
+
+/// What both workers have counted when so many connections have ended: the last acknowledgements may
+/// be on their way.
+fn when_ended(echo: &mut Running, ended: u64) -> Counters {
+    let deadline = Deadline::within(PATIENCE);
+    loop {
+        let seen = counters(echo);
+        if seen["connections-ended"].iter().sum::<u64>() >= ended || deadline.is_over() {
+            return seen;
+        }
+    }
 }
 
 /// The kernel gives each flow to one of two queues, by a hash of its own.
@@ -124,8 +131,14 @@ fn two_workers_on_two_queues_of_af_packet() {
     let veth = rig.veth();
     let mut echo = start_echo(&rig, &format!("net_af_packet0,iface={},qpairs=2", veth.near()));
     crate::rig::wait_until_up(&mut echo);
-    let clients = start_clients(&rig, "net_af_packet0,iface=peer", Some(rig.namespace.name()), 1);
-    serve(echo, clients);
+    let inside = Some(rig.namespace.name());
+    let mut clients = start_clients(&rig, "net_af_packet0,iface=peer", inside, 1);
+    serve(&mut echo, &mut clients);
+    clients.tell("").unwrap();
+    let status = clients.wait(PATIENCE).unwrap_or_else(|error| panic!("{error}"));
+    assert!(status.success(), "{status}\n{}", clients.tail());
+    let status = echo.stop().unwrap();
+    assert!(status.success(), "{status}\n{}", echo.tail());
 }
 
 /// The clients choose one of two queues by their ports.
@@ -140,5 +153,11 @@ fn two_workers_on_two_queues_of_memif() {
         echo.wait_for_line(0, line, START, |said| said.contains(line))
             .unwrap_or_else(|error| panic!("{error}"));
     }
-    serve(echo, start_clients(&rig, &memif("client"), None, 2));
+    let mut clients = start_clients(&rig, &memif("client"), None, 2);
+    serve(&mut echo, &mut clients);
+    // Both are killed, not asked to end: when one end of a net_memif goes, DPDK frees what the
+    // interrupt thread and the workers of the other still read.
+    for end in [&mut echo, &mut clients] {
+        end.kill().unwrap_or_else(|error| panic!("{error}"));
+    }
 }
