@@ -10,7 +10,7 @@ use crate::handle::{Cd, PoolId};
 use crate::stack::{POOLS_MAX, Stack};
 use crate::table::chunk::Chunks;
 use crate::table::slots::NONE;
-use crate::tcp::record::{Active, HALF_OPEN, ON_WAIT_LIST, RESET, V6};
+use crate::tcp::record::{Active, ENDED, HALF_OPEN, ON_WAIT_LIST, V6};
 use crate::tcp::seq::SeqNum;
 use crate::tcp::state::State;
 
@@ -60,7 +60,7 @@ struct Count {
     half_open: u64,
     actives: u64,
     waiting: u64,
-    resets_untold: u64,
+    ends_untold: u64,
     received: Pieces,
     sent: Pieces,
     /// Records of runs beyond holes.
@@ -166,7 +166,7 @@ impl Stack<'_> {
         count.connections += 1;
         count.ipv6_addresses += u64::from(rec.has(V6));
         count.half_open += u64::from(rec.has(HALF_OPEN));
-        count.resets_untold += u64::from(rec.is_notified(RESET));
+        count.ends_untold += u64::from(rec.is_notified(ENDED));
         let Some(active) = rec.active() else { return };
         let act = &self.actives[active as usize];
         count.actives += 1;
@@ -209,7 +209,7 @@ impl Stack<'_> {
         let held = |buffer: &Buffer<'_>| (buffer.blocks(at), buffer.all_payload());
         let (blocks, payload) = pool.map_or((0, 0), |pool| held(&pool.receive));
         let waiting = pool.map_or(0, |pool| pool.figures.waiting_count);
-        let resets_untold = pool.map_or(0, |pool| pool.figures.resets_untold);
+        let ends_untold = pool.map_or(0, |pool| pool.figures.ends_untold);
         let sent_blocks = self.transmit.blocks(at);
         let pieces = count.received.chunks + count.sent.chunks;
         let rows = [
@@ -218,7 +218,7 @@ impl Stack<'_> {
             ("handshakes", count.half_open, shares.half_open.used(at).into()),
             ("active records", count.actives, shares.actives.used(at).into()),
             ("waiting connections", count.waiting, waiting.into()),
-            ("resets to be told", count.resets_untold, resets_untold.into()),
+            ("ends to be told", count.ends_untold, ends_untold.into()),
             ("flights", count.flights, count.flights_noted),
             ("chunks", pieces + count.runs + count.flights, chunks.into()),
             ("receive blocks", count.received.chunks, blocks.into()),

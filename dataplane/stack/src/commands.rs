@@ -4,6 +4,7 @@ use core::net::{IpAddr, SocketAddr};
 
 use crate::config::{ADDRESSES_MAX, GroupConfig};
 use crate::counters::Stop;
+use crate::ends::End;
 use crate::error::Misuse;
 use crate::group::{Group, Pool};
 use crate::handle::{Cd, Gd, PoolId, QueueId};
@@ -192,20 +193,30 @@ impl<'m> Stack<'m> {
         })
     }
 
-    /// Everything queued is still sent, then FIN.
+    /// Everything queued is still sent, then FIN; from an idle connection that finds no active record as
+    /// soon as one is free.
     ///
     /// # Errors
     /// A stale or foreign handle, or [`Misuse::NotOpen`].
     pub fn close(&mut self, group: Gd, connection: Cd, now: Instant) -> Result<(), Misuse> {
-        self.command(group, connection, now, |tcb| tcb.close())
+        let index = self.commanded(group, connection, now)?;
+        match self.unfold(index) {
+            Ok(active) => self.with_active(index, active, |tcb| tcb.close()),
+            Err(_) => self.end_without_record(index, End::Close),
+        }
     }
 
-    /// RST, and everything is forgotten.
+    /// RST, and everything is forgotten; the RST of an idle connection that finds no active record leaves as
+    /// soon as one is free.
     ///
     /// # Errors
     /// A stale or foreign handle.
     pub fn abort(&mut self, group: Gd, connection: Cd, now: Instant) -> Result<(), Misuse> {
-        self.command(group, connection, now, |tcb| tcb.abort_call())
+        let index = self.commanded(group, connection, now)?;
+        match self.unfold(index) {
+            Ok(active) => self.with_active(index, active, |tcb| tcb.abort_call()),
+            Err(_) => self.end_without_record(index, End::Abort),
+        }
     }
 
     /// Opens a connection to `remote`: for tests and load generators.

@@ -26,8 +26,8 @@ pub(crate) struct Figures {
     /// Connections that wait until the pool's buffers are less scarce.
     pub(crate) waiting: List,
     pub(crate) waiting_count: u32,
-    /// Connections that were reset, of which the application is still to be told.
-    pub(crate) resets_untold: u32,
+    /// Connections that were ended and wait for an active record.
+    pub(crate) ends_untold: u32,
 }
 
 impl<'m> Pool<'m> {

@@ -48,10 +48,10 @@
 //! | `rations` | answers to segments of no connection |
 //! | `reports` | what ICMP says of our segments |
 //! | `lifecycle` | records made, folded, freed |
+//! | `ends` | idle connections that end when no active record is free |
 //! | `listen` | which group gets a client |
 //! | `queues` | what is told, by priority |
 //! | `sweep`, `drain` | idle connections looked at; groups that end theirs |
-//! | `resets` | idle connections that are reset when no active record is free |
 //! | `shares` | what each pool may take, and who waits for room |
 //! | `audit` | everything counted anew |
 //! | `table`, [`buffer`] | the records and the shared buffers |
@@ -66,6 +66,7 @@ pub mod config;
 mod cookies;
 pub mod counters;
 mod drain;
+mod ends;
 pub mod error;
 pub mod event;
 mod fragments;
@@ -83,7 +84,6 @@ pub mod net;
 mod queues;
 mod rations;
 mod reports;
-mod resets;
 mod secret;
 mod shares;
 mod stack;

@@ -10,8 +10,8 @@ use crate::stack::{AddressV6, POOLS_MAX, Stack, link_mss};
 use crate::table::slots::NONE;
 use crate::tcp::Tcb;
 use crate::tcp::record::{
-    ACK_NOW, Active, Connection, FIN_QUEUED, HALF_OPEN, KNOWN, LISTED, ON_A_LIST, ON_EVENT_LIST,
-    ON_OUT_LIST, ON_WAIT_LIST, RESET, SEND_RST, TELL, TEXTED, TIMESTAMPS, UNFINDABLE, V6,
+    ACK_NOW, Active, Connection, ENDED, FIN_QUEUED, HALF_OPEN, KNOWN, LISTED, ON_A_LIST,
+    ON_EVENT_LIST, ON_OUT_LIST, ON_WAIT_LIST, SEND_RST, TELL, TEXTED, TIMESTAMPS, UNFINDABLE, V6,
 };
 use crate::tcp::state::State;
 use crate::time::Instant;
@@ -231,8 +231,8 @@ impl<'m> Stack<'m> {
         act.unfold(index, rec, offset);
         act.pool = pool;
         rec.active = active;
-        if rec.is_notified(RESET) {
-            self.end_if_reset(index, active);
+        if rec.is_notified(ENDED) {
+            self.end_as_marked(index, active);
         }
         Ok(active)
     }
@@ -503,7 +503,7 @@ impl<'m> Stack<'m> {
     pub(crate) fn abandon(&mut self, index: u32) {
         let Ok(active) = self.unfold(index) else {
             self.counters.stop(Stop::AbortedSilently);
-            self.forget_reset(index);
+            self.forget_end(index);
             self.free_record(index);
             return;
         };

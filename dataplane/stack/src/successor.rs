@@ -20,7 +20,8 @@ use crate::stack::Stack;
 use crate::table::slots::NONE;
 use crate::tcp::Tcb;
 use crate::tcp::record::{
-    FIN_TAKEN, HELD, KNOWN, LISTED, TELL, TELL_ACCEPTABLE, TELL_FINISHED, TELL_OPENED, UNTOLD,
+    ENDED, FIN_TAKEN, HELD, KNOWN, LISTED, TELL, TELL_ACCEPTABLE, TELL_FINISHED, TELL_OPENED,
+    UNTOLD,
 };
 use crate::tcp::state::State;
 use crate::time::Instant;
@@ -96,7 +97,8 @@ impl Stack<'_> {
         let rec = self.connections[index as usize];
         let group = &self.groups[usize::from(rec.group)];
         let is_ours = group.is_open() && usize::from(group.queue) == queue;
-        if !is_ours || !rec.has(UNTOLD) || !is_open(rec.state()) {
+        // What has ended without a record is not told of any more.
+        if !is_ours || !rec.has(UNTOLD) || !is_open(rec.state()) || rec.is_notified(ENDED) {
             return None;
         }
         let group = group.gd(rec.group);

@@ -1,5 +1,5 @@
 //! A walk over the connection table for what no timer stands for: peers to be asked whether they are
-//! there, connections that have been idle too long, groups that drain, resets nobody was told of.
+//! there, connections that have been idle too long, groups that drain, ends that wait for an active record.
 //!
 //! An idle connection is one folded record and has no timer (design law 4). So while some open group
 //! wants it, and only then, the table is walked, [`LOOKS`] records every [`STEP`]: about half a
@@ -16,7 +16,7 @@ use crate::drain::is_open;
 use crate::event::Reason;
 use crate::stack::Stack;
 use crate::table::slots::NONE;
-use crate::tcp::record::{ASKING, LISTED, RESET, TEXTED};
+use crate::tcp::record::{ASKING, ENDED, LISTED, TEXTED};
 use crate::tcp::state::State;
 use crate::time::Instant;
 
@@ -65,11 +65,11 @@ impl Stack<'_> {
         self.sweep.next = self.sweep.next.min(soon);
     }
 
-    /// The groups are others, or resets were told: whether a walk is wanted, and how often.
+    /// The groups are others, or ends were told: whether a walk is wanted, and how often.
     pub(crate) fn review_sweep(&mut self) {
         let watched = || self.groups.iter().filter(|group| group.is_watched());
         let shortest = watched().filter_map(crate::group::Group::shortest_idle_ms).min();
-        let wanted = watched().next().is_some() || self.has_resets_untold();
+        let wanted = watched().next().is_some() || self.has_ends_untold();
         self.sweep.shortest = shortest.map_or(Duration::MAX, |ms| Duration::from_millis(ms.into()));
         if !wanted {
             (self.sweep.at, self.sweep.next) = (NONE, Instant::NEVER);
@@ -106,8 +106,8 @@ impl Stack<'_> {
     /// Looks at one record. Answers when to look again.
     fn look(&mut self, index: u32) -> Instant {
         let rec = &self.connections[index as usize];
-        if rec.is_notified(RESET) {
-            return self.tell_of_reset(index);
+        if rec.is_notified(ENDED) {
+            return self.tell_of_end(index);
         }
         let group = &self.groups[usize::from(rec.group)];
         let gone = matches!(rec.state(), State::Closed | State::TimeWait) || rec.has(LISTED);

@@ -6,9 +6,7 @@ use super::Discrepancy;
 use crate::stack::Stack;
 use crate::table::chunk::{ChunkList, LOST, SACKED};
 use crate::table::slots::NONE;
-use crate::tcp::record::{
-    Active, Connection, FIN_TAKEN, ON_OUT_LIST, RESET, TIMESTAMPS, UNFINDABLE,
-};
+use crate::tcp::record::{Active, Connection, ENDED, FIN_TAKEN, ON_OUT_LIST, TIMESTAMPS};
 use crate::tcp::recovery::SOLE;
 use crate::tcp::seq::SeqNum;
 use crate::tcp::state::State;
@@ -29,7 +27,7 @@ impl Stack<'_> {
             let rules = [
                 ("I9: an idle connection may send a segment", rec.cwnd >= 1),
                 ("an idle connection's window is not behind", is_ahead(rec)),
-                ("whoever was reset is told of soon", self.is_told_soon(rec)),
+                ("what was ended without a record has one soon", self.is_told_soon(rec)),
             ];
             return self.judge(index, rules);
         };
@@ -42,9 +40,9 @@ impl Stack<'_> {
         self.judge(index, self.receiving_rules(rec, act))
     }
 
-    /// A connection that was reset without an active record is unfolded by the sweep.
+    /// A connection that was ended without an active record is unfolded by the sweep.
     fn is_told_soon(&self, rec: &Connection) -> bool {
-        !rec.is_notified(RESET) || rec.has(UNFINDABLE) && self.sweep.timeout().is_some()
+        !rec.is_notified(ENDED) || self.sweep.timeout().is_some()
     }
 
     fn judge<const RULES: usize>(

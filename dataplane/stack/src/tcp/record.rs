@@ -92,8 +92,9 @@ pub(crate) const ECN: u8 = 0x80;
 pub(crate) const ECHO: u8 = 0x40;
 /// The peer is to be told that we reduced ours.
 pub(crate) const REDUCED: u8 = 0x20;
-/// The peer has reset it while no active record was free to tell the application with.
-pub(crate) const RESET: u8 = 0x10;
+/// It was ended while no active record was free: see `ends`. How says [`Connection::text_at`], which says
+/// nothing else any more.
+pub(crate) const ENDED: u8 = 0x10;
 
 impl Connection {
     pub(crate) const fn state(&self) -> State {

@@ -5,10 +5,10 @@
 #[path = "../sim/mod.rs"]
 mod sim;
 
+mod ends;
 mod exhaustion;
 mod hide;
 mod reserve;
-mod resets;
 mod shares;
 mod shrink;
 mod withhold;

@@ -1,4 +1,4 @@
-//! Idle connections that are reset when every active record is taken.
+//! Idle connections that end when every active record is taken.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use xtcp_stack::{Cd, Config, Misuse, Stop};
 
 use super::{Crowd, NOTHING, OFF, PORT, info, one_pool};
 use crate::sim::config;
-use crate::sim::peer::{Peer, ack, rst, syn};
+use crate::sim::peer::{Peer, ack, data, fin, rst, syn};
 use crate::sim::xtcp_group;
 
 const ACTIVE: u32 = 16;
@@ -134,5 +134,75 @@ fn a_group_may_end_after_such_a_reset() {
         peer.turn();
         assert_eq!((peer.events(), info(peer).connections), (vec![], 0));
         peer.host.assert_nothing_held();
+    });
+}
+
+/// What the application closes is closed with the next record: it is told so, as ever, once.
+#[test]
+fn a_close_is_done_when_a_record_is_free() {
+    with_every_record_taken(|peer, crowd, idle| {
+        let (group, now) = (peer.host.group, peer.now);
+        for connection in idle {
+            assert_eq!(peer.host.stack.close(group, connection, now), Ok(()));
+            assert_eq!(peer.host.stack.close(group, connection, now), Err(Misuse::NotOpen));
+        }
+        assert_eq!(peer.wait(Duration::from_secs(1)), NOTHING, "no record to close it by");
+        free_one(peer, crowd, 0);
+        peer.use_port(IDLE[0]);
+        let sent = peer.wait(Duration::from_millis(150));
+        assert_eq!(sent.len(), 1, "{sent:?}");
+        assert!(sent[0].ends_with("FA 1+0 ack 1"), "{sent:?}");
+        assert_eq!(peer.give(fin(1, 2)), ["A 2+0 ack 2"]);
+        assert_eq!(peer.events(), ["closed Closed held 0"]);
+        assert_eq!(peer.cd(), idle[0]);
+        // The other's client comes first with the record that is free again, and learns that nobody reads.
+        peer.use_port(IDLE[1]);
+        assert_eq!(peer.give(data(1, 1, b"too late")), ["RA 1+0 ack 1"]);
+        assert_eq!(peer.events(), ["closed Aborted held 0"]);
+        assert_eq!(peer.cd(), idle[1]);
+        assert_eq!(info(peer).connections, 14 + 2);
+    });
+}
+
+/// What the application aborts is over at once; its client is told with the next record, or when it next
+/// says something.
+#[test]
+fn an_abort_needs_no_record() {
+    with_every_record_taken(|peer, crowd, idle| {
+        let (group, now) = (peer.host.group, peer.now);
+        assert_eq!(peer.host.stack.close(group, idle[1], now), Ok(()));
+        for connection in idle {
+            // Once more changes nothing, and a close becomes an abort.
+            assert_eq!(peer.host.stack.abort(group, connection, now), Ok(()));
+            assert_eq!(peer.host.stack.abort(group, connection, now), Ok(()));
+            assert_eq!(peer.host.stack.close(group, connection, now), Err(Misuse::NotOpen));
+        }
+        peer.use_port(IDLE[0]);
+        assert_eq!(peer.give(ack(1, 1)), ["R 1+0"], "there is no connection any more");
+        for (port, connection) in IDLE.into_iter().zip(idle) {
+            free_one(peer, crowd, usize::from(port - IDLE[0]));
+            peer.use_port(port);
+            let sent = peer.wait(Duration::from_millis(150));
+            assert_eq!(sent.len(), 1, "{sent:?}");
+            assert!(sent[0].ends_with("RA 1+0 ack 1"), "{sent:?}");
+            assert_eq!(peer.events(), ["closed Aborted held 0"]);
+            assert_eq!(peer.cd(), connection);
+        }
+        assert_eq!(info(peer).connections, 14 + 2);
+        assert_eq!(peer.wait(Duration::from_secs(1)), NOTHING);
+    });
+}
+
+/// A client resets what the application has closed already: it is over, and told once.
+#[test]
+fn a_reset_overtakes_a_close() {
+    with_every_record_taken(|peer, crowd, idle| {
+        let (group, now) = (peer.host.group, peer.now);
+        assert_eq!(peer.host.stack.close(group, idle[0], now), Ok(()));
+        reset(peer, IDLE[0]);
+        free_one(peer, crowd, 0);
+        assert_eq!(peer.wait(Duration::from_millis(300)), NOTHING);
+        assert_eq!(peer.events(), ["closed Reset held 0"]);
+        assert_eq!(peer.cd(), idle[0]);
     });
 }
