@@ -4,16 +4,22 @@
 #[path = "../sim/mod.rs"]
 mod sim;
 
+mod acknowledgements;
 mod arp;
-mod connections;
+mod endings;
 mod ethernet;
 mod families;
+mod handshakes;
 mod icmp;
 mod ipv4;
 mod ipv6;
 mod load;
 mod names;
+mod resets;
+mod surroundings;
 mod tcp;
+mod text;
+mod timestamps;
 
 use std::time::Duration;
 
@@ -30,6 +36,9 @@ const IP: usize = 14;
 const TCP_V4: usize = 34;
 const TCP_V6: usize = 54;
 
+/// The answer that tells a client which has sent nothing, and was sent nothing, where it is.
+const WHERE_WE_ARE: &str = "A 1+0 ack 1";
+
 /// What rises with every frame that is looked at.
 const LOOKED_AT: [&str; 4] = ["frames-in", "bytes-in", "segments-in", "arp-in"];
 
@@ -42,6 +51,22 @@ fn dut_with(config: &Config, test: impl FnOnce(&mut Peer<'_>)) {
     let group = GroupConfig { nagle: false, ..ordinary_group(PORT) };
     let mut memory = Memory::for_host(config, 1 << 20);
     test(&mut Peer::new(&mut memory, config, &group));
+}
+
+/// An open connection.
+fn open(test: impl FnOnce(&mut Peer<'_>)) {
+    dut(|peer| {
+        peer.open();
+        test(peer);
+    });
+}
+
+fn second(peer: &mut Peer<'_>) {
+    peer.now = peer.now + Duration::from_secs(1);
+}
+
+fn stopped(peer: &Peer<'_>, stop: Stop) -> u64 {
+    peer.host.stack.counters().stopped(stop)
 }
 
 /// All that could change.

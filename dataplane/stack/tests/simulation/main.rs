@@ -25,7 +25,7 @@
 //! | I12 | one seed, one trace | `weather::a_seed_replays`, `hostile::a_seed_replays` |
 //! | I13 | every frame is well formed to another parser | `sim::assert_well_formed` in every simulation and in `live` |
 //! | I14 | half-open, TIME-WAIT, neighbour and reassembly tables are bounded | `live`; `tests/tcp/limits.rs`, `tests/hostile` |
-//! | I15 | initial sequence numbers of one pair move on, those of others say nothing | `tests/tcp/handshake.rs`, `tests/hostile/connections.rs` |
+//! | I15 | initial sequence numbers of one pair move on, those of others say nothing | `tests/tcp/handshake.rs`, `tests/hostile/handshakes.rs` |
 
 #[path = "../sim/mod.rs"]
 mod sim;
