@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use indicatif::HumanCount;
 use rustix::thread::sched_getaffinity;
 use serde::{Deserialize, Serialize};
 use xtcp_bench::appliance::Programs;
@@ -153,9 +154,8 @@ impl Bench {
         if let Some(why) = clients.failures.first() {
             self.screen.say(&format!("  {} clients failed, as this one: {why}", clients.failed));
         }
-        let sized = if bytes == 0 { String::new() } else { format!(" of {bytes} B") };
         Case {
-            name: format!("{server}, {} open, {what}{sized}", grouped(f64::from(open))),
+            name: format!("{server}, {} open, {}", grouped(f64::from(open)), sized(what, bytes)),
             server: server.to_owned(),
             open,
             what: what.to_owned(),
@@ -191,14 +191,38 @@ impl Bench {
 }
 
 /// `1,234,567`.
-pub(crate) fn grouped(value: f64) -> String {
-    let digits = format!("{value:.0}");
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
-            text.push(',');
-        }
-        text.push(digit);
+pub(crate) fn grouped(value: f64) -> HumanCount {
+    HumanCount(value.round_ties_even() as u64)
+}
+
+/// What is measured, told with its size: `exchanges of 64 B at half of the peak`.
+pub(crate) fn sized(what: &str, bytes: u32) -> String {
+    if bytes == 0 {
+        return what.to_owned();
     }
-    text
+    let (things, how) = what
+        .split_once(' ')
+        .map_or((what, String::new()), |(things, how)| (things, format!(" {how}")));
+    format!("{things} of {bytes} B{how}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_follows_what_it_is_the_size_of() {
+        assert_eq!(sized("set-ups", 0), "set-ups");
+        assert_eq!(sized("exchanges", 64), "exchanges of 64 B");
+        assert_eq!(sized(BY_FEW, 64), "exchanges of 64 B by 1,000 of them");
+    }
+
+    #[test]
+    fn numbers_are_whole_and_in_groups_of_three() {
+        for (value, text) in
+            [(0.4, "0"), (999.5, "1,000"), (1e3, "1,000"), (1_234_567.2, "1,234,567")]
+        {
+            assert_eq!(grouped(value).to_string(), text);
+        }
+    }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use xtcp_report::machine::Machine;
 use xtcp_report::plot::{self, Axis, Series};
 
-use crate::measure::{BY_FEW, Case, Memory, grouped};
+use crate::measure::{BY_FEW, Case, Memory, grouped, sized};
 use crate::pair::Outcome;
 
 /// Everything of one run.
@@ -160,10 +160,10 @@ impl Figures {
             for kernel in self.cases.iter().filter(is("Linux (veth)", what, bytes)) {
                 let ours = self.cases.iter().filter(is("dataplane alone (veth)", what, bytes));
                 for ours in ours.filter(|ours| ours.open == kernel.open) {
-                    let sized = if bytes == 0 { String::new() } else { format!(" of {bytes} B") };
                     let _ = writeln!(
                         text,
-                        "| {what}{sized}, {} open, this project / Linux, same veth and clients: rate | {:.2} |",
+                        "| {}, {} open, this project / Linux, same veth and clients: rate | {:.2} |",
+                        sized(what, bytes),
                         grouped(f64::from(kernel.open)),
                         ours.rate / kernel.rate
                     );
@@ -206,8 +206,7 @@ impl Figures {
                     None => series.push(Series { name: case.server.clone(), points: vec![point] }),
                 }
             }
-            let sized = if bytes == 0 { String::new() } else { format!(" of {bytes} B") };
-            let title = format!("{what}{sized} per second against connections open");
+            let title = format!("{} per second against connections open", sized(what, bytes));
             let rate = Axis { name: "per second", logarithmic: true };
             plot::lines(&out.join(format!("rate-{file}.svg")), &title, open, rate, &series)?;
         }
