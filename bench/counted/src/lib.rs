@@ -262,6 +262,20 @@ impl<S: Serve> World<S> {
     }
 }
 
+/// What is counted of a server means something only if it holds: whatever it is asked, it answers, and
+/// nobody has to ask again.
+///
+/// # Panics
+/// It does not.
+pub fn assert_every_exchange_is_answered<S: Serve>(server: impl Fn() -> S) {
+    for bytes in [64, 1024] {
+        let mut world = World::new(bytes, server());
+        world.connect();
+        assert_eq!(world.exchange(3200, 0), 3200);
+        assert_eq!(world.resent(), 0);
+    }
+}
+
 /// `EXCHANGES BYTES [PAUSE]` from the command line, carried out. `program` is its name.
 pub fn run<S: Serve>(program: &str, server: impl FnOnce() -> S) -> ExitCode {
     let mut numbers = std::env::args().skip(1).map(|word| word.parse::<u32>());

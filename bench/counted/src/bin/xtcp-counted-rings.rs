@@ -152,17 +152,10 @@ fn main() -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use xtcp_counted::World;
-
     use super::*;
 
     #[test]
     fn every_exchange_is_answered() {
-        for bytes in [64, 1024] {
-            let mut world = World::new(bytes, server());
-            world.connect();
-            assert_eq!(world.exchange(3200, 0), 3200);
-            assert_eq!(world.resent(), 0);
-        }
+        xtcp_counted::assert_every_exchange_is_answered(server);
     }
 }
