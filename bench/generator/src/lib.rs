@@ -30,6 +30,4 @@ mod flood;
 mod path;
 pub mod pattern;
 pub mod population;
-mod record;
 pub mod step;
-mod timers;

@@ -111,7 +111,25 @@ impl Marks {
     }
 }
 
+/// Where in [`Client::requests`] the step's number begins.
+const STEP_SHIFT: u32 = 24;
+
 impl Client {
+    /// Requests begun in this step.
+    pub(crate) fn requests_in(&self, step: u8) -> u32 {
+        if self.requests >> STEP_SHIFT == u32::from(step) {
+            self.requests & ((1 << STEP_SHIFT) - 1)
+        } else {
+            0
+        }
+    }
+
+    /// One more is begun in this step.
+    pub(crate) fn count_request(&mut self, step: u8) {
+        let count = self.requests_in(step) + 1;
+        self.requests = u32::from(step) << STEP_SHIFT | count & ((1 << STEP_SHIFT) - 1);
+    }
+
     /// The sequence number after everything that is to be sent, the FIN included.
     pub(crate) const fn snd_last(&self) -> u32 {
         self.snd_end.wrapping_add(self.marks.has(Marks::FIN) as u32)
