@@ -79,6 +79,7 @@ named! {
         IpSource, "ip-source", "From an IP address no host can have (MUST-63).";
         IpGroup, "ip-group", "Unicast traffic to a broadcast or multicast address (MUST-57).";
         IpProtocol, "ip-protocol", "An upper-layer protocol other than TCP and ICMP.";
+        ParameterProblemRationed, "parameter-problem-rationed", "A Parameter Problem not sent, beyond their ration.";
         IcmpTruncated, "icmp-truncated", "Shorter than an ICMP message of its type.";
         IcmpChecksum, "icmp-checksum", "Wrong ICMP checksum.";
         IcmpIgnored, "icmp-ignored", "An ICMP message of a type this host does not act on.";
@@ -179,6 +180,7 @@ named! {
         SolicitationsOut, "solicitations-out", "Neighbour solicitations sent.";
         AdvertisementsOut, "advertisements-out", "Neighbour advertisements sent.";
         EchoRepliesOut, "echo-replies-out", "ICMP and ICMPv6 echo replies sent.";
+        ParameterProblemsOut, "parameter-problems-out", "Refused IPv6 extension headers told to their sender (RFC 4443).";
         FragmentsHeld, "fragments-held", "Fragments taken to be put together.";
         PacketsReassembled, "packets-reassembled", "Packets put together from fragments.";
         AddressesGivenUp, "addresses-given-up", "Own addresses that somebody else had (RFC 4862, RFC 5227).";

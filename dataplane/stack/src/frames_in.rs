@@ -208,7 +208,8 @@ impl Stack<'_> {
         arrival: &mut Option<Arrival<'f>>,
         out: &mut impl Transmit,
     ) -> Outcome {
-        let packet = ipv6::Packet::parse(frame.payload)?;
+        let packet = ipv6::Packet::parse(frame.payload)
+            .map_err(|malformed| self.refuse_ipv6(frame, class, malformed.into(), out))?;
         let (src, dst) = (IpAddr::V6(packet.src), IpAddr::V6(packet.dst));
         if let Fragment::Part { identification, offset, more } = packet.fragment {
             if packet.protocol == icmpv6::PROTOCOL {
@@ -235,8 +236,23 @@ impl Stack<'_> {
                     None => Ok(()),
                 }
             }
-            _ => Err(Stop::IpProtocol),
+            _ => Err(self.refuse_ipv6(frame, class, Stop::IpProtocol, out)),
         }
+    }
+
+    /// An IPv6 packet goes no further, for this reason, and its sender may have to be told.
+    #[cold]
+    fn refuse_ipv6(
+        &mut self,
+        frame: &Frame<'_>,
+        class: MacClass,
+        stop: Stop,
+        out: &mut impl Transmit,
+    ) -> Stop {
+        let (from, counters) = ((frame.src, class), &mut self.counters);
+        let told = self.interface.on_refused_ipv6(frame.payload, from, out, counters, self.now);
+        self.counters.outcome(told);
+        stop
     }
 
     /// A TCP segment for us, from an address a host can have, with a good checksum: it arrives.

@@ -15,6 +15,7 @@ use xtcp_stack::time::Instant;
 use xtcp_stack::wire::arp;
 use xtcp_stack::wire::checksum::{self, PseudoHeader};
 use xtcp_stack::wire::ethernet::{self, EtherType, Frame, MacAddr};
+use xtcp_stack::wire::extensions::Refused;
 use xtcp_stack::wire::tcp::{self, Flags, Segment};
 use xtcp_stack::wire::{icmpv4, icmpv6, ipv4, ipv6};
 use xtcp_stack::world::Transmit;
@@ -91,6 +92,10 @@ fn ipv4_packet(bytes: &[u8]) {
 pub fn ipv6(bytes: &[u8]) {
     if let Ok((_, upper)) = ipv6::upper_layer(bytes.first().copied().unwrap_or(60), bytes) {
         assert!(bytes.ends_with(upper));
+    }
+    if let Some(refused) = Refused::parse(bytes) {
+        assert!(bytes.starts_with(refused.packet), "what is told of is the packet");
+        assert!((refused.problem.pointer as usize) < refused.packet.len());
     }
     let Ok(packet) = ipv6::Packet::parse(bytes) else { return };
     let end = ipv6::HEADER + usize::from(u16::from_be_bytes([bytes[4], bytes[5]]));

@@ -3,7 +3,7 @@
 //! The input is read as a list of choices: segments relative to where the connections stand,
 //! garbage, time, verbs with right and wrong handles, no room for frames. What must hold whatever
 //! comes is asserted after every step; the numbers in the comments are the invariants' (I1 the
-//! stream, I2 to I13 below).
+//! stream, I2 to I15 below).
 
 #[path = "live/application.rs"]
 mod application;
@@ -36,7 +36,7 @@ use xtcp_stack::{
 
 use choices::Choices;
 use client::Client;
-use frames::read;
+use frames::{is_problem, read};
 use scarcity::{RECEIVE_BYTES, Scarcity, config, group_config};
 
 const OUR_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
@@ -124,6 +124,9 @@ struct World<'m, 'l> {
     handles: Vec<Cd>,
     /// Frames that have waited for a neighbour.
     parked: u64,
+    /// When it began, and how often somebody was told of his extension headers since.
+    started: Instant,
+    problems: u64,
     /// Frames that arrive together.
     burst: Vec<(Vec<u8>, Checksum)>,
 }
@@ -157,6 +160,8 @@ impl<'m, 'l> World<'m, 'l> {
             left: HashMap::new(),
             handles: Vec::new(),
             parked: 0,
+            started: now,
+            problems: 0,
             burst: Vec::new(),
         };
         for at in 0..4 {
@@ -283,6 +288,7 @@ impl<'m, 'l> World<'m, 'l> {
         }
         for bytes in frames {
             (self.look)(bytes);
+            self.problems += u64::from(is_problem(bytes));
             let Some((ip, segment)) = read(bytes) else { continue };
             let client =
                 self.clients.iter_mut().enumerate().find(|(at, client)| {
@@ -293,6 +299,14 @@ impl<'m, 'l> World<'m, 'l> {
                 client.see(&segment);
             }
         }
+        self.assert_few_problems();
+    }
+
+    /// I15: no more than RFC 4443 section 2.4 (f) gives as its example.
+    fn assert_few_problems(&self) {
+        assert_eq!(self.problems, self.stack.counters().counted(Count::ParameterProblemsOut));
+        let most = 10 + self.now.since(self.started).as_millis() / 100;
+        assert!(u128::from(self.problems) <= most, "I15: {} of {most}", self.problems);
     }
 
     fn tick(&mut self, choices: &mut Choices<'_>) {

@@ -1,7 +1,8 @@
 //! ICMP and ICMPv6: echoes are answered, neighbours too, errors are handed up if they are about
-//! one of our segments. Error messages of our own are not sent: nobody needs them of a host that
-//! serves TCP and nothing else, and none can then be used to amplify or to scan (RFC 1122 section
-//! 3.2.2.1 and RFC 4443 section 3.1 have them as SHOULD).
+//! one of our segments. Of the errors a host can send, only what IPv6 demands of its extension headers
+//! is sent, by `problems`: the others nobody needs of a host that serves TCP and nothing else, and
+//! they can then not be used to scan (RFC 1122 section 3.2.2.1 and RFC 4443 section 3.1 have them as
+//! SHOULD).
 
 use core::net::Ipv6Addr;
 
@@ -17,10 +18,10 @@ use crate::wire::{icmpv4, icmpv6, ipv4, ipv6};
 use crate::world::Transmit;
 
 /// Time to live and hop limit of what we send.
-const HOPS: u8 = 64;
+pub(super) const HOPS: u8 = 64;
 
-/// Least MTU an IPv6 link can have (RFC 8200 section 5).
-const IPV6_MTU_MIN: u32 = 1280;
+/// [`ipv6::MTU_MIN`], as a message tells an MTU.
+const IPV6_MTU_MIN: u32 = ipv6::MTU_MIN as u32;
 
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
@@ -311,7 +312,7 @@ impl Interface<'_> {
         self.send_v6(src_mac, header, emit, out)
     }
 
-    fn send_v6(
+    pub(super) fn send_v6(
         &self,
         dst: MacAddr,
         header: ipv6::Header,

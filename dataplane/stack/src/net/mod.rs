@@ -13,6 +13,7 @@ mod arp;
 mod detection;
 mod icmp;
 mod neighbours;
+mod problems;
 pub mod reassembly;
 
 use core::net::IpAddr;
@@ -21,6 +22,7 @@ use self::addresses::{Addresses, Key};
 use self::detection::Detection;
 use self::neighbours::{Known, Neighbours, Question};
 pub use self::neighbours::{NeighbourRecord, PARKED_FRAME_MAX, PENDING_MAX, ParkedFrame};
+use self::problems::Ration;
 use crate::config::Config;
 use crate::counters::{Count, Counters, Outcome, Stop};
 use crate::time::Instant;
@@ -62,6 +64,7 @@ pub struct Interface<'m> {
     neighbours: Neighbours<'m>,
     answers: bool,
     defended: Option<Instant>,
+    problems: Ration,
 }
 
 impl<'m> Interface<'m> {
@@ -83,6 +86,7 @@ impl<'m> Interface<'m> {
             neighbours: Neighbours::new(&config.secret, neighbours, parked),
             answers: true,
             defended: None,
+            problems: Ration::default(),
         }
     }
 
@@ -99,8 +103,9 @@ impl<'m> Interface<'m> {
         self.vlan
     }
 
-    /// Whether this worker answers ARP, neighbour solicitations and echo requests (at first it
-    /// does). Of several workers that all learn from copies of these frames, one may.
+    /// Whether this worker answers ARP, neighbour solicitations, echo requests and packets whose
+    /// extension headers are refused (at first it does). Of several workers that all learn from
+    /// copies of these frames, one may.
     pub const fn set_answers(&mut self, answers: bool) {
         self.answers = answers;
     }

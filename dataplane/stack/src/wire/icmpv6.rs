@@ -6,7 +6,7 @@ use super::Malformed;
 use super::checksum::{self, PseudoHeader};
 use super::ethernet::MacAddr;
 use super::icmp::{Error, Failure, Quoted};
-use super::ipv6::{Fragment, Packet};
+use super::ipv6::{self, Fragment, Packet};
 
 /// ICMPv6's number among the upper-layer protocols.
 pub const PROTOCOL: u8 = 58;
@@ -30,7 +30,7 @@ const ROUTER_SOLICITATION: u8 = 133;
 const ROUTER_ADVERTISEMENT: u8 = 134;
 const NEIGHBOUR_SOLICITATION: u8 = 135;
 const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
-const REDIRECT: u8 = 137;
+pub(super) const REDIRECT: u8 = 137;
 
 const SOURCE_LINK_LAYER: u8 = 1;
 const TARGET_LINK_LAYER: u8 = 2;
@@ -75,6 +75,29 @@ pub struct Echo<'f> {
     pub sequence: u16,
     /// The data to be echoed.
     pub data: &'f [u8],
+}
+
+/// What is wrong with a packet whose sender is told (RFC 4443 section 3.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ProblemCode {
+    /// A field of a header.
+    Field = 0,
+    /// A next header nobody here knows, or not in that place.
+    NextHeader = 1,
+    /// An option nobody here knows.
+    Option = 2,
+}
+
+/// A parameter problem (RFC 4443 section 3.4), as it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParameterProblem<'f> {
+    /// What is wrong.
+    pub code: ProblemCode,
+    /// Where in the packet, in bytes from its first on.
+    pub pointer: u32,
+    /// The packet, of which as much is sent back as fits.
+    pub packet: &'f [u8],
 }
 
 /// A neighbour solicitation (RFC 4861 section 4.3).
@@ -180,16 +203,53 @@ impl Echo<'_> {
         src: Ipv6Addr,
         dst: Ipv6Addr,
     ) -> Option<&'b mut [u8]> {
-        let (message, rest) = buf.split_at_mut_checked(self.message_len())?;
-        let (header, data) = message.split_first_chunk_mut::<HEADER>()?;
-        let pseudo = PseudoHeader::v6(src, dst, PROTOCOL).sum(self.message_len());
-        let sum = checksum::copy_and_sum(data, self.data, pseudo);
         let ([i0, i1], [s0, s1]) = (self.identifier.to_be_bytes(), self.sequence.to_be_bytes());
-        *header = [kind, 0, 0, 0, i0, i1, s0, s1];
-        let field = checksum::field(checksum::sum(header, sum));
-        header[2..4].copy_from_slice(&field.to_be_bytes());
-        Some(rest)
+        emit_with(buf, [kind, 0, 0, 0, i0, i1, s0, s1], self.data, (src, dst))
     }
+}
+
+impl ParameterProblem<'_> {
+    /// Bytes of the message: with its header never more than [`ipv6::MTU_MIN`].
+    #[must_use]
+    pub fn message_len(&self) -> usize {
+        HEADER + self.quote().len()
+    }
+
+    /// Writes the message at the head of `buf` and returns the bytes after it; `None` if they are
+    /// fewer than [`Self::message_len`].
+    pub fn emit<'b>(
+        &self,
+        buf: &'b mut [u8],
+        src: Ipv6Addr,
+        dst: Ipv6Addr,
+    ) -> Option<&'b mut [u8]> {
+        let [p0, p1, p2, p3] = self.pointer.to_be_bytes();
+        let header = [PARAMETER_PROBLEM, self.code as u8, 0, 0, p0, p1, p2, p3];
+        emit_with(buf, header, self.quote(), (src, dst))
+    }
+
+    /// As much of the packet as fits (RFC 4443 section 2.4 (c)).
+    fn quote(&self) -> &[u8] {
+        const QUOTE_MAX: usize = ipv6::MTU_MIN - ipv6::HEADER - HEADER;
+        &self.packet[..self.packet.len().min(QUOTE_MAX)]
+    }
+}
+
+/// Writes a message of this header, its checksum zero, and this data.
+fn emit_with<'b>(
+    buf: &'b mut [u8],
+    bytes: [u8; HEADER],
+    data: &[u8],
+    (src, dst): (Ipv6Addr, Ipv6Addr),
+) -> Option<&'b mut [u8]> {
+    let (message, rest) = buf.split_at_mut_checked(HEADER + data.len())?;
+    let (header, body) = message.split_first_chunk_mut::<HEADER>()?;
+    let pseudo = PseudoHeader::v6(src, dst, PROTOCOL).sum(HEADER + data.len());
+    let sum = checksum::copy_and_sum(body, data, pseudo);
+    *header = bytes;
+    let field = checksum::field(checksum::sum(header, sum));
+    header[2..4].copy_from_slice(&field.to_be_bytes());
+    Some(rest)
 }
 
 impl Solicitation {

@@ -15,6 +15,7 @@
 pub mod arp;
 pub mod checksum;
 pub mod ethernet;
+pub mod extensions;
 pub mod icmp;
 pub mod icmpv4;
 pub mod icmpv6;

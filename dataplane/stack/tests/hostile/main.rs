@@ -15,6 +15,7 @@ mod ipv4;
 mod ipv6;
 mod load;
 mod names;
+mod problems;
 mod resets;
 mod surroundings;
 mod tcp;

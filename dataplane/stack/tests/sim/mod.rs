@@ -231,20 +231,27 @@ pub(crate) fn assert_nothing_held(stack: &Stack<'_>) {
 
 /// Every frame sent is read by somebody else's parser, and its checksums are right.
 pub(crate) fn assert_well_formed(frame: &[u8]) {
+    use etherparse::{NetHeaders, TransportHeader};
     let packet = etherparse::PacketHeaders::from_ethernet_slice(frame).expect("well formed");
-    let Some(etherparse::TransportHeader::Tcp(tcp)) = packet.transport else { return };
     let payload = packet.payload.slice();
-    let right = match packet.net.expect("an IP header") {
-        etherparse::NetHeaders::Ipv4(ip, _) => {
-            assert_eq!(ip.header_checksum, ip.calc_header_checksum());
-            tcp.calc_checksum_ipv4(&ip, payload).expect("a length")
+    if let Some(NetHeaders::Ipv4(ip, _)) = &packet.net {
+        assert_eq!(ip.header_checksum, ip.calc_header_checksum());
+    }
+    match (packet.transport, packet.net) {
+        (Some(TransportHeader::Tcp(tcp)), Some(NetHeaders::Ipv4(ip, _))) => {
+            let right = tcp.calc_checksum_ipv4(&ip, payload).expect("a length");
+            assert_eq!(tcp.checksum, right, "TCP checksum");
         }
-        etherparse::NetHeaders::Ipv6(ip, _) => {
-            tcp.calc_checksum_ipv6(&ip, payload).expect("a length")
+        (Some(TransportHeader::Tcp(tcp)), Some(NetHeaders::Ipv6(ip, _))) => {
+            let right = tcp.calc_checksum_ipv6(&ip, payload).expect("a length");
+            assert_eq!(tcp.checksum, right, "TCP checksum");
         }
-        etherparse::NetHeaders::Arp(_) => return,
-    };
-    assert_eq!(tcp.checksum, right, "TCP checksum");
+        (Some(TransportHeader::Icmpv6(icmp)), Some(NetHeaders::Ipv6(ip, _))) => {
+            let right = icmp.icmp_type.calc_checksum(ip.source, ip.destination, payload);
+            assert_eq!(Ok(icmp.checksum), right, "ICMPv6 checksum");
+        }
+        _ => {}
+    }
 }
 
 /// A number from the environment.

@@ -107,3 +107,35 @@ pub(super) fn read(bytes: &[u8]) -> Option<(IpAddr, Segment<'_>)> {
 pub(super) fn is_reset(frame: &[u8]) -> bool {
     read(frame).is_some_and(|(_, segment)| segment.flags.contains(Flags::RST))
 }
+
+/// Whether a frame tells somebody of extension headers that were refused; I15: it tells whoever sent
+/// them, from us and not of a group's doing but where an option asks for it, and points at the fault.
+pub(super) fn is_problem(bytes: &[u8]) -> bool {
+    const PARAMETER_PROBLEM: u8 = 4;
+    let frame = Frame::parse(bytes).expect("I13: Ethernet");
+    let Ok(packet) = ipv6::Packet::parse(frame.payload) else { return false };
+    if frame.ethertype != EtherType::IPV6 || packet.protocol != icmpv6::PROTOCOL {
+        return false;
+    }
+    let message = packet.payload;
+    let pseudo = PseudoHeader::v6(packet.src, packet.dst, icmpv6::PROTOCOL).sum(message.len());
+    assert!(checksum::is_valid(checksum::sum(message, pseudo)), "I13: ICMPv6 checksum");
+    let [PARAMETER_PROBLEM, code, _, _, p0, p1, p2, p3, quote @ ..] = message else {
+        return message[0] == PARAMETER_PROBLEM;
+    };
+    assert!(frame.payload.len() <= ipv6::MTU_MIN, "I15: {} bytes", frame.payload.len());
+    assert!(frame.dst.is_unicast() && packet.src == OUR_V6 && packet.dst != OUR_V6, "I15");
+    assert!(!packet.dst.is_multicast() && !packet.dst.is_unspecified(), "I15: {}", packet.dst);
+    assert_eq!(quote[8..24], packet.dst.octets(), "I15: it is told to its sender");
+    let at = u32::from_be_bytes([*p0, *p1, *p2, *p3]) as usize;
+    let to_group = quote[24] == 0xff;
+    assert!(to_group || quote[24..40] == OUR_V6.octets(), "I15: it was for us");
+    let right = match code {
+        0 => quote[at + 1] != 0 && !to_group,
+        1 => !matches!(quote[at], 6 | 43 | 44 | 58 | 59 | 60) && !to_group,
+        2 => quote[at] >> 6 == 2 || quote[at] >> 6 == 3 && !to_group,
+        _ => false,
+    };
+    assert!(right, "I15: code {code} at {at} of {quote:02x?}");
+    true
+}

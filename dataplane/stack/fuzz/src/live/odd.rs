@@ -186,13 +186,16 @@ impl World<'_, '_> {
 
     /// A good segment behind options or extension headers, good and bad.
     fn odd_network_header(&mut self, choices: &mut Choices<'_>) {
-        let mut frame = self.any_frame(choices);
+        let (mut frame, mut times) = (self.any_frame(choices), 1);
         if frame[IP] >> 4 == 4 {
             let options = V4_OPTIONS[choices.below(V4_OPTIONS.len())];
             frame.splice(TCP..TCP, options.iter().copied());
             frame[IP] += u8::try_from(options.len() / 4).expect("short");
         } else {
-            for _ in 0..1 + choices.below(3) * choices.below(5) {
+            let headers = 1 + choices.below(3) * choices.below(5);
+            // More often at once than senders are told of.
+            times = if headers == 5 { 12 } else { 1 };
+            for _ in 0..headers {
                 let (kind, bytes) = V6_EXTENSIONS[choices.below(V6_EXTENSIONS.len())];
                 let mut bytes = bytes.to_vec();
                 bytes[0] = std::mem::replace(&mut frame[IP + 6], kind);
@@ -201,7 +204,9 @@ impl World<'_, '_> {
             }
         }
         set_length(&mut frame);
-        self.push(frame);
+        for _ in 0..times {
+            self.push(frame.clone());
+        }
     }
 
     /// A good packet in a frame that is for others, from a group, or of a VLAN.
