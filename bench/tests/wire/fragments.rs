@@ -1,8 +1,9 @@
 //! Rows 90 to 93, N30 and N31: packets in pieces, and headers before TCP's.
 
 use std::net::IpAddr;
+use std::time::Instant;
 
-use crate::lab::packets::{ACK, IPV4, IPV6, SYN, ipv4_with, ipv6, mss, seal};
+use crate::lab::packets::{ACK, ETHERNET, IPV4, IPV6, SYN, What, ipv4_with, ipv6, mss, seal};
 use crate::lab::{Client, Family, Lab};
 use crate::rows::{Row, rows};
 
@@ -168,24 +169,76 @@ fn row_n30_extension_headers_are_bounded_and_treated_as_their_bits_say(
         lab.complete(&mut client, answer);
         lab.assert_alive(client);
     }
-    // A hundred of them; hop-by-hop options in the second place; unknown options by their bits;
-    // a jumbo payload; a route yet to go.
+    // A hundred of them, and an option that says so: silence.
     let mut long = [pad(60); 100];
     long[99] = pad(6);
-    let cases: [(u8, &[[u8; 8]], &str); 7] = [
-        (60, &long, "ipv6-extension-chain"),
-        (60, &[pad(0), pad(6)], "ipv6-extension-chain"),
-        (60, &[option(0x5e, 6)], "ipv6-option"),
-        (60, &[option(0x9e, 6)], "ipv6-option"),
-        (60, &[option(0xde, 6)], "ipv6-option"),
-        (0, &[[6, 0, 0xc2, 4, 0, 1, 0, 0]], "ipv6-option"),
-        (43, &[[6, 0, 0, 1, 0, 0, 0, 0]], "ipv6-routing"),
-    ];
-    for (first, headers, counter) in cases {
+    let silent: [(u8, &[[u8; 8]], &str); 2] =
+        [(60, &long, "ipv6-extension-chain"), (60, &[option(0x5e, 6)], "ipv6-option")];
+    for (first, headers, counter) in silent {
         let (_, frame) = send(lab, first, headers);
         lab.assert_silence(&frame, counter);
     }
+    // Hop-by-hop options in the second place; unknown options by their bits; a jumbo payload; a route
+    // yet to go; a protocol behind headers that nobody here speaks: by code and pointer.
+    let told: [(u8, &[[u8; 8]], &str, [u8; 2]); 6] = [
+        (60, &[pad(0), pad(6)], "ipv6-extension-chain", [1, 40]),
+        (60, &[option(0x9e, 6)], "ipv6-option", [2, 42]),
+        (60, &[pad(60), option(0xde, 6)], "ipv6-option", [2, 50]),
+        (0, &[[6, 0, 0xc2, 4, 0, 1, 0, 0]], "ipv6-option", [2, 42]),
+        (43, &[[6, 0, 0, 1, 0, 0, 0, 0]], "ipv6-routing", [0, 42]),
+        (60, &[pad(17)], "ip-protocol", [1, 40]),
+    ];
+    // Other rows have used up its ration of messages; a new one's is whole.
+    lab.restart();
+    for (first, headers, counter, what) in told {
+        let (client, frame) = send(lab, first, headers);
+        assert_told(lab, &client, &frame, counter, what);
+    }
+    let (_, frame) = send(lab, 60, &[option(0x9e, 6)]);
+    assert_told_seldom(lab, &frame);
     lab.assert_serves(family);
+}
+
+/// This frame is counted under this name, and answered by one Parameter Problem with this code and
+/// pointer and the whole packet in it. (Whatever is seen has a checksum that is right.)
+fn assert_told(lab: &mut Lab, client: &Client, frame: &[u8], counter: &str, what: [u8; 2]) {
+    let before = lab.counts();
+    lab.wire.forget();
+    lab.wire.send(frame);
+    lab.settle();
+    let came = lab.wire.take(|seen| Some(seen.clone()));
+    let after = lab.counts();
+    for counter in [counter, "parameter-problems-out"] {
+        assert_eq!(after.of(counter), before.of(counter) + 1, "{:?}", after.beyond(&before));
+    }
+    let [answer] = &came[..] else { panic!("not one message: {came:?}") };
+    let What::Icmp { src, dst, kind: 4, rest } = &answer.what else { panic!("{answer:?}") };
+    assert_eq!((*src, *dst), (client.server, client.ip));
+    assert_eq!((answer.from, answer.to), (lab.dut, crate::wire::OUR_MAC));
+    let [code, pointer] = what;
+    assert_eq!(answer.bytes[ETHERNET + 40 + 1], code, "the code");
+    assert_eq!(rest[..4], [0, 0, 0, pointer], "the pointer");
+    assert_eq!(rest[4..], frame[ETHERNET..], "the packet");
+}
+
+/// Of many at once few are told of, and the others are counted: ten a second, beside what was saved
+/// up.
+fn assert_told_seldom(lab: &mut Lab, frame: &[u8]) {
+    const SENT: u64 = 200;
+    let (before, began) = (lab.counts(), Instant::now());
+    (0..SENT).for_each(|_| lab.wire.send(frame));
+    lab.settle();
+    let (after, took) = (lab.counts(), began.elapsed());
+    let rose = |name: &str| after.of(name) - before.of(name);
+    let told = lab.wire.take(|seen| matches!(seen.what, What::Icmp { kind: 4, .. }).then_some(()));
+    let told = told.len() as u64;
+    assert_eq!(rose("ipv6-option"), SENT);
+    assert_eq!(
+        (rose("parameter-problems-out"), rose("parameter-problem-rationed")),
+        (told, SENT - told)
+    );
+    let most = 10 + took.as_millis() / 100 + 1;
+    assert!(u128::from(told) <= most, "{told} of at most {most} in {took:?}");
 }
 
 fn row_n31_pieces_of_ipv6_are_whole_alone_or_dropped(lab: &mut Lab, family: Family) {
@@ -231,7 +284,7 @@ fn row_n31_pieces_of_ipv6_are_whole_alone_or_dropped(lab: &mut Lab, family: Fami
     assert_eq!(lab.count("ip-fragment"), before + 2);
     piece_of(lab, &client, 58, 8, (0, false), &solicitation);
     let answered = lab.wire.wait_for(std::time::Duration::ZERO, |seen| match &seen.what {
-        crate::lab::packets::What::Icmp { kind: 136, .. } => Some(()),
+        What::Icmp { kind: 136, .. } => Some(()),
         _ => None,
     });
     lab.settle();

@@ -20,7 +20,7 @@ pub(crate) const ROWS: &[Row] = rows![
         row_a14_odd_bits_of_an_ipv4_header_change_nothing;
     Usual V6:
         row_a4_of_all_pairs_of_pieces_only_whole_ones_are_answered,
-        row_a5_extension_headers_in_every_order_are_passed_over_or_met_by_silence,
+        row_a5_extension_headers_in_every_order_are_passed_over_or_refused,
         row_a7_options_of_discovery_at_every_length_do_no_harm;
     Pieces V4:
         row_a4_of_all_pairs_of_pieces_only_whole_ones_are_answered;
@@ -65,7 +65,7 @@ fn row_a4_of_all_pairs_of_pieces_only_whole_ones_are_answered(lab: &mut Lab, fam
 
 /// Hop-by-hop options, routing, destination options, an atomic fragment: every order of up to three.
 /// Hop-by-hop options stand first (RFC 8200 section 4.1), and one fragment is enough.
-fn row_a5_extension_headers_in_every_order_are_passed_over_or_met_by_silence(
+fn row_a5_extension_headers_in_every_order_are_passed_over_or_refused(
     lab: &mut Lab,
     family: Family,
 ) {

@@ -6,6 +6,8 @@
 //! and judges, so a frame that cannot be read is simply kept.
 
 use xtcp_stack::wire::ethernet::HEADER as ETHERNET_HEADER;
+use xtcp_stack::wire::extensions::Refused;
+use xtcp_stack::wire::ipv6;
 
 const IPV4: u16 = 0x0800;
 const ARP: u16 = 0x0806;
@@ -148,6 +150,10 @@ fn classify_ipv4(packet: &[u8]) -> Option<Kind<'_>> {
 
 fn classify_ipv6(packet: &[u8]) -> Option<Kind<'_>> {
     let (protocol, at) = upper_layer(packet)?;
+    if at > ipv6::HEADER && Refused::parse(packet).is_some() {
+        // Its sender is told what is wrong with its extension headers by worker 0, who answers.
+        return Some(Kind::Other);
+    }
     match protocol {
         TCP => flow_ipv6(packet).map(Kind::Flow),
         ICMPV6 => {
@@ -201,7 +207,7 @@ fn flow_ipv6(packet: &[u8]) -> Option<Flow<'_>> {
 /// The upper layer's protocol and where it begins, past the extension headers.
 fn upper_layer(packet: &[u8]) -> Option<(u8, usize)> {
     let mut protocol = *packet.get(6)?;
-    let mut at = 40;
+    let mut at = ipv6::HEADER;
     for _ in 0..EXTENSIONS_MAX {
         let length = match protocol {
             // Hop-by-hop options, routing, destination options.
@@ -241,6 +247,7 @@ pub(crate) mod tests {
     fn ipv6(protocol: u8, source: u128, destination: u128, payload: &[u8]) -> Vec<u8> {
         let mut bytes = vec![0; 40];
         bytes[0] = 0x60;
+        bytes[4..6].copy_from_slice(&(payload.len() as u16).to_be_bytes());
         bytes[6] = protocol;
         bytes[8..24].copy_from_slice(&source.to_be_bytes());
         bytes[24..40].copy_from_slice(&destination.to_be_bytes());
@@ -339,6 +346,28 @@ pub(crate) mod tests {
             frame(0x88cc, &[0; 64]),
         ] {
             assert_eq!(spread.owner(&bytes), Owner::Worker(0));
+        }
+    }
+
+    /// Whatever stands behind the header that is refused.
+    #[test]
+    fn refused_extension_headers_are_for_worker_0() {
+        for by in [SpreadBy::Workers, SpreadBy::Device] {
+            let spread = Spread::new(&[7; 32], 4, by);
+            for port in 0..50 {
+                let segment = ports(port, 80);
+                let solicitation = vec![135; 24];
+                for (protocol, upper) in [(TCP, &segment), (ICMPV6, &solicitation)] {
+                    for (first, header) in [
+                        (60, [protocol, 0, 0xde, 4, 0, 0, 0, 0]),
+                        (43, [protocol, 0, 0, 1, 0, 0, 0, 0]),
+                    ] {
+                        let payload = [&header, upper.as_slice()].concat();
+                        let refused = frame(IPV6, &ipv6(first, 1, 2, &payload));
+                        assert_eq!(spread.owner(&refused), Owner::Worker(0));
+                    }
+                }
+            }
         }
     }
 
