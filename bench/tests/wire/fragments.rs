@@ -1,7 +1,6 @@
 //! Rows 90 to 93, N30 and N31: packets in pieces, and headers before TCP's.
 
 use std::net::IpAddr;
-use std::time::Instant;
 
 use crate::lab::packets::{ACK, ETHERNET, IPV4, IPV6, SYN, What, ipv4_with, ipv6, mss, seal};
 use crate::lab::{Client, Family, Lab};
@@ -180,8 +179,8 @@ fn row_n30_extension_headers_are_bounded_and_treated_as_their_bits_say(
     }
     // Hop-by-hop options in the second place; unknown options by their bits; a jumbo payload; a route
     // yet to go; a protocol behind headers that nobody here speaks: by code and pointer.
-    let told: [(u8, &[[u8; 8]], &str, [u8; 2]); 6] = [
-        (60, &[pad(0), pad(6)], "ipv6-extension-chain", [1, 40]),
+    let told = [
+        (60, &[pad(0), pad(6)][..], "ipv6-extension-chain", [1, 40]),
         (60, &[option(0x9e, 6)], "ipv6-option", [2, 42]),
         (60, &[pad(60), option(0xde, 6)], "ipv6-option", [2, 50]),
         (0, &[[6, 0, 0xc2, 4, 0, 1, 0, 0]], "ipv6-option", [2, 42]),
@@ -225,7 +224,7 @@ fn assert_told(lab: &mut Lab, client: &Client, frame: &[u8], counter: &str, what
 /// up.
 fn assert_told_seldom(lab: &mut Lab, frame: &[u8]) {
     const SENT: u64 = 200;
-    let (before, began) = (lab.counts(), Instant::now());
+    let (before, began) = (lab.counts(), xtcp_bench::clock::now());
     (0..SENT).for_each(|_| lab.wire.send(frame));
     lab.settle();
     let (after, took) = (lab.counts(), began.elapsed());
