@@ -652,6 +652,19 @@ fn who_dies_before_the_last_part_has_done_none() {
 }
 
 #[test]
+fn what_follows_what_a_dead_application_could_not_do_together_is_not_done() {
+    let (mut scene, mut app, from, to) = relay();
+    let flags = flag::ACKNOWLEDGE | flag::MORE;
+    // More than was given: nothing of it is done.
+    app.submit(Submission { op: op::SEND, flags, offset: 11, ..app.about(from) });
+    app.submit(Submission { op: op::SEND, len: 7, ..app.about(to) });
+    app.submit(Submission { op: op::SEND, len: 1, ..app.about(to) });
+    scene.dies(&app);
+    scene.settle();
+    assert_eq!((unread(&scene, from), scene.world.client_received().len()), (10, 0));
+}
+
+#[test]
 fn what_cannot_act_together_is_a_lie() {
     let more = |app: &App, cd| Submission { op: op::SEND, flags: flag::MORE, ..app.about(cd) };
     type Chain = fn(Submission) -> Vec<Submission>;
