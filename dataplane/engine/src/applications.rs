@@ -6,6 +6,7 @@
 //! an honest application can run into by a race (a connection that has just gone) is no lie and
 //! only counted or answered.
 
+mod counters;
 mod endpoint;
 mod groups;
 mod submission;
@@ -19,8 +20,8 @@ use xtcp_stack::time::Instant;
 use xtcp_stack::{Misuse, Stack};
 
 use crate::refusals::close_code;
-pub use crate::stats::ApplicationCounters;
 
+pub use self::counters::ApplicationCounters;
 use self::endpoint::Endpoint;
 pub use self::groups::Wake;
 use self::groups::{Groups, Sleep};

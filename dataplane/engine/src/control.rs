@@ -15,8 +15,8 @@ use xtcp_ring::transport::{FILES_MAX, MESSAGE_MAX, Partial};
 use xtcp_ring::{Listener, Seqpacket, TransportError};
 use xtcp_stack::Instant;
 
-use crate::endpoints::{Departure, Left, Presence};
-use crate::engine::Engine;
+use crate::endpoints::Left;
+use crate::engine::{Departure, Endpoint, Engine, Presence};
 use crate::error::EngineError;
 use crate::prepare::{Dealt, Prepared};
 use crate::prompt::{self, Next, PROMPT};
@@ -339,7 +339,7 @@ impl Control {
         let (Answer::Resumed { endpoint }, Stage::Running(engine)) = (answer, &self.stage) else {
             return None;
         };
-        engine.endpoints.get(endpoint).map(crate::endpoints::Endpoint::receive_file)
+        engine.endpoints.get(endpoint).map(Endpoint::receive_file)
     }
 
     /// Does what `xtcpd` commands.

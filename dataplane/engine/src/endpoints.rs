@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use xtcp_ring::message::{EndpointRecord, Refused};
 use xtcp_ring::{
@@ -12,41 +12,12 @@ use xtcp_ring::{
 use xtcp_stack::handle::{Cd, PoolId};
 use xtcp_stack::{ConnectionInfo, Instant};
 
-use crate::applications::{Lie, NewEndpoint, NewLine};
+use crate::applications::{NewEndpoint, NewLine};
 use crate::cli::Mode;
 use crate::command::{Ask, Tell};
-use crate::engine::Engine;
+use crate::engine::{Departure, Endpoint, Engine, Presence};
 use crate::refusals::refused_by_stack;
 use crate::say::warn;
-
-/// An application as the control thread knows it.
-#[derive(Debug)]
-pub(crate) struct Endpoint {
-    pub(crate) record: EndpointRecord,
-    /// Each worker's number for its pool.
-    pub(crate) pools: Vec<PoolId>,
-    /// Kept for a successor to map.
-    receive: SharedMemory,
-    pub(crate) presence: Presence,
-}
-
-/// Whether an application is there.
-#[derive(Debug)]
-pub(crate) enum Presence {
-    /// Its lifeline, which hangs up when it dies.
-    Here(OwnedFd),
-    /// It is gone, and a successor may come until then.
-    Gone { until: Instant, why: Departure },
-}
-
-/// Why an application is gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Departure {
-    /// Its lifeline hung up.
-    Died,
-    /// It was found lying.
-    Lied(Lie),
-}
 
 /// What became of an endpoint whose application is gone.
 #[derive(Debug)]
@@ -329,24 +300,6 @@ impl Engine {
             Ok(_) => Err(none()),
             Err(gone) => Err(Refused::not_now(gone.to_string())),
         }
-    }
-}
-
-impl Endpoint {
-    pub(crate) fn is_here(&self) -> bool {
-        matches!(self.presence, Presence::Here(_))
-    }
-
-    /// Until when it waits for a successor; `None` while there is an application.
-    pub(crate) fn waits_until(&self) -> Option<Instant> {
-        match self.presence {
-            Presence::Here(_) => None,
-            Presence::Gone { until, .. } => Some(until),
-        }
-    }
-
-    pub(crate) fn receive_file(&self) -> BorrowedFd<'_> {
-        self.receive.fd()
     }
 }
 

@@ -1,5 +1,8 @@
 //! The dataplane as the control thread holds it.
 
+mod endpoint;
+mod group;
+
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -11,12 +14,12 @@ use dpdk::{Eal, PortControl, StopError};
 use xtcp_stack::config::{ADDRESSES_MAX, Address};
 use xtcp_stack::{ConnectionInfo, Instant};
 
+pub(crate) use self::endpoint::{Departure, Endpoint, Presence};
+pub(crate) use self::group::Group;
 use crate::cli::CommandLine;
 use crate::clock::Clock;
 use crate::command::{Ask, Liar, Line, Tell};
-use crate::endpoints::Endpoint;
 use crate::error::EngineError;
-use crate::groups::Group;
 use crate::offloads::Offloads;
 use crate::say::{note, warn};
 use crate::spread::SpreadBy;

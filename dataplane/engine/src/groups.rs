@@ -8,19 +8,9 @@ use xtcp_ring::message::{Drain, GroupOptions, GroupRecord, Refused};
 use xtcp_stack::handle::Gd;
 
 use crate::command::{Ask, Tell};
-use crate::engine::Engine;
+use crate::engine::{Engine, Group};
 use crate::group_config::{group_config, manner, wake};
 use crate::refusals::refused_by_stack;
-
-/// A group as the control thread knows it.
-#[derive(Debug)]
-pub(crate) struct Group {
-    pub(crate) record: GroupRecord,
-    /// Each worker's handle for it.
-    pub(crate) at_workers: Vec<Gd>,
-    /// How it is being drained, if it is.
-    pub(crate) drain: Option<Drain>,
-}
 
 impl Engine {
     pub(crate) fn groups(&self) -> impl Iterator<Item = &Group> {

@@ -6,10 +6,8 @@ use xtcp_stack::handle::Gd;
 use xtcp_stack::wire::ethernet::MacAddr;
 use xtcp_stack::{ConnectionInfo, GroupCounts, GroupInfo, PoolInfo};
 
-use crate::endpoints::{Departure, Endpoint, Presence};
-use crate::engine::Engine;
+use crate::engine::{Departure, Endpoint, Engine, Group, Presence};
 use crate::error::EngineError;
-use crate::groups::Group;
 use crate::ports::{mbuf_room, own_mac};
 use crate::spread::SpreadBy;
 use crate::stats::{Snapshot, counter_rows, percent, row};

@@ -8,8 +8,8 @@ use xtcp_stack::time::Instant;
 use xtcp_stack::{Event, Misuse, Part, Stack};
 
 use crate::refusals::refusal_code;
-use crate::stats::ApplicationCounters;
 
+use super::counters::ApplicationCounters;
 use super::groups::{Groups, Sleep};
 use super::submission::{ArenaBytes, LIES, Lie, Verb, check, judge};
 use super::{NewLine, Orphan, nobody, notice_of};
