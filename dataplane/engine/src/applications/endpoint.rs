@@ -152,11 +152,8 @@ impl Endpoint {
         now: Instant,
     ) -> Result<(), Lie> {
         let verb = check(submission, worker, &self.channel.arena)?;
-        if self.is_of_batch(submission)? {
-            if self.is_batch_complete() {
-                self.act_together(groups, stack, counters, now)?;
-            }
-            return Ok(());
+        if self.is_of_batch(submission) {
+            return self.join(submission, groups, stack, counters, now).map(drop);
         }
         match groups.at_stack(Gd::from_bits(submission.gd), self.number)? {
             Some(gd) => return self.act(submission, gd, verb, stack, counters, now),
@@ -183,8 +180,8 @@ impl Endpoint {
         for _ in 0..self.channel.submissions.capacity() {
             let Some(submission) = self.channel.submissions.pop()? else { break };
             let verb = check(&submission, worker, &self.channel.arena)?;
-            if self.is_of_batch(&submission)? {
-                if self.is_batch_complete() && !self.act_together(groups, stack, counters, now)? {
+            if self.is_of_batch(&submission) {
+                if !self.join(&submission, groups, stack, counters, now)? {
                     break;
                 }
                 continue;
@@ -216,24 +213,33 @@ impl Endpoint {
         Ok(())
     }
 
-    /// Whether a submission is one of several that belong together. It is kept then.
-    fn is_of_batch(&mut self, submission: &Submission) -> Result<bool, Lie> {
-        if self.batch.is_empty() && submission.flags & flag::MORE == 0 {
-            return Ok(false);
-        }
+    /// Whether a submission is one of several that belong together.
+    fn is_of_batch(&self, submission: &Submission) -> bool {
+        !self.batch.is_empty() || submission.flags & flag::MORE != 0
+    }
+
+    /// Keeps one of several until the last has come, and then does them all; `false` if nothing of
+    /// them was done.
+    fn join(
+        &mut self,
+        submission: &Submission,
+        groups: &Groups,
+        stack: &mut Stack<'static>,
+        counters: &mut ApplicationCounters,
+        now: Instant,
+    ) -> Result<bool, Lie> {
         let is_plain =
             submission.op == op::SEND && submission.flags & (flag::AGAIN | flag::CLOSE_AFTER) == 0;
         if !is_plain || self.batch.try_push(*submission).is_err() {
             return Err(Lie::Batch);
         }
-        Ok(true)
+        if submission.flags & flag::MORE != 0 {
+            return Ok(true);
+        }
+        self.act_together(groups, stack, counters, now)
     }
 
-    fn is_batch_complete(&self) -> bool {
-        self.batch.last().is_some_and(|last| last.flags & flag::MORE == 0)
-    }
-
-    /// Does everything that belongs together, or tells that nothing of it was done.
+    /// Does everything that belongs together, or tells that nothing of it was done: `false`.
     fn act_together(
         &mut self,
         groups: &Groups,
