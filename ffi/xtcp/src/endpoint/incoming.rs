@@ -218,6 +218,10 @@ impl Endpoint {
         if !announced {
             self.queues.push(gd, Item::Refused { cd, bytes: bytes.len(), reason });
         }
+        if reason == RefusalReason::Closed {
+            // What waited is lost, and says `Drained` no more.
+            self.give_what_waited(connection);
+        }
         Ok(())
     }
 

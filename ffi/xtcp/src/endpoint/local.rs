@@ -80,6 +80,12 @@ impl Endpoint {
         self.local.as_ref().map_or(0, |local| local.looks)
     }
 
+    /// Copies of the sockets of local clients, as a forked child has them.
+    #[cfg(test)]
+    pub(crate) fn copies(&self) -> Vec<OwnedFd> {
+        self.local.as_ref().map_or_else(Vec::new, Local::copies)
+    }
+
     /// Does what was asked of the local clients' worker.
     pub(super) fn serve_local(&mut self) {
         if let Some(local) = &mut self.local {

@@ -28,7 +28,7 @@ use crate::request::{Given, Piece};
 
 use ended::Ended;
 use queues::Queues;
-pub(crate) use queues::{OVERTAKES_MAX, PRIORITIES};
+pub(crate) use queues::{OVERTAKES_MAX, PRIORITIES, TRACES_MAX};
 use together::Together;
 
 /// Lists of pieces kept for reuse.

@@ -61,12 +61,14 @@ impl Endpoint {
         }
         let kept = self.backlog_bytes;
         let waiting = self.backlogs.get(&to.cd).map_or(0, Backlog::len);
-        let most = if self.is_opening(to.cd) { OPENING_MAX } else { backlog_max };
+        let opening = self.is_opening(to.cd);
+        let most = if opening { OPENING_MAX } else { backlog_max };
         if waiting + bytes.len() > most || kept + bytes.len() > backlogs_max {
             let backlog = self.backlog(to)?;
             backlog.announced = true;
-            if waiting == 0 {
-                // Others have taken all the room: an empty backlog that drains in a while.
+            if waiting == 0 && !opening {
+                // Others have taken all the room: an empty backlog that drains in a while. One of
+                // a connection that is not open drains when it is.
                 backlog.retry = Some(clock::now() + ROOM_AGAIN);
             }
             return Err(SendError::Behind { waiting });
@@ -277,10 +279,14 @@ impl Endpoint {
         if !drained.announced {
             return;
         }
-        let again = self.held.get(&cd).is_some_and(|given| given.rest == Rest::WhenDrained);
         self.queues.push(connection.gd, Item::Drained { cd });
-        if again {
-            self.queues.push(connection.gd, Item::Again { cd });
+        self.give_what_waited(connection);
+    }
+
+    /// Nothing is in the way any more of a request that waits for that.
+    pub(super) fn give_what_waited(&mut self, of: Connection) {
+        if self.held.get(&of.cd).is_some_and(|given| given.rest == Rest::WhenDrained) {
+            self.queues.push(of.gd, Item::Again { cd: of.cd });
         }
     }
 }

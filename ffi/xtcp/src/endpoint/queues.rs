@@ -17,6 +17,10 @@ pub(crate) const PRIORITIES: usize = 4;
 /// Events of higher priorities that one of a lower one waits for at most.
 pub(crate) const OVERTAKES_MAX: u32 = 16;
 
+/// A list may name so many connections that it is of no matter to any more, and as many again as it
+/// is of matter to.
+pub(crate) const TRACES_MAX: usize = 64;
+
 /// No place.
 const NONE: u32 = u32::MAX;
 
@@ -26,6 +30,7 @@ pub(super) struct GroupQueue {
     pub(super) gd: u32,
     priority: usize,
     items: VecDeque<Item>,
+    /// Connections that can be accepted, and some that could.
     acceptable: VecDeque<u64>,
     /// Those of `acceptable` that can still be accepted.
     pending: HashSet<u64>,
@@ -161,6 +166,9 @@ impl Queues {
         let offered = self.change(gd, |queue| {
             queue.pending.insert(cd);
             queue.acceptable.push_back(cd);
+            if queue.acceptable.len() > 2 * queue.pending.len() + TRACES_MAX {
+                queue.acceptable.retain(|cd| queue.pending.contains(cd));
+            }
         });
         offered.is_some()
     }
@@ -416,6 +424,21 @@ mod tests {
         let one = looked_at(1);
         assert!(one <= 100 * 12, "{one} for 100 events");
         assert_eq!(looked_at(1000), one);
+    }
+
+    #[test]
+    fn clients_that_gave_up_waiting_leave_no_trace() {
+        let mut queues = Queues::default();
+        queues.add(1, 0);
+        queues.offer(1, 1);
+        for cd in 2..10_000 {
+            queues.offer(1, cd);
+            assert!(queues.withdraw(1, cd));
+        }
+        let listed = queues.get(1).map_or(0, |queue| queue.acceptable.len());
+        assert!(listed <= 100, "{listed} are kept");
+        assert_eq!(queues.next_acceptable(1), Some(1));
+        assert_eq!(queues.next_acceptable(1), None);
     }
 
     proptest! {

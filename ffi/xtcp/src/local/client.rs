@@ -5,7 +5,7 @@ use std::io::IoSlice;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
-use rustix::event::epoll::EventFlags;
+use rustix::event::epoll::{self, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
 use rustix::net::{recv, sendmsg, shutdown};
@@ -231,12 +231,15 @@ impl Client {
 
     /// Ends the connection. What the client has not read of what was sent it still can; what it
     /// sent and nobody read it learns of by a reset.
-    pub(super) fn end(&mut self) {
+    pub(super) fn end(&mut self, watch: &OwnedFd) {
         self.stage = Stage::Gone;
         self.out = VecDeque::new();
-        self.watched = EventFlags::empty();
+        let watched = std::mem::replace(&mut self.watched, EventFlags::empty());
         if let Some(socket) = self.socket.take() {
-            // A forked child may have a copy, which would keep the connection open.
+            // A forked child may have a copy, which would keep the connection open and watched.
+            if !watched.is_empty() {
+                let _ = epoll::delete(watch, &socket);
+            }
             let _ = shutdown(&socket, Shutdown::Both);
         }
     }

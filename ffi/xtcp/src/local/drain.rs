@@ -32,8 +32,8 @@ impl Draining {
 impl Local {
     /// Takes no more clients for a group and ends its connections little by little.
     pub(crate) fn drain_group(&mut self, group: Group, drain: &Drain) {
+        self.close_door(group);
         let Some(open) = self.groups.iter_mut().find(|open| open.gd == group.0) else { return };
-        open.door = None;
         open.draining = Some(Draining { drain: *drain, next: Some(clock::now()) });
     }
 

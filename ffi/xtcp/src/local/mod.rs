@@ -17,7 +17,7 @@ mod submissions;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -134,7 +134,7 @@ pub(crate) struct Local {
 }
 
 /// The epoll instance an application sleeps on, with the bell in it.
-pub(crate) fn watch(bell: impl std::os::fd::AsFd) -> Result<OwnedFd, Error> {
+pub(crate) fn watch(bell: impl AsFd) -> Result<OwnedFd, Error> {
     let made = || {
         let watch = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&watch, bell, EventData::new_u64(BELL), EventFlags::IN)?;
@@ -245,12 +245,23 @@ impl Local {
 
     /// Closes a group: its connections are ended, its socket is removed.
     pub(crate) fn close_group(&mut self, group: Group) {
+        self.close_door(group);
         self.groups.retain(|open| open.gd != group.0);
         for index in 0..self.slots.len() {
             let of_group = |slot: &Slot| slot.client.as_ref().is_some_and(|c| c.gd == group.0);
             if self.slots.get(index).is_some_and(of_group) {
                 self.free_slot(u32::try_from(index).unwrap_or(u32::MAX));
             }
+        }
+    }
+
+    /// Lets nobody in any more.
+    fn close_door(&mut self, group: Group) {
+        let Some(open) = self.groups.iter_mut().find(|open| open.gd == group.0) else { return };
+        if let Some(door) = open.door.take() {
+            // A forked child may have a copy, which would go on to ring. It is not watched while
+            // there are no files for clients.
+            let _ = epoll::delete(&*self.watch, door.fd());
         }
     }
 
@@ -281,12 +292,13 @@ impl Local {
         if !self.starved.is_empty() && self.buffers.free() > 0 {
             return Some(clock::now());
         }
-        let oldest = self.waiting.iter().find_map(|cd| match self.client(*cd)?.stage {
+        // Each group says for itself how long its clients wait.
+        let waiting = self.waiting.iter().filter_map(|cd| match self.client(*cd)?.stage {
             Stage::Waiting(until) => Some(until),
             _ => None,
         });
         let drains = self.groups.iter().filter_map(|group| group.draining.as_ref()?.next());
-        drains.chain(oldest).chain(self.out_of_files).min()
+        drains.chain(waiting).chain(self.out_of_files).min()
     }
 
     /// Does what was asked.
@@ -466,7 +478,7 @@ impl Local {
             return;
         }
         self.queued -= client.queued();
-        client.end();
+        client.end(&self.watch);
         let (gd, held) = (client.gd, client.read - client.acknowledged);
         let (kind, reason) = (kind::CLOSED, reason.code());
         self.tell(Notice { kind, reason, gd, cd, offset: held, ..Notice::default() });
@@ -493,7 +505,7 @@ impl Local {
         let Some(slot) = self.slots.get_mut(place(index.into())) else { return };
         let Some(mut client) = slot.client.take() else { return };
         self.queued -= client.queued();
-        client.end();
+        client.end(&self.watch);
         client.give_up(&mut self.buffers);
         // 24 bits, and never 0.
         slot.generation = slot.generation % 0x00ff_ffff + 1;
@@ -527,6 +539,15 @@ impl Local {
     fn tell(&mut self, notice: Notice) {
         let told = self.channel.notices.push(&notice);
         debug_assert!(told.is_ok(), "a step begins with room for what it tells");
+    }
+
+    /// Copies of all sockets, as a forked child has them.
+    #[cfg(test)]
+    pub(crate) fn copies(&self) -> Vec<OwnedFd> {
+        let clients = self.slots.iter().filter_map(|slot| slot.client.as_ref()?.socket());
+        let doors = self.groups.iter().filter_map(|group| Some(group.door.as_ref()?.fd()));
+        let all = clients.map(AsFd::as_fd).chain(doors);
+        all.map(|socket| socket.try_clone_to_owned().expect("a file")).collect()
     }
 
     fn client(&self, cd: u64) -> Option<&Client> {

@@ -41,12 +41,12 @@ impl Local {
                         self.tell_refused(kind::SEND_REFUSED, submission, len.into(), reason);
                     }
                     self.acknowledge(submission);
-                    return;
-                }
-                self.acknowledge(submission);
-                self.send(submission);
-                if flags & flag::CLOSE_AFTER != 0 {
-                    self.close(cd);
+                } else {
+                    self.acknowledge(submission);
+                    self.send(submission);
+                    if flags & flag::CLOSE_AFTER != 0 {
+                        self.close(cd);
+                    }
                 }
             }
             op::CLOSE => self.close(cd),

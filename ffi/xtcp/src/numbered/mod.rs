@@ -464,6 +464,13 @@ impl Pools {
         }
     }
 
+    /// Connections that the lists of a group name, those with nothing to give among them.
+    #[cfg(test)]
+    pub(crate) fn listed(&mut self, gd: i32) -> Result<usize, Failure> {
+        let open = self.groups.get(gd).ok_or(Failure::NoGroup)?;
+        Ok(self.pool(open.pool)?.listed(open.group))
+    }
+
     /// The connection that a number names.
     ///
     /// # Errors

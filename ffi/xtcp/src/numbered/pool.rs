@@ -7,10 +7,10 @@ use super::numbers::{Connections, place};
 use super::set::{self, Places, WORDS};
 use super::unread::{Part, Unread};
 use crate::application::{Application, Shared};
-use crate::endpoint::{Next, Scope};
+use crate::endpoint::{Next, Scope, TRACES_MAX};
 use crate::error::{Error, SendError};
 use crate::handle::{Connection, Group, worker_of};
-use crate::inbox::{CloseReason, Inbox};
+use crate::inbox::{CloseReason, Inbox, RefusalReason};
 use crate::request::Given;
 use crate::transaction::Part as Joint;
 
@@ -31,6 +31,24 @@ struct GroupState {
     drained: Drained,
     /// Numbers of connections that a predecessor left, to be told.
     left: VecDeque<i32>,
+}
+
+impl GroupState {
+    /// Forgets who can be accepted no more, if they are many.
+    fn sweep_acceptable(&mut self) {
+        if self.acceptable.len() > 2 * self.waiting.len() + TRACES_MAX {
+            self.acceptable.retain(|cd| self.waiting.contains(cd));
+        }
+    }
+
+    /// Forgets who has nothing to give any more, if they are many. Who has is named once.
+    fn sweep_ready(&mut self, unread: &HashMap<u64, Unread>) {
+        if self.ready.len() > 2 * self.ready_count + TRACES_MAX {
+            let mut named = HashSet::new();
+            let has_something = |cd: &u64| unread.get(cd).is_some_and(|unread| unread.queued);
+            self.ready.retain(|cd| has_something(cd) && named.insert(*cd));
+        }
+    }
 }
 
 /// How far the end of a drained group has come.
@@ -176,6 +194,7 @@ impl Pool {
                 if let Some(group) = self.groups.get_mut(&client.gd) {
                     group.acceptable.push_back(client.cd);
                     group.waiting.insert(client.cd);
+                    group.sweep_acceptable();
                     set::mark(&mut self.acceptable, place(group.gd), true);
                 }
             }
@@ -187,7 +206,8 @@ impl Pool {
                 self.queue(connection);
             }
             Next::Closed(connection, reason) => self.on_closed(connection, reason),
-            Next::Drained(connection) => {
+            // What waited has gone, or is lost.
+            Next::Drained(connection) | Next::Refused(connection, _, RefusalReason::Closed) => {
                 if let Some(unread) = self.unread.get_mut(&connection.cd)
                     && std::mem::take(&mut unread.when_drained)
                 {
@@ -287,8 +307,15 @@ impl Pool {
             unread.queued = true;
             group.ready.push_back(connection.cd);
             group.ready_count += 1;
+            group.sweep_ready(&self.unread);
             set::mark(&mut self.readable, place(group.gd), true);
         }
+    }
+
+    /// Connections that the lists of a group name, those with nothing to give among them.
+    #[cfg(test)]
+    pub(super) fn listed(&self, group: Group) -> usize {
+        self.groups.get(&group.0).map_or(0, |state| state.ready.len() + state.acceptable.len())
     }
 
     /// Takes a connection out of its group's list, or leaves its trace there.

@@ -52,7 +52,7 @@ fn next(inbox: &mut Inbox) -> Vec<Seen> {
 }
 
 /// Receives until something is so.
-fn until(inbox: &mut Inbox, mut is_so: impl FnMut(Event<'_>) -> bool) {
+pub(super) fn until(inbox: &mut Inbox, mut is_so: impl FnMut(Event<'_>) -> bool) {
     loop {
         assert!(inbox.wait(Some(Duration::from_secs(20))).expect("a sound endpoint"), "not so");
         let mut batch = inbox.receive().expect("a sound endpoint");
@@ -65,7 +65,7 @@ fn until(inbox: &mut Inbox, mut is_so: impl FnMut(Event<'_>) -> bool) {
 }
 
 /// The next client is let in.
-fn accepted(inbox: &mut Inbox) -> Connection {
+pub(super) fn accepted(inbox: &mut Inbox) -> Connection {
     let mut accepted = None;
     until(inbox, |event| match event {
         Event::Acceptable(client) => {

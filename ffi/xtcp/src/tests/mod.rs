@@ -20,6 +20,7 @@ mod local;
 mod model;
 mod numbered;
 mod receiving;
+mod resting;
 mod sending;
 mod transacting;
 mod waiting;

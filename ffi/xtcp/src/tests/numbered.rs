@@ -245,6 +245,22 @@ fn a_client_that_does_not_read_gets_its_request_again_when_it_has() {
 }
 
 #[test]
+fn a_request_that_waits_for_room_comes_again_when_what_it_waits_for_is_lost() {
+    let attach = Attach { backlog_max: 100, ..Attach::new("test") };
+    let (mut pools, gd, mut fake) = pools_with(LAYOUT, &attach);
+    fake.data(connection(0, 1), 0, b"again");
+    let (cd, _) = bytes(&mut pools, gd);
+    send(&mut pools, gd, cd, 0, &[1; 50]).unwrap();
+    let first = fake.workers[0].peek().unwrap();
+    send(&mut pools, gd, cd, 0, &[2; 80]).unwrap();
+    pools.send(gd, cd, 5, &[3; 30], NoRoom::GiveAgain).unwrap_err();
+    nothing(&mut pools, gd);
+    fake.workers[0].refuse(&first, xtcp_ring::layout::refused::NOT_OPEN);
+    fake.workers[0].channel.submissions.release();
+    assert_eq!(bytes(&mut pools, gd), (cd, b"again".to_vec()));
+}
+
+#[test]
 fn a_greeting_before_the_handshake_is_complete_waits_for_it() {
     let (mut pools, gd, mut fake) = pools();
     let (a, b) = (connection(0, 1), connection(0, 2));

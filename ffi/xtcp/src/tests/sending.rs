@@ -184,6 +184,31 @@ fn a_client_that_does_not_read_holds_its_own_requests_back() {
     assert_eq!(again[1], Seen::Request(a, 0, b"again".to_vec()));
 }
 
+/// Its answer has to wait for bytes that then find the connection closed for sending, as an operator
+/// who drains a group leaves it: nothing is in its way any more.
+#[test]
+fn a_request_that_waits_for_room_is_given_again_when_what_it_waits_for_is_lost() {
+    let attach = Attach { backlog_max: 100, ..Attach::new("test") };
+    let (application, mut inbox, mut fake) = attached_with(LAYOUT, &attach);
+    let a = connection(0, 1);
+    application.send(a, &[1; 50]).unwrap();
+    application.flush();
+    let asked = fake.workers[0].peek().unwrap();
+    application.send(a, &[2; 80]).unwrap();
+    fake.data(a, 0, b"again");
+    with_request(&mut inbox, |mut request| {
+        assert_eq!(request.answer(5, &[3; 30]), Err(SendError::Behind { waiting: 80 }));
+    });
+    fake.workers[0].refuse(&asked, refused::NOT_OPEN);
+    fake.workers[0].channel.submissions.release();
+    assert_eq!(refusal(&mut inbox), (a, 50, RefusalReason::Closed));
+    with_request(&mut inbox, |mut request| {
+        assert_eq!((request.offset(), request.len()), (0, 5));
+        request.acknowledge(5).unwrap();
+    });
+    assert_eq!(settle(&mut inbox, &mut fake)[0].acknowledged(), Some(5));
+}
+
 #[test]
 fn all_backlogs_together_have_a_bound() {
     let attach = Attach { backlogs_max: 2100, ..Attach::new("test") };
