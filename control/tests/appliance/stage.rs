@@ -3,7 +3,6 @@
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{self, Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -57,10 +56,13 @@ impl Stage {
         &self.directory
     }
 
+    /// Another process writes it: a child that a test beside this one forks would have our file open
+    /// for writing, and what is open for writing is not executed.
     pub(crate) fn script(&self, name: &str, text: &str) -> PathBuf {
         let path = self.directory.join(format!("{name}.sh"));
-        fs::write(&path, format!("#!/bin/sh\n{text}\n")).expect("a script");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("executable");
+        let write = r#"printf '#!/bin/sh\n%s\n' "$1" >"$0" && chmod 755 "$0""#;
+        let wrote = Command::new("sh").args(["-c", write]).arg(&path).arg(text).status();
+        assert!(wrote.expect("a shell").success(), "{}", path.display());
         path
     }
 
