@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use tracing::{debug, error, info, warn};
 use xtcp_ring::message::{Answer, Command, EndpointRecord, GroupRecord, Refused, State, VERSION};
 use xtcp_ring::{Seqpacket, TransportError};
@@ -239,6 +240,11 @@ impl Dataplane {
         let down = Phase::Down(clock::now());
         self.phase = match std::mem::replace(&mut self.phase, down) {
             Phase::Up(up) => {
+                // When one dies its link breaks first, mostly: what follows no longer knows how long
+                // it ran.
+                if up.ran_well() {
+                    self.failures = 0;
+                }
                 let process = Some(up.process);
                 Phase::Starting { process, since: clock::now(), patience: ANSWER }
             }
@@ -282,11 +288,11 @@ impl Dataplane {
         since: Instant,
         instance: &Instance,
     ) -> Result<bool, DataplaneError> {
-        let lives = instance.dataplane_lives().unwrap_or(true);
         let Phase::Starting { process, .. } = &mut self.phase else { return Ok(false) };
         match process {
-            // One that was found can end before it was spoken to.
-            None if !lives => {
+            // One that was found can end before it was spoken to. One that we started is watched, and
+            // its lock is left alone: whoever asks holds it for a moment, in which it could not be had.
+            None if !instance.dataplane_lives().unwrap_or(true) => {
                 self.phase = Phase::Down(clock::now());
                 Ok(false)
             }
@@ -349,10 +355,7 @@ impl Dataplane {
         match state {
             State::Fresh { tables_bytes_per_worker } => {
                 if let Err(error) = up.furnish(&tables_bytes_per_worker, pages, interrupt) {
-                    // It is still there to be ended, or the next xtcpd would find it.
-                    let process = Some(up.process);
-                    self.phase = Phase::Starting { process, since, patience };
-                    return Err(error);
+                    return self.not_furnished(error, up.process, since, patience);
                 }
             }
             State::Running { endpoints, waiting, groups } => {
@@ -367,11 +370,29 @@ impl Dataplane {
         Ok(true)
     }
 
+    /// It did not get its memory. It is still there to be ended, or the next xtcpd would find it.
+    fn not_furnished(
+        &mut self,
+        error: DataplaneError,
+        process: Process,
+        since: Instant,
+        patience: Duration,
+    ) -> Result<bool, DataplaneError> {
+        let again = self.ran_once && !matches!(error, DataplaneError::Interrupted);
+        if again {
+            // Memory may be had again later, and one that has died is followed by another.
+            error!("{error}");
+            process.kill();
+        }
+        self.phase = Phase::Starting { process: Some(process), since, patience };
+        if again { Ok(false) } else { Err(error) }
+    }
+
     /// The process is gone: start another, at once or after a pause.
     fn ended(&mut self, instance: &Instance) -> Result<(), DataplaneError> {
         let phase = std::mem::replace(&mut self.phase, Phase::Down(clock::now()));
         let (how, well) = match phase {
-            Phase::Up(mut up) => (up.process.ending(), clock::now() - up.since > WELL),
+            Phase::Up(mut up) => (up.process.ending(), up.ran_well()),
             Phase::Starting { process: Some(mut process), .. } => (process.ending(), false),
             other => {
                 self.phase = other;
@@ -436,6 +457,10 @@ pub(crate) struct Attached {
 impl Up {
     pub(crate) fn pid(&self) -> u32 {
         self.process.pid()
+    }
+
+    fn ran_well(&self) -> bool {
+        clock::now() - self.since > WELL
     }
 
     /// Asks, and waits for the answer.
@@ -533,7 +558,12 @@ fn call(
         PollFd::from_borrowed_fd(link.fd(), PollFlags::IN),
         PollFd::from_borrowed_fd(interrupt, PollFlags::IN),
     ];
-    match poll(&mut both, Some(&timespec(timeout))) {
+    let mut polled = poll(&mut both, Some(&timespec(timeout)));
+    // A signal ends the waiting; what its handler has written is found by looking again.
+    while polled == Err(Errno::INTR) {
+        polled = poll(&mut both, Some(&timespec(timeout)));
+    }
+    match polled {
         Ok(0) => return Err(broken(TransportError::TimedOut)),
         Ok(_) if both[0].revents().is_empty() => return Err(CallError::Interrupted),
         Ok(_) => {}
@@ -545,5 +575,34 @@ fn call(
             Err(CallError::Refused(Refused::new(refusal, reason)))
         }
         answer => Ok((answer, files)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The link of one that dies breaks before its end is seen.
+    #[test]
+    fn that_one_ran_well_counts_after_its_link_is_broken() {
+        for (ran, failures) in [(WELL + LOOK, 0), (Duration::ZERO, 5)] {
+            let (link, _) = Seqpacket::pair().expect("a pair");
+            let up = Up {
+                link,
+                process: Process::adopt(std::process::id()).expect("we live"),
+                since: clock::now() - ran,
+                workers: 1,
+                tables_bytes: None,
+                endpoints: BTreeMap::new(),
+                waiting: BTreeSet::new(),
+                groups: BTreeMap::new(),
+            };
+            let plan =
+                Plan { program: PathBuf::new(), name: String::new(), run_dir: PathBuf::new() };
+            let phase = Phase::Up(Box::new(up));
+            let mut dataplane = Dataplane { plan, phase, failures: 5, restarts: 5, ran_once: true };
+            dataplane.disconnect();
+            assert_eq!(dataplane.failures, failures, "after {ran:?}");
+        }
     }
 }

@@ -114,8 +114,12 @@ impl Instance {
         Ok(flock(&lock, FlockOperation::NonBlockingLockShared).is_err())
     }
 
-    /// Removes what a dead dataplane left behind.
+    /// Removes what a dead dataplane left behind. One that lives keeps it, whoever started that: nobody
+    /// could reach it any more.
     pub fn clear_dataplane(&self) {
+        if self.dataplane_lives().unwrap_or(true) {
+            return;
+        }
         // Mostly it is not there: a dataplane that ends in order removes it itself.
         let _ = std::fs::remove_file(self.dataplane_socket());
     }

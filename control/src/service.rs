@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -32,6 +32,10 @@ const CLIENTS_MAX: usize = 512;
 const OPERATORS_KEPT: usize = 32;
 /// and one user's applications have so many at most, so that others find a place.
 const PER_USER: usize = (CLIENTS_MAX - OPERATORS_KEPT) / 2;
+
+/// How long the door stays shut when somebody cannot be let in: the kernel would say at once that they
+/// are still there.
+const SHUT: Duration = Duration::from_secs(1);
 
 /// Open files for that many, each with the four files of an application underway, and for us.
 const FILES: u64 = 4096;
@@ -87,8 +91,15 @@ pub fn run(config: Config, place: Place) -> Result<(), ServiceError> {
     let dataplane = Dataplane::find(plan, &instance).map_err(system("dataplane.lock"))?;
     let pages = Pages::new(config.memory.hugepages);
     let desk = Desk::new(config, place.name, dataplane, pages);
-    let mut service =
-        Service { signals, instance, desk, listener: None, clients: BTreeMap::new(), next: 0 };
+    let mut service = Service {
+        signals,
+        instance,
+        desk,
+        listener: None,
+        shut_until: None,
+        clients: BTreeMap::new(),
+        next: 0,
+    };
     let ended = service.turn_until_signal();
     info!("stopping");
     service.listener = None;
@@ -126,6 +137,8 @@ struct Service {
     desk: Desk,
     /// There from the moment the appliance is ready for the first time.
     listener: Option<Listener>,
+    /// The door is shut until then.
+    shut_until: Option<Instant>,
     clients: BTreeMap<u64, Client>,
     next: u64,
 }
@@ -186,17 +199,22 @@ impl Service {
         Ok(())
     }
 
-    fn wait(&self) -> io::Result<Ready> {
+    fn wait(&mut self) -> io::Result<Ready> {
+        if self.shut_until.is_some_and(|until| until <= clock::now()) {
+            self.shut_until = None;
+        }
         let watch = |fd, flags| PollFd::from_borrowed_fd(fd, flags);
         let mut files = vec![watch(self.signals.as_fd(), PollFlags::IN)];
-        let door = self.listener.as_ref().filter(|_| self.clients.len() < CLIENTS_MAX);
+        let is_open = self.clients.len() < CLIENTS_MAX && self.shut_until.is_none();
+        let door = self.listener.as_ref().filter(|_| is_open);
         files.extend(door.map(|listener| watch(listener.fd(), PollFlags::IN)));
         let first_client = files.len();
         files.extend(self.clients.values().map(|client| watch(client.fd(), client.interest())));
         let behind_clients = files.len();
         let dataplane = self.desk.dataplane.files();
         files.extend(dataplane.into_iter().map(|fd| watch(fd, PollFlags::IN)));
-        let timeout = self.desk.dataplane.deadline().map(until);
+        let deadlines = [self.desk.dataplane.deadline(), self.shut_until];
+        let timeout = deadlines.into_iter().flatten().min().map(until);
         match poll(&mut files, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
@@ -227,6 +245,8 @@ impl Service {
             // only lost its connection comes back by `Resume`.
             debug!("connection {number}, process {}: {why}", client.pid);
             self.clients.remove(&number);
+            // What it held may be what another needs.
+            self.shut_until = None;
         }
     }
 
@@ -252,7 +272,12 @@ impl Service {
                 Err(error) => warn!("a connection is turned away: {error}"),
             },
             Ok(None) => {}
-            Err(error) => warn!("a connection cannot be accepted: {error}"),
+            Err(error) => {
+                warn!(
+                    "a connection cannot be accepted: {error}; let xtcpd have more open files                      (`ulimit -n`, LimitNOFILE), {FILES} at best"
+                );
+                self.shut_until = Some(clock::now() + SHUT);
+            }
         }
     }
 }

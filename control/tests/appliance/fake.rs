@@ -4,9 +4,11 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::fs::File;
+use std::io::Write;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, flock};
@@ -24,6 +26,13 @@ use xtcp_ring::{
 /// Its command line, in one variable: the test harness would not understand it as arguments.
 pub(crate) const ARGUMENTS: &str = "XTCP_FAKE_ARGUMENTS";
 
+/// So many connections make one that wants nobody to look at its lock before it has it,
+pub(crate) const JEALOUS: &str = "11111";
+/// one that says that it was given memory and does not answer,
+pub(crate) const STALLED: &str = "22222";
+/// and one that dies of its memory the second time it is started.
+pub(crate) const DYING: &str = "33333";
+
 struct Endpoint {
     record: EndpointRecord,
     channel: DataplaneChannel,
@@ -40,6 +49,9 @@ struct Fake {
     /// What it asks for each worker's tables.
     tables_bytes: u64,
     furnished: bool,
+    takes_memory: bool,
+    /// Says how often one was furnished.
+    dies_at: Option<PathBuf>,
     endpoints: BTreeMap<u16, Endpoint>,
     groups: BTreeMap<u32, GroupRecord>,
     next_gd: u32,
@@ -56,14 +68,15 @@ pub(crate) fn serve() -> ! {
     };
     let directory = PathBuf::from(option("--run-dir")).join(option("--name"));
     assert!(words.contains(&"--control"));
-    let lock = File::options().write(true).open(directory.join("dataplane.lock"));
-    let lock = lock.or_else(|_| File::create(directory.join("dataplane.lock"))).expect("a lock");
-    flock(&lock, FlockOperation::NonBlockingLockExclusive).expect("nobody else of this name");
+    let connections = option("--connections");
+    let _lock = lock(&directory, connections);
     let listener = Listener::bind(&directory.join("dataplane.sock"), 0o600).expect("a socket");
     let workers = option("--workers-cores").split(',').count() as u8;
     // So many connections nobody has memory for.
-    let tables_bytes = if option("--connections") == "2147483648" { 1 << 63 } else { 10_000 };
+    let tables_bytes = if connections == "2147483648" { 1 << 63 } else { 10_000 };
     let mut fake = Fake { workers, tables_bytes, next_gd: 100, ..Fake::default() };
+    fake.takes_memory = connections != STALLED;
+    fake.dies_at = (connections == DYING).then(|| directory.join("furnished"));
     let mut session: Option<(Seqpacket, Partial)> = None;
     loop {
         let mut files = vec![PollFd::from_borrowed_fd(listener.fd(), PollFlags::IN)];
@@ -99,7 +112,10 @@ pub(crate) fn serve() -> ! {
             Ok(Some((command, files))) => match fake.obey(command, files) {
                 Some(answer) => {
                     let files: Vec<_> = fake.file_of(&answer).into_iter().collect();
-                    link.send(&answer, &files).expect("answered");
+                    // Who asked may be gone by now.
+                    if link.send(&answer, &files).is_err() {
+                        session = None;
+                    }
                 }
                 None => session = None,
             },
@@ -109,22 +125,56 @@ pub(crate) fn serve() -> ! {
     }
 }
 
+/// The hold on its name.
+fn lock(directory: &Path, connections: &str) -> File {
+    let path = directory.join("dataplane.lock");
+    if connections == JEALOUS {
+        std::fs::remove_file(&path).expect("xtcpd has looked before it started us");
+        // Whoever looks makes it. These are ten looks.
+        for _ in 0..200 {
+            std::thread::sleep(Duration::from_millis(1));
+            assert!(!path.exists(), "somebody looks at the lock");
+        }
+    }
+    let lock = File::options().write(true).open(&path);
+    let lock = lock.or_else(|_| File::create(&path)).expect("a lock");
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).expect("nobody else of this name");
+    lock
+}
+
 impl Fake {
+    /// Takes its tables, or misbehaves.
+    fn furnish(&mut self, tables_bytes: Vec<u64>, files: Vec<OwnedFd>) -> Answer {
+        if !self.takes_memory {
+            // Past the test harness, which would keep it.
+            writeln!(std::io::stderr(), "the fake has its memory").expect("said");
+            loop {
+                std::thread::park();
+            }
+        }
+        if let Some(path) = &self.dies_at {
+            let mut told = File::options().create(true).append(true).open(path).expect("a file");
+            told.write_all(b"x").expect("written");
+            if told.metadata().expect("a length").len() == 2 {
+                process::exit(4);
+            }
+        }
+        assert_eq!(files.len(), usize::from(self.workers));
+        for (file, bytes) in files.into_iter().zip(tables_bytes) {
+            let memory = SharedMemory::from_fd(file, bytes as usize).expect("tables");
+            ExclusiveMapping::map(&memory).expect("mapped").into_static_bytes().fill(1);
+        }
+        self.furnished = true;
+        Answer::Done
+    }
+
     fn obey(&mut self, command: Command, files: Vec<OwnedFd>) -> Option<Answer> {
         Some(match command {
             Command::Hello { .. } => {
                 self.look_at_lifelines();
                 Answer::Welcome { state: self.state(), pid: process::id(), workers: self.workers }
             }
-            Command::Memory { tables_bytes } => {
-                assert_eq!(files.len(), usize::from(self.workers));
-                for (file, bytes) in files.into_iter().zip(tables_bytes) {
-                    let memory = SharedMemory::from_fd(file, bytes as usize).expect("tables");
-                    ExclusiveMapping::map(&memory).expect("mapped").into_static_bytes().fill(1);
-                }
-                self.furnished = true;
-                Answer::Done
-            }
+            Command::Memory { tables_bytes } => self.furnish(tables_bytes, files),
             Command::OpenEndpoint(record) => self.open(record, files),
             Command::ResumeEndpoint(record) => self.resume(record, files),
             Command::OpenGroup { endpoint, options } => match options.name.as_str() {

@@ -4,6 +4,7 @@ mod fake;
 #[path = "../../../ffi/ring/tests/mutants/mod.rs"]
 mod mutants;
 mod orders;
+mod phases;
 #[path = "../../../ffi/ring/tests/samples/requests.rs"]
 mod requests;
 mod stage;

@@ -84,7 +84,14 @@ impl Stage {
     }
 
     pub(crate) fn start_as(&self, name: &str) -> Appliance {
-        let child = self.command(name).stderr(Stdio::piped()).spawn();
+        let appliance = Self::launch(self.command(name));
+        appliance.wait_for(" ready: applications");
+        appliance
+    }
+
+    /// An appliance that has just been started.
+    pub(crate) fn launch(mut command: Command) -> Appliance {
+        let child = command.stderr(Stdio::piped()).spawn();
         let mut child = child.expect("xtcpd");
         let log = BufReader::new(child.stderr.take().expect("piped"));
         let (sender, lines) = channel();
@@ -96,9 +103,7 @@ impl Stage {
                 }
             }
         });
-        let appliance = Appliance { child, lines };
-        appliance.wait_for(" ready: applications");
-        appliance
+        Appliance { child, lines }
     }
 
     pub(crate) fn socket(&self, name: &str) -> PathBuf {
@@ -175,7 +180,7 @@ impl Drop for Stage {
     }
 }
 
-fn send(pid: u32, signal: Signal) {
+pub(crate) fn send(pid: u32, signal: Signal) {
     let pid = Pid::from_raw(pid as i32).expect("a process");
     // It may have ended just now.
     let _ = kill_process(pid, signal);
@@ -222,6 +227,11 @@ impl Appliance {
                 return;
             }
         }
+    }
+
+    /// Lines of the log that hold `text`, of those that are there and were not waited for.
+    pub(crate) fn said(&self, text: &str) -> usize {
+        self.lines.try_iter().filter(|line| line.contains(text)).count()
     }
 
     pub(crate) fn send(&self, signal: Signal) {
