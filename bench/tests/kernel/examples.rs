@@ -1,5 +1,6 @@
 //! The example server in C and the one in Rust serve the same kernel clients, word for word.
 
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -96,6 +97,54 @@ fn load(rig: &Rig) {
     assert_eq!(steps[1].done, 500, "{steps:?}");
 }
 
+/// Lines of a client that reads no answers, more than all buffers have answers.
+const LINES: usize = 200_000;
+
+/// A client passes texts on and reads no answers until nothing goes on. A line whose answer found no
+/// room is tried again: its text goes once all the same.
+fn deaf(rig: &Rig) {
+    let name = "b".repeat(32);
+    let log_in = |name: &str| {
+        let mut stream = rig.connect(SERVER_V4, PORT).unwrap();
+        writeln!(stream, "LOGIN {name}").unwrap();
+        let mut lines = BufReader::new(stream.try_clone().unwrap());
+        assert_eq!(lines.read_line(&mut String::new()).unwrap(), name.len() + 12);
+        (stream, lines)
+    };
+    let (hearing, mut heard) = log_in(&name);
+    let (mut deaf, answers) = log_in("a");
+    rustix::net::sockopt::set_socket_recv_buffer_size(&deaf, 4096).unwrap();
+    let mut answers = Some(answers);
+    let all: String = (0..LINES).map(|number| format!("MSG {name} {number}\n")).collect();
+    let writing = std::thread::spawn(move || deaf.write_all(all.as_bytes()));
+
+    hearing.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    let mut line = String::new();
+    let mut count = 0;
+    let mut reading = None;
+    while count < LINES {
+        match heard.read_line(&mut line) {
+            Ok(_) => {
+                assert_eq!(line, format!("FROM a {count}\n"), "each once, in order");
+                line.clear();
+                count += 1;
+            }
+            Err(error) => {
+                let mut answers = answers.take().unwrap_or_else(|| panic!("{count}: {error}"));
+                hearing.set_read_timeout(Some(PATIENCE)).unwrap();
+                reading = Some(std::thread::spawn(move || {
+                    (0..LINES).all(|_| {
+                        let mut answer = String::new();
+                        answers.read_line(&mut answer).is_ok_and(|_| answer.starts_with("OK "))
+                    })
+                }));
+            }
+        }
+    }
+    assert!(reading.expect("it waits for who does not read").join().unwrap());
+    writing.join().unwrap().unwrap();
+}
+
 #[test]
 fn c_and_rust_serve_the_same_conversation_over_both_families() {
     let rig = Rig::new();
@@ -106,11 +155,13 @@ fn c_and_rust_serve_the_same_conversation_over_both_families() {
     let mut in_rust = appliance.start_presence(PORT).unwrap_or_else(|error| panic!("{error}"));
     let of_rust = conversation(&rig);
     load(&rig);
+    deaf(&rig);
     assert!(in_rust.stop().unwrap().success(), "{}", in_rust.tail());
 
     let mut in_c = start_in_c(&rig, &appliance, build_in_c(&rig));
     let of_c = conversation(&rig);
     load(&rig);
+    deaf(&rig);
     assert!(in_c.stop().unwrap().success(), "{}", in_c.tail());
 
     println!("{}", of_rust.join("\n"));

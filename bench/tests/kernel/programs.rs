@@ -92,6 +92,29 @@ fn requests_that_are_sent_ahead_are_answered_in_their_order() {
     assert_eq!(said, expected);
 }
 
+/// A client that says it asks no more waits for the end of the stream.
+#[test]
+fn what_is_put_can_be_empty_and_the_last() {
+    let rig = Rig::new();
+    let _served = serve(&rig, "http");
+    let mut stream = rig.connect(SERVER_V4, PORT).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let ask = "PUT /empty HTTP/1.1\r\nContent-Length: 0\r\n\r\n";
+    stream.write_all(ask.as_bytes()).unwrap();
+    let created = "HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n";
+    let mut said = vec![0; created.len()];
+    stream.read_exact(&mut said).unwrap();
+    assert_eq!(String::from_utf8_lossy(&said), created);
+    let ask = "GET /empty HTTP/1.1\r\n\r\n\
+               PUT /last HTTP/1.1\r\nConnection: close\r\nContent-Length: 4\r\n\r\nlast";
+    stream.write_all(ask.as_bytes()).unwrap();
+    let mut said = String::new();
+    stream.read_to_string(&mut said).unwrap();
+    let expected = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n\
+                    HTTP/1.1 201 Created\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(said, expected);
+}
+
 /// The figure behind a word.
 fn figure(said: &str, word: &str) -> f64 {
     let line = said.lines().find(|line| line.contains(word));
@@ -125,6 +148,9 @@ fn iperf3_measures_both_directions() {
         let rate = end["sum_received"]["bits_per_second"].as_f64().unwrap() / 1e6;
         println!("{server} {how}: {sent} B sent, {received} B received, {rate:.0} Mb/s");
         assert!(received > 1 << 20 && received <= sent, "{how}: {received} of {sent}");
+        for stream in end["streams"].as_array().unwrap() {
+            assert!(stream["receiver"]["bytes"].as_u64() > Some(1 << 16), "{how}: {stream:#}");
+        }
     }
     assert!(served.application.is_running());
 }

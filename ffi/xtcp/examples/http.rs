@@ -93,10 +93,19 @@ struct Server {
 struct Client {
     /// The answer that is being sent, and how much of it was.
     answer: Option<(Answer, usize)>,
-    /// What is being put: its path, what there is of it, and how much is to come.
-    body: Option<(String, Vec<u8>, usize)>,
+    /// What is being put.
+    body: Option<Body>,
     /// It is to be closed, and what still comes is not listened to.
     closing: bool,
+}
+
+/// What is being put: its path, what there is of it, how much it will be, and whether its answer is
+/// the last.
+struct Body {
+    path: String,
+    bytes: Vec<u8>,
+    length: usize,
+    last: bool,
 }
 
 /// An answer, and the bytes of the request it answers.
@@ -229,6 +238,10 @@ impl Server {
             ("PUT", _) if head.length > BODY_MAX || self.kept.len() >= KEPT_MAX => {
                 self.prepare(connection, "413 Content Too Large", nothing(), len, true);
             }
+            ("PUT", _) if head.length == 0 => {
+                self.kept.insert(head.path, nothing());
+                self.prepare(connection, "201 Created", nothing(), len, head.last);
+            }
             ("PUT", _) => {
                 let Some(client) = self.clients.get_mut(&connection) else { return Ok(()) };
                 if head.continues {
@@ -236,7 +249,8 @@ impl Server {
                 } else {
                     request.acknowledge(len)?;
                 }
-                client.body = Some((head.path, Vec::with_capacity(head.length), head.length));
+                let Head { path, length, last, .. } = head;
+                client.body = Some(Body { path, bytes: Vec::with_capacity(length), length, last });
             }
             _ => self.prepare(connection, "405 Method Not Allowed", nothing(), len, true),
         }
@@ -250,7 +264,7 @@ impl Server {
         request: &mut Request<'_>,
     ) -> Result<(), SendError> {
         let Some(client) = self.clients.get_mut(&connection) else { return Ok(()) };
-        let Some((path, bytes, length)) = &mut client.body else { return Ok(()) };
+        let Some(Body { path, bytes, length, last }) = &mut client.body else { return Ok(()) };
         let mut taken = 0;
         for piece in request.first(*length - bytes.len()) {
             bytes.extend_from_slice(piece);
@@ -259,10 +273,10 @@ impl Server {
         if bytes.len() < *length {
             return request.acknowledge(taken);
         }
-        let (path, body) = (std::mem::take(path), Rc::from(std::mem::take(bytes)));
+        let (path, body, last) = (std::mem::take(path), Rc::from(std::mem::take(bytes)), *last);
         client.body = None;
         self.kept.insert(path, body);
-        self.prepare(connection, "201 Created", Rc::from([]), taken, false);
+        self.prepare(connection, "201 Created", Rc::from([]), taken, last);
         Ok(())
     }
 

@@ -85,7 +85,9 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     println!("iperf: ready on port {}, Ctrl-C ends it", options.port);
     let mut server = Server { application, clients: HashMap::new(), test: None };
     while !stop.load(Ordering::Relaxed) {
-        inbox.wait(Some(Duration::from_millis(500)))?;
+        // No event says that the rings have room again.
+        let stalls = server.test.as_ref().is_some_and(|test| !test.stalled.is_empty());
+        inbox.wait(Some(Duration::from_millis(if stalls { 1 } else { 500 })))?;
         server.serve(&mut inbox)?;
     }
     server.application.detach(inbox)?;
@@ -121,6 +123,10 @@ struct Test {
     wanted: usize,
     /// Streams in their order, and the bytes each has brought or taken.
     streams: Vec<(Connection, u64)>,
+    /// It was said that it runs.
+    started: bool,
+    /// Streams that take, and for which the rings had no room.
+    stalled: Vec<Connection>,
     /// How long it is meant to take.
     seconds: f64,
 }
@@ -152,14 +158,19 @@ impl Server {
                 }
                 _ => Ok(()),
             };
-            match done {
-                // What is left of a request is given again when there is room.
-                Ok(())
-                | Err(SendError::WouldBlock | SendError::Behind { .. } | SendError::Closed) => {}
-                Err(error) => return Err(error.into()),
-            }
+            bear(done)?;
         }
+        bear(self.go_on())?;
         Ok(())
+    }
+
+    /// Tries again what found no room and is no request, which would be given again.
+    fn go_on(&mut self) -> Result<(), SendError> {
+        let stalled = self.test.as_mut().map(|test| std::mem::take(&mut test.stalled));
+        for stream in stalled.into_iter().flatten() {
+            self.pour(stream)?;
+        }
+        self.start()
     }
 
     /// The test is over, with or without an end; what is left of it is reset.
@@ -213,6 +224,8 @@ impl Server {
                     reverse: false,
                     wanted: 1,
                     streams: Vec::new(),
+                    started: false,
+                    stalled: Vec::new(),
                     seconds: 0.0,
                 });
                 Role::Control
@@ -234,10 +247,11 @@ impl Server {
     /// Starts the test when its last stream is there.
     fn start(&mut self) -> Result<(), SendError> {
         let Some(test) = &mut self.test else { return Ok(()) };
-        if test.phase != Phase::Running || test.streams.len() < test.wanted {
+        if test.started || test.phase != Phase::Running || test.streams.len() < test.wanted {
             return Ok(());
         }
         self.application.send(test.control, &[state::TEST_START, state::TEST_RUNNING])?;
+        test.started = true;
         let streams: Vec<Connection> = test.streams.iter().map(|(stream, _)| *stream).collect();
         for stream in streams {
             self.pour(stream)?;
@@ -256,8 +270,16 @@ impl Server {
             return Ok(());
         };
         loop {
-            self.application.send(stream, &BYTES)?;
-            *count += BYTES.len() as u64;
+            match self.application.send(stream, &BYTES) {
+                Ok(()) => *count += BYTES.len() as u64,
+                Err(SendError::WouldBlock) => {
+                    test.stalled.push(stream);
+                    return Ok(());
+                }
+                // `Drained` or `Closed` follows; the other streams have room of their own.
+                Err(SendError::Behind { .. } | SendError::Closed) => return Ok(()),
+                Err(error) => return Err(error),
+            }
         }
     }
 
@@ -302,6 +324,14 @@ impl Server {
             }
         }
         Ok(())
+    }
+}
+
+/// What is left of a request is given again when there is room, and a closed connection says so.
+fn bear(done: Result<(), SendError>) -> Result<(), SendError> {
+    match done {
+        Err(SendError::WouldBlock | SendError::Behind { .. } | SendError::Closed) => Ok(()),
+        done => done,
     }
 }
 

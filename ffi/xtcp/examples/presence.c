@@ -55,6 +55,7 @@ struct client {
     char name[NAME_MAX_BYTES + 1];
     size_t echo; /* bytes of an ECHO's body that have not come yet */
     size_t left; /* bytes of an incomplete line that were left where they are */
+    int passed;  /* the message of the line in front has gone; its answer has not */
 };
 
 static struct client *clients;
@@ -190,7 +191,12 @@ static void message(struct client *from, char *rest, char *answer, size_t size)
         struct client *to = *rest ? find_name(rest) : NULL;
         char bytes[LINE_MAX_BYTES + 64];
         int len = snprintf(bytes, sizeof bytes, "FROM %s %s\n", from->name, text);
-        int sent = to ? xtcp_send(gd, to->cd, 0, bytes, (size_t)len) : -EPIPE;
+        int sent = -EPIPE;
+        if (from->passed)
+            sent = 0; /* the line comes again, because its answer found no room */
+        else if (to)
+            sent = xtcp_send(gd, to->cd, 0, bytes, (size_t)len);
+        from->passed = sent >= 0;
         if (sent >= 0)
             snprintf(answer, size, "OK %s has it\n", rest);
         else if (sent == -EAGAIN)
@@ -276,7 +282,10 @@ static int on_line(struct client *client, char *line, size_t len, size_t all)
     } else {
         snprintf(answer, sizeof answer, "ERR HELP tells what there is\n");
     }
-    return say(client, len, answer);
+    int done = say(client, len, answer);
+    if (done)
+        client->passed = 0;
+    return done;
 }
 
 static void on_bad_line(struct client *client, size_t len)

@@ -132,6 +132,8 @@ struct Client {
     name: Option<String>,
     /// Bytes of an ECHO's body that have not come yet.
     echo: usize,
+    /// What the line in front has led to, whose answer found no room yet.
+    done: Option<Step>,
     /// We have closed: what still comes is not listened to.
     closing: bool,
 }
@@ -186,13 +188,23 @@ impl Server {
             } else if client.echo > 0 {
                 client.echo -= echo(&mut request, client.echo)?;
             } else if let Some(line) = request.line() {
-                let length = line.len() + 1;
-                let step = self.on_line(from, &line);
-                self.take(from, step, &mut request, length)?;
+                let (length, before) = (line.len() + 1, request.len());
+                // A line is done once, however often its answer is tried.
+                let step = match client.done.take() {
+                    Some(step) => step,
+                    None => self.on_line(from, &line),
+                };
+                let taken = self.take(from, &step, &mut request, length);
+                if request.len() == before
+                    && let Some(client) = self.clients.get_mut(&from)
+                {
+                    client.done = Some(step);
+                }
+                taken?;
             } else if request.len() > LINE_MAX || request.is_last() {
                 let step = Step::Quit("ERR that is no line\n".to_owned());
                 let length = request.len();
-                self.take(from, step, &mut request, length)?;
+                self.take(from, &step, &mut request, length)?;
             } else {
                 // The line is not complete. Dropping the request keeps what there is of it.
                 return Ok(());
@@ -205,7 +217,7 @@ impl Server {
     fn take(
         &mut self,
         from: Connection,
-        step: Step,
+        step: &Step,
         request: &mut Request<'_>,
         length: usize,
     ) -> Result<(), SendError> {
@@ -214,7 +226,7 @@ impl Server {
             Step::Echo(count) => {
                 request.acknowledge(length)?;
                 if let Some(client) = self.clients.get_mut(&from) {
-                    client.echo = count;
+                    client.echo = *count;
                 }
                 Ok(())
             }
@@ -246,8 +258,7 @@ impl Server {
         Step::Answer(answer.unwrap_or_else(|why| format!("ERR {why}\n")))
     }
 
-    /// Gives the client a name. A line whose answer found no room comes again, so saying it twice
-    /// must do no harm.
+    /// Gives the client a name, in place of another it had.
     fn login(&mut self, from: Connection, name: &str) -> Result<String, String> {
         let letters = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
         if !(1..=32).contains(&name.len()) || !name.bytes().all(letters) {

@@ -16,8 +16,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use xtcp::{
-    Application, Attach, Connection, Event, Group, GroupOptions, GroupSet, Inbox, Request,
-    TransactionError,
+    Application, Attach, Connection, Event, Group, GroupOptions, GroupSet, Inbox, RefusalReason,
+    Request, SendError, TransactionError,
 };
 
 /// Most bytes relayed at once; also of one line.
@@ -107,8 +107,12 @@ impl Relay {
                 // What a receiver says is not for anybody.
                 request.acknowledge(request.len())?;
             }
-            Event::Request(mut request) => return self.relay(&mut request),
-            Event::Finished(client) => self.application.close(client)?,
+            Event::Request(request) => return self.relay(request),
+            Event::Finished(client) => {
+                // A receiver that says no more gets no more: it may be gone.
+                self.waiting.retain(|one| *one != client);
+                self.application.close(client)?;
+            }
             Event::Closed { connection, .. } => self.waiting.retain(|one| *one != connection),
             _ => {}
         }
@@ -116,29 +120,49 @@ impl Relay {
     }
 
     /// All complete lines of the request, and their acknowledgement, block by block: both or neither.
-    fn relay(&self, request: &mut Request<'_>) -> Result<(), Box<dyn Error>> {
-        let Some(receiver) = self.waiting.first() else { return Ok(()) };
+    fn relay(&mut self, mut request: Request<'_>) -> Result<(), Box<dyn Error>> {
         loop {
+            let Some(&receiver) = self.waiting.first() else {
+                // It comes again, and waits for a receiver as what has not come yet does.
+                request.again();
+                return Ok(());
+            };
             let block = request.head(BLOCK_MAX).into_owned();
             let Some(end) = block.iter().rposition(|byte| *byte == b'\n') else {
                 if block.len() == BLOCK_MAX {
-                    self.application.abort(request.connection())?;
+                    self.give_up(request.connection())?;
                 }
                 // The rest of a line is given again with what comes next.
                 return Ok(());
             };
             let Some(lines) = block.get(..=end) else { return Ok(()) };
             let mut transaction = self.application.transaction();
-            transaction.acknowledge(request, lines.len())?;
-            transaction.send(*receiver, lines);
+            transaction.acknowledge(&mut request, lines.len())?;
+            transaction.send(receiver, lines);
             match transaction.commit() {
                 Ok(()) => {}
-                // Nothing was done: the request comes again when there may be room.
-                Err(TransactionError::Refused { .. } | TransactionError::Unready(_)) => {
+                // Nothing was done: the request comes again, for this receiver or for the next.
+                Err(TransactionError::Refused { connection, reason }) => {
+                    if connection == receiver && reason == RefusalReason::Closed {
+                        self.waiting.retain(|one| *one != receiver);
+                    }
+                    request.again();
+                    return Ok(());
+                }
+                Err(TransactionError::Unready(_)) => {
+                    request.again();
                     return Ok(());
                 }
                 Err(error) => return Err(error.into()),
             }
+        }
+    }
+
+    /// Resets a sender whose line is longer than any; it may be gone meanwhile.
+    fn give_up(&self, sender: Connection) -> Result<(), SendError> {
+        match self.application.abort(sender) {
+            Ok(()) | Err(SendError::Closed) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 }
