@@ -24,6 +24,9 @@ pub use self::throttle::Throttle;
 /// Own addresses, both families together.
 pub const ADDRESSES_MAX: usize = 16;
 
+/// Bytes of receive memory that one application can have.
+pub const RECEIVE_MAX: u64 = 1 << 40;
+
 /// Bytes an instance's name can have.
 pub const INSTANCE_NAME_MAX: usize = 32;
 
@@ -554,7 +557,7 @@ fn read_applications(applications: Section<'_, '_>, memory: &Memory, workers: u6
     let max = small("max", 1..=64, 64);
     let groups = small("groups", 1..=32_768, 1024);
     let arena = applications.bytes("arena", 64 << 10..=1 << 30).unwrap_or(4 << 20);
-    let receive_max = applications.bytes("receive_max", receive_min(workers)..=1 << 40);
+    let receive_max = applications.bytes("receive_max", receive_min(workers)..=RECEIVE_MAX);
     let receive_max = match receive_max {
         Some(bytes) if bytes > memory.receive => {
             let what = format!(

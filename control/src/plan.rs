@@ -9,6 +9,7 @@ use std::fs;
 
 use xtcp_ring::PageSize;
 
+use crate::config::RECEIVE_MAX;
 use crate::reserve::{HugePages, Reserve};
 
 /// Always, for every connection: its record, and its part of the flow table of 64-byte buckets with
@@ -45,6 +46,8 @@ const SMALL: u64 = 256;
 const ACTIVE_MS: u64 = 300;
 /// Room for so many set-ups at once, whatever the rate.
 const ACTIVE_LEAST: u64 = 16_384;
+/// What one appliance can have.
+const WORKERS_MAX: u64 = xtcp_ring::layout::WORKERS_MAX as u64;
 
 /// What is asked of the appliance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,11 +113,22 @@ pub fn number(text: &str) -> Result<u64, String> {
 
 impl Plan {
     /// What `load` needs.
-    #[must_use]
-    pub fn of(load: Load) -> Self {
+    ///
+    /// # Errors
+    /// A sentence: it is more than one appliance can be configured for.
+    pub fn of(load: Load) -> Result<Self, String> {
         let per_worker = if load.bytes <= SMALL { SMALL_PER_WORKER } else { LARGE_PER_WORKER };
         let workers = load.rate.div_ceil(per_worker).max(1);
-        let active = (load.rate * ACTIVE_MS / 1000).max(ACTIVE_LEAST).min(load.connections.max(64));
+        if workers > WORKERS_MAX {
+            return Err(format!(
+                "{} exchanges per second need {} workers, and an appliance has {WORKERS_MAX} at \
+                 most; plan for {} per second, and for several appliances",
+                grouped(load.rate),
+                grouped(workers),
+                grouped(WORKERS_MAX * per_worker)
+            ));
+        }
+        let active = (load.rate * ACTIVE_MS / 1000).max(ACTIVE_LEAST).min(load.connections);
         // A hash spreads connections over workers: each has an eighth more than its even share.
         let spread =
             |count: u64| if workers == 1 { count } else { count + count / 8 + 16 * workers };
@@ -122,10 +136,20 @@ impl Plan {
             + (spread(load.connections).div_ceil(PER_BUCKET) + workers) * BUCKET
             + spread(active) * (ACTIVE + CHUNKS_EACH * CHUNK)
             + workers * FIXED;
-        let buffers = active * load.bytes.next_multiple_of(128).max(128) * HALF_FREE;
+        let each = load.bytes.next_multiple_of(128).max(128) * HALF_FREE;
+        let buffers = active.checked_mul(each).filter(|bytes| *bytes <= RECEIVE_MAX);
+        let buffers = buffers.ok_or_else(|| {
+            format!(
+                "{} connections with {} B in hand at once need more than the {} of receive buffers \
+                 that an application can have; plan for fewer bytes, or a lower rate",
+                grouped(active),
+                grouped(load.bytes),
+                mib(RECEIVE_MAX)
+            )
+        })?;
         let buffers = buffers.max(16 << 20).next_multiple_of(PAGE);
         let frames = workers * FRAMES + EAL;
-        Self { load, workers, active, tables, transmit: buffers, receive: buffers, frames }
+        Ok(Self { load, workers, active, tables, transmit: buffers, receive: buffers, frames })
     }
 
     /// All memory, in bytes.
@@ -164,7 +188,9 @@ impl Plan {
             HugePages { of_1g: of_1g - free.of_1g, of_2m: of_2m - free.of_2m }
         };
         let mut ways = vec![needs(PLENTY, PLENTY), needs(0, PLENTY), needs(PLENTY, 0)];
-        ways.dedup();
+        if ways[0] == ways[1] || ways[0] == ways[2] {
+            ways.remove(0);
+        }
         ways
     }
 
@@ -288,6 +314,10 @@ mod tests {
 
     const TEN_MILLION: Load = Load { connections: 10_000_000, rate: 30_000, bytes: 1024 };
 
+    fn planned(load: Load) -> Plan {
+        Plan::of(load).unwrap_or_else(|why| panic!("{why}"))
+    }
+
     #[test]
     fn numbers_are_read_as_people_write_them() {
         for (text, value) in [
@@ -306,7 +336,7 @@ mod tests {
 
     #[test]
     fn ten_million_connections_fit_where_the_goal_says() {
-        let plan = Plan::of(TEN_MILLION);
+        let plan = planned(TEN_MILLION);
         assert_eq!((plan.workers, plan.cores()), (1, 2));
         let each = plan.tables as f64 / 10e6;
         assert!((87.0..96.0).contains(&each), "{each} B for each, IPv6 included");
@@ -316,8 +346,15 @@ mod tests {
 
     #[test]
     fn the_configuration_it_writes_is_one() {
-        for load in [TEN_MILLION, Load { connections: 1000, rate: 3_000_000, bytes: 64 }] {
-            let text = Plan::of(load).to_string();
+        for load in [
+            TEN_MILLION,
+            Load { connections: 1000, rate: 3_000_000, bytes: 64 },
+            Load { connections: 1, rate: 1, bytes: 1 },
+            Load { connections: 1, rate: 1, bytes: RECEIVE_MAX / HALF_FREE },
+            Load { connections: 1 << 31, rate: WORKERS_MAX * SMALL_PER_WORKER, bytes: SMALL },
+            Load { connections: 1 << 31, rate: WORKERS_MAX * LARGE_PER_WORKER, bytes: 65_536 },
+        ] {
+            let text = planned(load).to_string();
             let (_, toml) = text.split_once("configuration:\n").expect("it ends with one");
             let port = "[port]\ndevice = \"net_tap0\"\naddresses = [\"10.0.0.1/8\"]\n";
             let config = crate::config::Config::parse(
@@ -326,13 +363,29 @@ mod tests {
             );
             let config = config.unwrap_or_else(|error| panic!("{error}\n{toml}"));
             assert_eq!(u64::from(config.memory.connections), load.connections);
-            assert_eq!(config.workers.cores.len() as u64, Plan::of(load).workers);
+            assert_eq!(config.workers.cores.len() as u64, planned(load).workers);
+        }
+    }
+
+    /// The largest numbers that are numbers.
+    #[test]
+    fn what_no_appliance_can_have_is_said() {
+        const MOST: u64 = 1_000_000_000_000;
+        for (load, word) in [
+            (Load { rate: MOST, ..TEN_MILLION }, "16,000,000 per second, and for several"),
+            (Load { rate: WORKERS_MAX * LARGE_PER_WORKER + 1, ..TEN_MILLION }, "65 workers"),
+            (Load { bytes: MOST, ..TEN_MILLION }, "fewer bytes, or a lower rate"),
+            (Load { connections: 1, rate: 1, bytes: RECEIVE_MAX / HALF_FREE + 1 }, "fewer bytes"),
+            (Load { connections: 1 << 31, rate: MOST, bytes: MOST }, "workers"),
+        ] {
+            let why = Plan::of(load).expect_err(word);
+            assert!(why.contains(word), "{why}");
         }
     }
 
     #[test]
     fn what_a_machine_lacks_is_said_with_its_remedy() {
-        let plan = Plan::of(Load { rate: 3_000_000, ..TEN_MILLION });
+        let plan = planned(Load { rate: 3_000_000, ..TEN_MILLION });
         let reserve = Reserve::at("/nowhere");
         let hugepages = HugePages::default();
         let small = Machine { memory: 1 << 30, hugepages, reserve, cores: 2 };
@@ -358,7 +411,7 @@ mod tests {
     /// Ten million connections' tables fill most of a page of 1 GiB, and EAL takes one.
     #[test]
     fn huge_pages_are_planned_as_they_are_taken() {
-        let plan = Plan::of(TEN_MILLION);
+        let plan = planned(TEN_MILLION);
         let ways: Vec<String> = plan.ways().iter().map(ToString::to_string).collect();
         let [best, small, large] = ways.as_slice() else { panic!("{ways:?}") };
         assert!(best.starts_with("2 of 1 GiB and ") && best.ends_with(" of 2 MiB"), "{best}");
@@ -369,7 +422,7 @@ mod tests {
             assert!(text.contains(&format!(" {way}\n")), "{text}");
         }
         // Four workers' tables are four memories, none of which fills half of such a page.
-        let four = Plan::of(Load { rate: 1_000_000, ..TEN_MILLION });
+        let four = planned(Load { rate: 1_000_000, ..TEN_MILLION });
         let receive = four.receive.next_multiple_of(4 << 21);
         assert_eq!((four.workers, four.ways().len()), (4, 3), "{four}");
         assert_eq!(four.ways()[0].of_1g, 1 + receive.div_ceil(1 << 30), "{four}");
@@ -381,7 +434,7 @@ mod tests {
     fn the_stack_needs_what_is_planned() {
         use xtcp_stack::config::{ADDRESSES_MAX, Config, NetConfig, TcpConfig, Throttle};
         for load in [TEN_MILLION, Load { connections: 100_000, rate: 1000, bytes: 64 }] {
-            let plan = Plan::of(load);
+            let plan = planned(load);
             let connections = u32::try_from(load.connections).expect("few");
             let active = u32::try_from(plan.active).expect("few");
             let config = Config {

@@ -119,7 +119,13 @@ fn check(config: &Config, name: &str, run_dir: &Path) {
 
 /// Says what a load needs; fails if this machine does not have it.
 fn show_plan(load: Load) -> ExitCode {
-    let plan = Plan::of(load);
+    let plan = match Plan::of(load) {
+        Ok(plan) => plan,
+        Err(why) => {
+            eprintln!("{why}");
+            return ExitCode::FAILURE;
+        }
+    };
     print!("{plan}");
     let lacks = plan.lacks(&Machine::look(available_cores().len() as u64));
     if lacks.is_empty() {
