@@ -1,7 +1,7 @@
 //! A message relay that is killed again and again at random moments, under load and over a wire that
 //! loses, reorders and duplicates: nothing is lost, and nothing comes twice.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::net::{self, SendFlags};
+use rustix::process::Signal;
 use xtcp_bench::machine::Impairments;
 use xtcp_bench::process::{Launch, Running};
 
@@ -154,4 +155,51 @@ fn a_relay_killed_at_random_moments_loses_nothing_and_repeats_nothing() {
     assert!(tally.lost > kills() && tally.twice > 0 && tally.late > 0, "{tally:?}");
     eprintln!("{} lines were relayed by {} relays", sent.iter().sum::<u64>(), kills() + 1);
     eprintln!("{tally:?}");
+}
+
+/// Waits until so many connections of the appliance have heard the end of their client's stream.
+fn wait_for_ends(appliance: &Swept, count: usize) {
+    let ended = || {
+        let connections = appliance.show("connections").unwrap_or_else(|error| panic!("{error}"));
+        let has_ended = |row: &&serde_json::Map<String, serde_json::Value>| {
+            row.values().any(|value| value.as_str() == Some("CLOSE-WAIT"))
+        };
+        connections.iter().filter(has_ended).count()
+    };
+    assert!((0..1000).any(|_| ended() == count), "{} have ended", ended());
+}
+
+/// The relay finds the receiver's end and a line for it in one look.
+#[test]
+fn a_line_that_comes_with_the_receiver_s_end_is_not_forgotten() {
+    let rig = Rig::new();
+    let veth = rig.veth();
+    let appliance = rig.appliance(&rig.instance_name('a'), veth.near());
+    let _xtcpd = appliance.start().unwrap_or_else(|error| panic!("{error}"));
+    let mut relay = start(&rig, &appliance);
+    wait_until_ready(&mut relay);
+    let first = connect(&rig, TO);
+    let (mut sender, other) = (connect(&rig, FROM), connect(&rig, FROM));
+    sender.write_all(b"one\n").unwrap();
+    let mut line = String::new();
+    BufReader::new(&first).read_line(&mut line).unwrap();
+    assert_eq!(line, "one\n");
+
+    relay.signal(Signal::STOP);
+    first.shutdown(Shutdown::Write).unwrap();
+    wait_for_ends(&appliance, 1);
+    sender.write_all(b"two\n").unwrap();
+    // What comes behind it on the wire says that it has come.
+    other.shutdown(Shutdown::Write).unwrap();
+    wait_for_ends(&appliance, 2);
+    relay.signal(Signal::CONT);
+    // If the relay had not done with the first line yet, it sees the second before the end.
+    line.clear();
+    (&first).read_to_string(&mut line).unwrap();
+    let next = connect(&rig, TO);
+    if line.is_empty() {
+        BufReader::new(&next).read_line(&mut line).unwrap();
+    }
+    assert_eq!(line, "two\n");
+    assert!(relay.is_running(), "{}", relay.tail());
 }
