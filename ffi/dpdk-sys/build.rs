@@ -55,8 +55,10 @@ const FUNCTIONS: &[&str] = &[
     "rte_mempool_free",
     "rte_mempool_avail_count",
     "rte_mempool_in_use_count",
-    "rte_ring_create",
-    "rte_ring_free",
+    "rte_ring_get_memsize",
+    "rte_ring_init",
+    "rte_zmalloc",
+    "rte_free",
     "shim_.*",
 ];
 

@@ -4,14 +4,18 @@ use std::cell::Cell;
 use std::ffi::CString;
 use std::fmt;
 use std::marker::PhantomData;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
 use dpdk_sys as sys;
 
 use crate::burst::{BURST, Burst};
 use crate::eal::Eal;
-use crate::errno::Errno;
+use crate::errno::{Errno, check};
+
+/// Where a ring begins, in bytes: its two ends are to lie in cache lines of their own, and neighbouring
+/// lines are fetched in pairs.
+const ALIGN: u32 = 128;
 
 /// A ring of frames with one sender and one receiver. What is in it when both are gone goes home.
 pub struct MbufRing {
@@ -38,11 +42,14 @@ pub struct MbufReceiver {
 }
 
 impl MbufRing {
-    /// Makes a ring for `capacity` frames less one; `capacity` is a power of two.
+    /// Makes a ring for `capacity` frames less one; `capacity` is a power of two. The name is for
+    /// people.
+    ///
+    /// It lies in EAL's heap. A ring as DPDK makes them is a zone of memory of its own, of which there
+    /// are 2,560 in all: fewer than the pairs of 64 workers.
     ///
     /// # Errors
-    /// If the capacity is not a power of two, the name is taken or longer than 28 bytes, or there is
-    /// no memory.
+    /// If the capacity is not a power of two, the name is longer than 28 bytes, or there is no memory.
     pub fn create(
         eal: &Eal,
         name: &str,
@@ -51,11 +58,22 @@ impl MbufRing {
         let failed = |errno| RingError { name: name.to_owned(), capacity, errno };
         let c_name = CString::new(name).map_err(|_| failed(Errno::new(22)))?;
         let flags = sys::RING_F_SP_ENQ | sys::RING_F_SC_DEQ;
-        // SAFETY: EAL is initialised, and the name ends with a null; the numbers are checked there.
-        let raw = unsafe {
-            sys::rte_ring_create(c_name.as_ptr(), capacity, sys::SHIM_SOCKET_ID_ANY, flags)
-        };
-        let raw = NonNull::new(raw).ok_or_else(|| failed(Errno::last()))?;
+        // SAFETY: a sum.
+        let bytes = unsafe { sys::rte_ring_get_memsize(capacity) };
+        let bytes = usize::try_from(bytes).map_err(|_| failed(Errno::new(bytes as i32)))?;
+        // SAFETY: EAL is initialised; a piece of memory may have no name.
+        let raw = unsafe { sys::rte_zmalloc(ptr::null(), bytes, ALIGN) };
+        let raw = NonNull::new(raw.cast::<sys::rte_ring>());
+        let no_memory = Errno::new(rustix::io::Errno::NOMEM.raw_os_error());
+        let raw = raw.ok_or_else(|| failed(no_memory))?;
+        // SAFETY: the memory has the length that a ring of this capacity needs, is aligned and nobody
+        // else's; the name ends with a null.
+        let made = unsafe { sys::rte_ring_init(raw.as_ptr(), c_name.as_ptr(), capacity, flags) };
+        if let Err(errno) = check(made) {
+            // SAFETY: it was just allocated, and nothing uses it.
+            unsafe { sys::rte_free(raw.as_ptr().cast()) };
+            return Err(failed(errno));
+        }
         let ring = Arc::new(Self { raw, _eal: eal.clone() });
         Ok((
             MbufSender { ring: Arc::clone(&ring), not_sync: PhantomData },
@@ -91,8 +109,8 @@ impl Drop for MbufRing {
         while unsafe { self.dequeue(&mut burst, BURST) } > 0 {
             burst.clear();
         }
-        // SAFETY: the ring is empty and its last owner goes.
-        unsafe { sys::rte_ring_free(self.raw.as_ptr()) };
+        // SAFETY: the ring is empty, its last owner goes, and EAL, which `self` holds, is still there.
+        unsafe { sys::rte_free(self.raw.as_ptr().cast()) };
     }
 }
 
@@ -183,8 +201,8 @@ impl fmt::Display for RingError {
         let Self { name, capacity, errno } = self;
         write!(
             f,
-            "no ring {name:?} for {capacity} frames: {errno}; the capacity must be a power of two \
-             and every ring needs a name of its own, of at most 28 bytes"
+            "no ring {name:?} for {capacity} frames: {errno}; the capacity must be a power of two, \
+             the name of at most 28 bytes, and if there is no memory, raise -m"
         )
     }
 }

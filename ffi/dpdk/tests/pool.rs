@@ -18,6 +18,7 @@ fn every_frame_is_accounted_for() {
     an_empty_pool_gives_nothing(&pool);
     pools_that_cannot_be_are_refused(&eal);
     rings_move_owners(&eal, &pool);
+    every_two_of_64_workers_have_rings(&eal);
     threads_hand_frames_over(&eal, &pool);
 
     // The end: not with a frame out, and not with a pool in hand.
@@ -139,6 +140,17 @@ fn rings_move_owners(eal: &Eal, pool: &Pool) {
     assert_eq!(pool.in_use(), BURST as u32, "the ring's last end sent them home");
     drop(burst);
     assert_eq!(pool.in_use(), 0);
+}
+
+fn every_two_of_64_workers_have_rings(eal: &Eal) {
+    let rings: Vec<_> = (0..64 * 63)
+        .map(|number| MbufRing::create(eal, &format!("pair-{number}"), 64).unwrap())
+        .collect();
+    drop(rings);
+    let long = "n".repeat(29);
+    assert!(MbufRing::create(eal, &long, 64).unwrap_err().to_string().contains("28 bytes"));
+    let large = MbufRing::create(eal, "large", 1 << 30).unwrap_err().to_string();
+    assert!(large.contains("Cannot allocate memory") && large.contains("raise -m"), "{large}");
 }
 
 /// One thread numbers frames, another checks the numbers; both know DPDK, so both have caches.
