@@ -68,7 +68,9 @@ impl Tcb<'_, '_> {
         let sent = Instant::from_nanos(self.act.stalled_since);
         let stamp = SeqNum::new(self.timestamp_at(sent));
         let answers_the_last = |echo: u32| !SeqNum::new(echo).before(stamp);
-        let is_sure = self.rec.has(TIMESTAMPS)
+        // A cookie was sent when nobody noted it.
+        let is_sure = self.act.tries != 0
+            && self.rec.has(TIMESTAMPS)
             && seg.options.timestamps.is_some_and(|stamps| answers_the_last(stamps.echo));
         if self.act.tries == 1 || is_sure {
             self.sample(self.now.as_nanos().saturating_sub(sent.as_nanos()) / 1_000);

@@ -270,3 +270,21 @@ fn a_cookie_that_finds_no_room_is_good_later() {
         assert_eq!(peer.events(), ["opened", "data 0+7 request"]);
     });
 }
+
+/// When a SYN-ACK left of which nothing was kept, nobody knows: its answer tells no round trip, however
+/// long the stack has run.
+#[test]
+fn a_cookie_tells_no_round_trip() {
+    for seconds in [0, 30, 100, 200] {
+        tight(SynCookies::Always, &at_once(), |peer| {
+            peer.now = peer.now + Duration::from_secs(seconds);
+            peer.open_with(syn().stamps(77, 0));
+            let info = peer.host.stack.connection(peer.cd()).expect("open");
+            assert_eq!(info.srtt_us, 0, "{seconds} s after the start");
+            peer.send(b"lost");
+            assert_eq!(peer.turn().len(), 1);
+            let again = peer.wait(Duration::from_millis(1100));
+            assert_eq!(again.len(), 1, "after a second (RFC 6298 section 2.1): {again:?}");
+        });
+    }
+}
