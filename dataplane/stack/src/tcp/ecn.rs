@@ -7,7 +7,7 @@
 use super::Tcb;
 use super::arrives::payload_length;
 use super::record::{ECHO, ECN, RECOVERING, REDUCED};
-use super::recovery::News;
+use super::recovery::{News, UNDO};
 use crate::config::Ecn;
 use crate::counters::Count;
 use crate::wire::tcp::{Flags, Segment};
@@ -70,6 +70,8 @@ impl Tcb<'_, '_> {
             self.act.ssthresh = self.threshold_after_loss(flight);
             self.act.cwnd = self.act.cwnd.min(self.act.ssthresh);
             self.act.recover = self.act.snd_max;
+            // No loss, and nothing that could turn out to be none.
+            self.act.recovery.clear(UNDO);
             self.note_reduced();
             self.counters.count(Count::CongestionEchoes);
         }

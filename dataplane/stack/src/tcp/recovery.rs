@@ -221,7 +221,11 @@ impl Tcb<'_, '_> {
             return;
         }
         let before = SeqNum::new(self.act.recovery.again_stamp);
+        // Of what was sent since the recovery began the echo says nothing; and half the circle of
+        // timestamps later it would seem to be older.
+        let was_in_flight = (self.rec.snd_una - news.acked).before(self.act.recover);
         let echoes_the_original = news.acked > 0
+            && was_in_flight
             && self.rec.has(TIMESTAMPS)
             && seg.options.timestamps.is_some_and(|t| SeqNum::new(t.echo).before(before));
         if news.duplicate.is_some_and(|end| end.at_or_before(self.act.recover)) {

@@ -174,3 +174,29 @@ fn a_loss_is_told_as_reduction() {
         assert_eq!(told, 1, "with the first new text, and not with what goes again: {sent:?}");
     });
 }
+
+/// A mark is no loss: what the network duplicates after it takes neither it back nor a recovery before it.
+#[test]
+fn a_duplicate_takes_no_mark_back() {
+    ordinary(|peer| {
+        open(peer);
+        peer.send(&[b'x'; 40 * 1460]);
+        assert_eq!(peer.turn().len(), 10);
+        let at = |n: i64| 1 + 1460 * n;
+        peer.now = peer.now + Duration::from_millis(20);
+        peer.give(ack(1, 1).sacks(&[(at(1), at(10))]));
+        let counted = |peer: &Peer<'_>, of| peer.host.stack.counters().counted(of);
+        assert_eq!(counted(peer, Count::SegmentsRetransmitted), 1);
+        peer.now = peer.now + Duration::from_millis(20);
+        let all = peer.last_got().seq + 1460;
+        peer.give(ack(1, all));
+        peer.now = peer.now + Duration::from_millis(20);
+        peer.give(echo(ack(1, all + 1460)));
+        assert_eq!(counted(peer, Count::CongestionEchoes), 1);
+        let reduced = cwnd(peer);
+        peer.give(ack(1, all + 1460).sacks(&[(all, all + 1460)]));
+        assert_eq!(counted(peer, Count::DuplicatesReported), 1);
+        assert_eq!(counted(peer, Count::RecoveriesUndone), 0);
+        assert_eq!(cwnd(peer), reduced);
+    });
+}

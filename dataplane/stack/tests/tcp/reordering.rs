@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::rack::{RTT, count, cwnd, open, pass, sack, segment, sending};
-use super::{NOTHING, ordinary};
+use super::{NOTHING, ordinary, xtcp};
 use crate::sim::peer::{Peer, ack, data, syn_with_sack};
 use xtcp_stack::Count;
 
@@ -154,6 +154,41 @@ fn the_echo_beside_a_reported_duplicate_is_not_timed() {
             }
             peer.give(answer);
             assert_eq!(srtt(peer).abs_diff(before) > 1_000, timed, "{before} {}", srtt(peer));
+        });
+    }
+}
+
+/// What is acknowledged a month after a recovery was not in flight then: what it echoes says nothing of
+/// it, even if half the circle of timestamps lies between.
+#[test]
+fn no_later_echo_takes_a_recovery_back() {
+    for days in [1, 24, 25, 40, 50] {
+        xtcp(|peer| {
+            peer.open_with(syn_with_sack().stamps(1000, 0));
+            let stamp = |peer: &Peer<'_>| peer.last_got().options.timestamps.expect("agreed").value;
+            // It never rests: the application holds a request and does not commit it.
+            let echo = stamp(peer);
+            assert_eq!(peer.give(data(1, 1, b"held").stamps(1000, echo)), NOTHING);
+            peer.events();
+            peer.send(&[b'x'; 10 * 1448]);
+            assert_eq!(peer.turn().len(), 10);
+            let at = |n: i64| 1 + 1448 * n;
+            pass(peer, RTT);
+            let echo = stamp(peer);
+            peer.give(ack(5, 1).sacks(&[(at(1), at(4))]).stamps(1001, echo));
+            assert_eq!(count(peer, Count::FastRetransmits), 1);
+            pass(peer, RTT);
+            let echo = stamp(peer);
+            peer.give(ack(5, at(10)).stamps(1002, echo));
+            let reduced = cwnd(peer);
+            pass(peer, Duration::from_secs(24 * 3600) * days);
+            peer.send(&[b'x'; 1448]);
+            assert_eq!(peer.turn().len(), 1);
+            pass(peer, RTT);
+            let echo = stamp(peer);
+            peer.give(ack(5, at(11)).stamps(1003, echo));
+            assert_eq!(count(peer, Count::RecoveriesUndone), 0, "after {days} days");
+            assert!(cwnd(peer) <= reduced + 2 * 1448, "after {days} days");
         });
     }
 }
