@@ -70,9 +70,12 @@ impl Tcb<'_, '_> {
         let counted = acked.min(AT_ONCE * self.segment_size());
         let end = self.act.snd_max;
         let hystart = &mut self.act.hystart;
+        // A round is of what is in flight: one that ended while nobody looked may seem to be ahead.
+        let left = hystart.round_end.since_wrapping(ack);
+        let is_over = left == 0 || left > end.since_wrapping(ack);
         if hystart.has_round == 0 {
             (hystart.has_round, hystart.round_end) = (1, end);
-        } else if !ack.before(hystart.round_end) {
+        } else if is_over {
             hystart.begin_round(end);
             if hystart.rounds == ROUNDS {
                 self.leave_slow_start();

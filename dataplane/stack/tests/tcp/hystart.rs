@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{PORT, client};
-use crate::sim::peer::{Peer, ack, syn_with_sack};
-use crate::sim::{config, ordinary_group};
+use crate::sim::peer::{Peer, ack, data, syn_with_sack};
+use crate::sim::{config, ordinary_group, xtcp_group};
 use xtcp_stack::{Config, Congestion, GroupConfig, TcpConfig};
 
 const MSS: i64 = 1460;
@@ -94,3 +94,57 @@ fn it_goes_on_when_round_trips_are_short_again() {
     assert_eq!(seen[3], 100, "{seen:?}");
     assert!(seen[5] > seen[4] * 17 / 10, "{seen:?}");
 }
+
+/// A window that is not used for 2 GB says nothing of the path: then rounds go on, and are no older than
+/// what is in flight.
+#[test]
+fn rounds_end_half_a_circle_later() {
+    let tcp = TcpConfig { send_queue_max: 16 << 20, ..TcpConfig::default() };
+    let config = Config { mtu: u16::MAX, transmit_bytes: 32 << 20, tcp, ..config(0, 2) };
+    client(&config, 1 << 20, &xtcp_group(PORT), |peer| {
+        peer.open_with(syn_with_sack().options(|options| {
+            (options.mss, options.window_scale) = (Some(u16::MAX), Some(14));
+        }));
+        // It never rests: the application holds a request and does not commit it.
+        peer.give(data(1, 1, b"held"));
+        peer.events();
+        let piece = vec![b'x'; LARGEST as usize];
+        let bytes = |lines: &[String]| i64::try_from(lines.len()).expect("few") * LARGEST;
+        let (mut queued, mut sent, mut acked) = (1, 1, 1);
+        // The window after a round that took so long and in which so many segments were queued.
+        let mut round = |peer: &mut Peer<'_>, ahead: i64, took: u64| {
+            peer.now = peer.now + MS(took);
+            let end = sent;
+            while acked < end {
+                acked += LARGEST;
+                sent += bytes(&peer.give(ack(5, acked).window(u16::MAX)));
+            }
+            while queued < sent + ahead * LARGEST {
+                peer.send(&piece);
+                queued += LARGEST;
+            }
+            loop {
+                let lines = peer.turn();
+                if lines.is_empty() {
+                    break;
+                }
+                sent += bytes(&lines);
+            }
+            peer.host.stack.connection(peer.cd()).expect("open").cwnd / LARGEST as u32
+        };
+        let full: Vec<u32> = (0..4).map(|_| round(peer, 20, 10)).collect();
+        assert_eq!(full, [2, 4, 8, 16]);
+        // All that is queued goes; then two segments at a time.
+        let before = (0..6).map(|_| round(peer, 0, 10)).last().expect("some");
+        for _ in 0..(1_i64 << 31) / (2 * LARGEST) + 100 {
+            assert_eq!(round(peer, 2, 10), before);
+        }
+        let fast = [round(peer, 120, 10), round(peer, 120, 10)];
+        assert_eq!(fast, [before, 2 * before]);
+        let slow = [round(peer, 120, 20), round(peer, 120, 20)];
+        assert!(slow[0] < 3 * before && slow[1] < slow[0] * 3 / 2, "{before} {slow:?}");
+    });
+}
+
+/// Payload of a segment of the largest packet there is.
+const LARGEST: i64 = 65_535 - 40;
