@@ -42,13 +42,16 @@ pub(crate) struct Wheel<'m> {
     occupied: [u64; SLOTS / 64],
     /// Every tick up to this one was served.
     served: u64,
+    /// Where the walk over the next tick's slot goes on; `NONE`: it begins.
+    resume: u32,
 }
 
 impl<'m> Wheel<'m> {
     pub(crate) const SLOTS: usize = SLOTS;
 
     pub(crate) fn new(slots: &'m mut [u32], now: Instant) -> Self {
-        Self { slots, occupied: [0; SLOTS / 64], served: now.as_nanos() >> TICK_SHIFT }
+        let served = now.as_nanos() >> TICK_SHIFT;
+        Self { slots, occupied: [0; SLOTS / 64], served, resume: NONE }
     }
 
     /// Sees that `index` fires at `deadline` or, when it already fires earlier, then: whoever is
@@ -96,20 +99,27 @@ impl<'m> Wheel<'m> {
 
     /// The next record that is due, taken out of the wheel; call until `None`.
     ///
-    /// After a jump of the clock every slot is visited once, not once per tick passed.
+    /// After a jump of the clock every slot is visited once, not once per tick passed. A slot is walked
+    /// twice at most, however many of it are due: those that are not are passed, and then looked at once
+    /// more, since what was armed meanwhile stands before them.
     pub(crate) fn expired<T: Timed>(&mut self, table: &mut [T], now: Instant) -> Option<u32> {
         let tick_now = now.as_nanos() >> TICK_SHIFT;
         self.served = self.served.max(tick_now.saturating_sub(SLOTS as u64));
         while self.served < tick_now {
             let slot = slot_of(self.served + 1);
-            let mut index = self.slots[slot];
+            let resumed = core::mem::replace(&mut self.resume, NONE);
+            let mut index = if resumed == NONE { self.slots[slot] } else { resumed };
             while index != NONE {
                 let Place { next, tick, .. } = *table[index as usize].place();
-                if tick <= tick_now {
+                if (1..=tick_now).contains(&tick) {
                     self.disarm(table, index);
+                    self.resume = next;
                     return Some(index);
                 }
                 index = next;
+            }
+            if resumed != NONE {
+                continue;
             }
             self.served = self.next_occupied(self.served + 1).min(tick_now + 1) - 1;
         }
@@ -193,5 +203,43 @@ mod tests {
             }
             prop_assert!(wheel.next().is_none());
         }
+    }
+
+    /// A record that counts how often it is looked at.
+    struct Counted {
+        place: Place,
+        looks: u32,
+    }
+
+    impl Timed for Counted {
+        fn place(&mut self) -> &mut Place {
+            self.looks += 1;
+            &mut self.place
+        }
+    }
+
+    /// Those whose time is turns away are passed once a turn, however many are due between them.
+    #[test]
+    fn the_late_are_not_looked_at_for_each_that_is_due() {
+        const COUNT: u32 = 2_000;
+        let mut slots = vec![0; SLOTS];
+        let mut wheel = Wheel::new(&mut slots, Instant::ZERO);
+        let mut table: Vec<Counted> =
+            (0..COUNT).map(|_| Counted { place: Place::default(), looks: 0 }).collect();
+        let turn = (SLOTS as u64) << TICK_SHIFT;
+        for index in 1..COUNT {
+            let turns = u64::from(index % 2) * 8;
+            wheel.arm(&mut table, index, Instant::from_nanos((1 << TICK_SHIFT) + turns * turn));
+        }
+        table.iter_mut().for_each(|record| record.looks = 0);
+        let now = Instant::from_nanos(4 << TICK_SHIFT);
+        let first = wheel.expired(&mut table, now).expect("one is due");
+        // What is armed meanwhile for a time that has passed is due with the others.
+        wheel.arm(&mut table, first, Instant::ZERO);
+        let due: Vec<u32> = core::iter::from_fn(|| wheel.expired(&mut table, now)).collect();
+        assert!(due.contains(&first));
+        assert_eq!(due.len() as u32, (COUNT - 1) / 2);
+        let looks: u32 = table.iter().map(|record| record.looks).sum();
+        assert!(looks < 8 * COUNT, "{looks}");
     }
 }
