@@ -11,7 +11,6 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::process::Command;
 
 use rustix::process::Signal;
 use xtcp_ring::layout::{kind, op};
@@ -183,10 +182,12 @@ fn a_dead_application_is_waited_for_and_followed() {
     let early = xtcpd.refusal(&resume(record.clone()), &files);
     assert!(early.contains("does not wait for a successor"), "{early}");
 
+    let nobody_starts = stage::nobody_starts();
     drop(first);
     // Asked at once, it knows: whoever follows may be quick.
     let State::Running { waiting, .. } = xtcpd.state() else { panic!("it has no memory") };
     assert_eq!(waiting, [0]);
+    drop(nobody_starts);
     dataplane.hears("wait 3600000 ms for a successor");
     let pools = xtcpd.ask(&Order::Show { topic: Topic::Pools, limit: 0 }, &[]);
     let Answer::Shown { rows } = pools else { panic!("{pools:?}") };
@@ -292,8 +293,7 @@ fn the_prompt_answers_and_quits() {
 #[test]
 fn help_teaches_and_errors_name_the_option() {
     let run = |words: &str| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_xtcp-dataplane"));
-        let output = command.args(words.split_whitespace()).output().unwrap();
+        let output = stage::spawn(words).wait_with_output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (output.status.code(), text(output.stdout), text(output.stderr))
     };

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -24,6 +25,28 @@ pub(crate) const RECEIVE: u64 = 1 << 20;
 
 /// How long anything may take; nothing here comes near it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Held while a process is started.
+static STARTING: Mutex<()> = Mutex::new(());
+
+/// While it is held no test starts a process. One that is being started has all our files for a moment,
+/// the lifeline of an application among them, which then does not hang up when the application ends.
+pub(crate) fn nobody_starts() -> MutexGuard<'static, ()> {
+    // A test that failed while it held it has spoiled nothing.
+    STARTING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The program with these arguments.
+pub(crate) fn spawn(words: &str) -> Child {
+    let _only_us = nobody_starts();
+    Command::new(env!("CARGO_BIN_EXE_xtcp-dataplane"))
+        .args(words.split_whitespace())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
 
 /// A dataplane process and its directory, both gone when this is dropped.
 pub(crate) struct Dataplane {
@@ -45,13 +68,7 @@ impl Dataplane {
         let eal = "-l 0 --no-pci --no-huge -m 160 --vdev=net_ring0 --";
         let common = "--ip 10.9.0.1/24 --workers-cores 0,1 --connections 100 --transmit-bytes 1M";
         let words = format!("{eal} {common} --name t --run-dir {} {options}", run_dir.display());
-        let mut child = Command::new(env!("CARGO_BIN_EXE_xtcp-dataplane"))
-            .args(words.split_whitespace())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = spawn(&words);
         let said = BufReader::new(child.stderr.take().unwrap());
         Self { child, said, run_dir, owns_dir }
     }
@@ -188,7 +205,7 @@ impl App {
         let endpoint = shared("endpoint", LAYOUT.total_bytes());
         let mapping = Mapping::writable(&endpoint).unwrap();
         LAYOUT.prepare(&mapping).unwrap();
-        let (lifeline, life) = rustix::pipe::pipe().unwrap();
+        let (lifeline, life) = bell::lifeline().unwrap();
         let record = EndpointRecord {
             endpoint: number,
             pool: number,
