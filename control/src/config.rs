@@ -248,9 +248,18 @@ impl Config {
     /// # Errors
     /// It cannot be read, or every fault that is in it.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = fs::read_to_string(path)
-            .map_err(|error| ConfigError::Unreadable(path.to_owned(), error))?;
-        Self::parse(path, &text)
+        let bytes =
+            fs::read(path).map_err(|error| ConfigError::Unreadable(path.to_owned(), error))?;
+        let text = std::str::from_utf8(&bytes).map_err(|error| {
+            let good = &bytes[..error.valid_up_to()];
+            let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+            ConfigError::Faults(vec![format!(
+                "{}:{line}: this is no UTF-8, which a configuration must be; save the file as such, \
+                 or write this line anew",
+                path.display()
+            )])
+        })?;
+        Self::parse(path, text)
     }
 
     /// Reads a text; `path` is what refusals call it.

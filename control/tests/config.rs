@@ -310,6 +310,16 @@ fn a_bad_configuration_is_refused_with_status_one() {
 }
 
 #[test]
+fn what_is_no_text_is_told_by_its_line() {
+    let path = std::env::temp_dir().join(format!("xtcp-latin-{}.toml", std::process::id()));
+    fs::write(&path, b"[port]\n# for M\xfcnchen\n").expect("a file");
+    let told = Config::read(&path).expect_err("Latin-1").to_string();
+    fs::remove_file(&path).expect("removed");
+    let begin = format!("{}:2: this is no UTF-8", path.display());
+    assert!(told.starts_with(&begin) && told.contains("save the file"), "{told}");
+}
+
+#[test]
 fn what_a_dead_application_leaves_is_closed_unless_it_is_to_be_kept() {
     for (text, ms, hostile_ms) in [
         ("", 0, 0),
