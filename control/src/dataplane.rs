@@ -426,7 +426,14 @@ impl Dataplane {
         let (link, mut process) = match phase {
             Phase::Up(up) => (Some(up.link), up.process),
             Phase::Starting { process: Some(process), .. } => (None, process),
-            Phase::Down(_) | Phase::Starting { process: None, .. } => return,
+            Phase::Starting { process: None, .. } => {
+                warn!(
+                    "the dataplane that was found was not reached and is left running: end it (its \
+                     process stands in dataplane.lock), or start xtcpd again to take it over"
+                );
+                return;
+            }
+            Phase::Down(_) => return,
         };
         if link.as_ref().is_none_or(|link| link.send(&Command::Stop, &[]).is_err()) {
             process.terminate();

@@ -56,6 +56,7 @@ fn a_dataplane_that_was_not_reached_can_be_reached_later() {
     let mut appliance = Stage::launch(stage.command("t"));
     appliance.wait_for("taking it over");
     appliance.send(Signal::TERM);
+    appliance.wait_for("is left running");
     assert_eq!(appliance.wait().code(), Some(0));
     send(pid, Signal::CONT);
     let _appliance = stage.start();
