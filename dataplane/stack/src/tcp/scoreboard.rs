@@ -425,6 +425,9 @@ impl Tcb<'_, '_> {
     /// that is still not acknowledged, the peer gave it up (RFC 2018 section 8).
     pub(super) fn presume_lost(&mut self) {
         self.write_out_sole_flight();
+        // What arrived before says nothing of what is sent now, and a window may have been shut for
+        // longer than the clock tells.
+        self.act.recovery.clear(RACK_KNOWN);
         let ChunkList { head, tail } = self.act.recovery.flights;
         let all_is_told = head != NONE
             && self.chunks.flight(head).seq == self.rec.snd_una

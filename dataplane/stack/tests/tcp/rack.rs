@@ -626,3 +626,44 @@ fn what_arrived_an_hour_ago_names_no_losses() {
         });
     }
 }
+
+/// Nor is what arrived before a window was shut for an hour.
+#[test]
+fn what_arrived_before_a_window_was_shut_names_no_losses() {
+    for minutes in [1, 40, 60, 80] {
+        xtcp(|peer| {
+            peer.open_with(syn_with_sack());
+            for n in 1..=8 {
+                peer.send(&[b'x'; 1460]);
+                assert_eq!(peer.turn().len(), 1);
+                pass(peer, RTT);
+                assert_eq!(peer.give(ack(1, start(n))), NOTHING);
+            }
+            peer.send(&[b'x'; 12 * 1460]);
+            assert!(peer.turn().len() > 2);
+            pass(peer, RTT);
+            peer.give(ack(1, start(9)).window(0));
+            for _ in 0..minutes * 6 {
+                if !peer.wait(Duration::from_secs(10)).is_empty() {
+                    peer.give(ack(1, start(9)).window(0));
+                }
+            }
+            assert_eq!(peer.give(ack(1, start(9))).len(), 1);
+            for n in 10..13 {
+                pass(peer, RTT);
+                assert_eq!(peer.give(ack(1, start(n))).len(), 2);
+            }
+            // Of what is in flight two were sent a round trip ago, and two now.
+            let beyond = ack(1, start(12)).sacks(&[(start(13), start(14))]);
+            let mut sent = peer.give(beyond);
+            sent.extend(peer.wait(2 * RTT));
+            let again = |line: &&String| line.contains(&segment(12));
+            assert_eq!(
+                sent.len(),
+                2,
+                "a new one, and the lost one, after {minutes} minutes: {sent:?}"
+            );
+            assert_eq!(sent.iter().filter(again).count(), 1, "after {minutes} minutes: {sent:?}");
+        });
+    }
+}
