@@ -528,8 +528,7 @@ fn other_users_may_attach_if_allowed_and_see_nobody_elses_clients() {
         // Only root can be somebody else.
         return;
     }
-    let program = stage.directory().join("xtcpctl");
-    fs::copy(env!("CARGO_BIN_EXE_xtcpctl"), &program).expect("a copy others can run");
+    let program = stage.xtcpctl_of_others();
     let run = |words: &[&str]| {
         let mut command = Command::new(&program);
         command.args(["--name", "t", "--run-dir"]).arg(stage.directory()).args(words);

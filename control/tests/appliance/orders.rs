@@ -108,8 +108,7 @@ fn only_operators_order() {
     let link = stage.connect();
     let application = attached(&link, "chat");
     open(&link, "main");
-    let program = stage.directory().join("xtcpctl");
-    std::fs::copy(env!("CARGO_BIN_EXE_xtcpctl"), &program).expect("a copy others can run");
+    let program = stage.xtcpctl_of_others();
     for words in [&["drain", "main"][..], &["close", "0/1.1", "--reset"], &["cut-off", "chat"]] {
         let mut command = Command::new(&program);
         command.args(["--name", "t", "--run-dir"]).arg(stage.directory()).args(words);

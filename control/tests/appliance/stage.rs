@@ -66,6 +66,14 @@ impl Stage {
         path
     }
 
+    /// An xtcpctl that others can run. Another process copies it, as with [`Self::script`].
+    pub(crate) fn xtcpctl_of_others(&self) -> PathBuf {
+        let copy = self.directory.join("xtcpctl");
+        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_xtcpctl")).arg(&copy).status();
+        assert!(copied.expect("cp").success(), "{}", copy.display());
+        copy
+    }
+
     pub(crate) fn command(&self, name: &str) -> Command {
         self.command_with(name, &self.program)
     }
