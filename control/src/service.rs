@@ -274,7 +274,8 @@ impl Service {
             Ok(None) => {}
             Err(error) => {
                 warn!(
-                    "a connection cannot be accepted: {error}; let xtcpd have more open files                      (`ulimit -n`, LimitNOFILE), {FILES} at best"
+                    "a connection cannot be accepted: {error}; let xtcpd have more open files \
+                     (`ulimit -n`, LimitNOFILE), {FILES} at best"
                 );
                 self.shut_until = Some(clock::now() + SHUT);
             }
