@@ -296,7 +296,9 @@ impl Tcb<'_, '_> {
         };
         // What the pool has is looked at only where the group would have the edge move on.
         let moved = wanted(self.group_window()).and_then(|_| wanted(self.window_space()));
-        // Rounded down, an edge already offered would seem to move back.
+        // Rounded down, an edge already offered would seem to move back (SHLD-14; RFC 7323 section 2.4
+        // would let it, by less than a unit). So a peer that always leaves part of a unit is offered up
+        // to a unit more each time, beyond what the group allows, until the pool's buffers are scarce.
         let kept = (told >> scale) + u32::from(told & ((1 << scale) - 1) != 0);
         let field = moved.unwrap_or(kept);
         (u16::try_from(field).unwrap_or(u16::MAX), ack + (field << scale))
